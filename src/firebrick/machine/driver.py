@@ -1,0 +1,89 @@
+"""The contract between the library and what runs machines of one kind.
+
+A driver turns a spec into a live virtual machine with one duplex byte stream to its agent, and no more: exec, files and identity are the
+library's, over that stream, the same for all drivers. Every method may be called from one task at a time unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Protocol
+
+from firebrick.guest.client import ByteStream
+from firebrick.machine.spec import MachineSpec
+
+
+class ExitCause(StrEnum):
+    """How a virtual machine ended."""
+
+    POWEROFF = "poweroff"
+    REBOOT = "reboot"
+    PANIC = "panic"
+    KILLED = "killed"
+    OUT_OF_MEMORY = "out-of-memory"
+    CRASHED = "crashed"
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    cause: ExitCause
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostUsage:
+    """What the machine costs the host: CPU seconds so far, resident bytes, and of these the bytes shared with nobody."""
+
+    cpu_s: float
+    resident_bytes: int
+    private_bytes: int
+
+
+class VirtualMachine(Protocol):
+    """A live virtual machine, made by a driver's `boot` or `restore`, which also end it."""
+
+    pid: int | None
+
+    async def channel(self) -> ByteStream:
+        """Connect to the agent's byte stream. One connection at a time; a new one ends the old one."""
+
+    async def pause(self) -> None:
+        """Stop the virtual processors. Idempotent."""
+
+    async def resume(self) -> None:
+        """Let them go on. Idempotent."""
+
+    async def save(self, target: Path) -> Mapping[str, str]:
+        """Write memory, device state and disk into the empty directory `target`. The machine must be paused, stays paused, and can
+        be resumed after: a snapshot never changes its source. Returns what the driver must know to restore it (version, machine type)."""
+
+    async def kill(self) -> Exit:
+        """End it now. Idempotent; safe in any state, also after it ended by itself. Returns how it ended."""
+
+    async def wait(self) -> Exit:
+        """Wait until it has ended. May be called by any number of tasks."""
+
+    def console(self) -> str:
+        """The last 64 KiB the guest wrote to its console; still there after the end."""
+
+    def usage(self) -> HostUsage: ...
+
+
+class Driver(Protocol):
+    """What runs machines of one kind."""
+
+    name: str
+
+    def boot(self, spec: MachineSpec, directory: Path) -> AbstractAsyncContextManager[VirtualMachine]:
+        """Start a machine from nothing. `directory` is empty, belongs to this machine alone and outlives it; the driver's files go there.
+        On exit from the context the machine is dead and every host resource it held is gone, whatever happened inside.
+
+        Raises HostError where the host lacks something, SpecError for what this driver cannot be asked."""
+
+    def restore(self, spec: MachineSpec, snapshot: Path, directory: Path) -> AbstractAsyncContextManager[VirtualMachine]:
+        """Start a machine from a directory `save` has filled. Any number may be restored from one snapshot at once; they share its
+        files copy-on-write and never change them. The machine runs when this yields."""

@@ -1,0 +1,39 @@
+"""What can go wrong with a machine. The class is the fact; the message is a sentence; `hint` says what to do next."""
+
+from __future__ import annotations
+
+
+class MachineError(Exception):
+    """Anything that went wrong with a machine. `hint` is one sentence for the person who reads it, or empty."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class SpecError(MachineError):
+    """The specification asks for something no machine, or not this driver, can be."""
+
+
+class HostError(MachineError):
+    """The host lacks something a machine needs: a program, a permission, space."""
+
+
+class BootError(MachineError):
+    """The machine ended, or stayed silent too long, before its agent answered. `console` holds its last output."""
+
+    def __init__(self, message: str, *, hint: str = "", console: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.console = console
+
+
+class MachineGoneError(MachineError):
+    """The machine ended while it was being used. `cause` says how."""
+
+
+class StateError(MachineError):
+    """The operation is not possible in the state the machine is in."""
+
+
+class SnapshotError(MachineError):
+    """A snapshot could not be taken, is damaged, or does not fit this host."""

@@ -1,0 +1,119 @@
+"""What happens in a run, in order, as frozen records: the one stream behind the live view, `--json`, the log and the API.
+
+Times are seconds since 1970. Text is masked already: no secret is in an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+import msgspec
+
+
+class Conclusion(StrEnum):
+    SUCCESS = "success"
+    FAILURE = "failure"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
+class CancelCause(StrEnum):
+    """Why a run was cancelled; `TIMEOUT` makes its conclusion a failure, the others `cancelled`."""
+
+    USER = "user"
+    TIMEOUT = "timeout"
+    SHUTDOWN = "shutdown"
+
+
+def _tag(name: str) -> str:
+    """`StepFinished` -> `step_finished`."""
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in name).lstrip("_")
+
+
+class Event(msgspec.Struct, frozen=True, tag_field="event", tag=_tag, kw_only=True):
+    at: float
+
+
+class RunStarted(Event, frozen=True, kw_only=True):
+    run: str
+    workflow: str
+    jobs: tuple[str, ...]
+
+
+class JobStarted(Event, frozen=True, kw_only=True):
+    """`start` says how the machine came to be: `fork` of a template or `boot`; `start_ms` how long that took."""
+
+    job: str
+    name: str
+    machine: str
+    image: str
+    start: str
+    start_ms: float
+    steps: tuple[str, ...]
+
+
+class StepStarted(Event, frozen=True, kw_only=True):
+    job: str
+    step: int
+    name: str
+
+
+class LogLine(Event, frozen=True, kw_only=True):
+    """One line without its newline. `step` is -1 for lines of the node itself. `stream` is `stdout`, `stderr` or `node`."""
+
+    job: str
+    step: int
+    stream: str
+    text: str
+
+
+class Annotation(Event, frozen=True, kw_only=True):
+    """`level` is `notice`, `warning` or `error`."""
+
+    job: str
+    step: int
+    level: str
+    message: str
+    title: str = ""
+    file: str = ""
+    line: int | None = None
+    end_line: int | None = None
+    column: int | None = None
+    end_column: int | None = None
+
+
+class StepFinished(Event, frozen=True, kw_only=True):
+    job: str
+    step: int
+    conclusion: Conclusion
+    seconds: float
+    exit_code: int | None = None
+    summary: str = ""
+
+
+class ArtifactStored(Event, frozen=True, kw_only=True):
+    """`path` is relative to the artifact directory of the order."""
+
+    job: str
+    name: str
+    path: str
+    size: int
+    sha256: str
+
+
+class JobFinished(Event, frozen=True, kw_only=True):
+    """Comes after the job's machine is gone and everything it held is released."""
+
+    job: str
+    conclusion: Conclusion
+    seconds: float
+    outputs: Mapping[str, str]
+    message: str = ""
+
+
+class RunFinished(Event, frozen=True, kw_only=True):
+    run: str
+    conclusion: Conclusion
+    seconds: float
+    message: str = ""

@@ -1,0 +1,47 @@
+"""What a node is asked to do: run one workflow on one source tree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from firebrick.workflow.syntax import Workflow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A checked-out tree on the host and what it is. The node only reads it. `repository` is `owner/name`."""
+
+    path: Path
+    repository: str
+    ref: str
+    sha: str
+    event_name: str = "push"
+    event: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """Of each machine of the run. `timeout_s` bounds the whole run."""
+
+    vcpus: int = 2
+    memory_mib: int = 2048
+    scratch_mib: int = 8192
+    timeout_s: float = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOrder:
+    """One run: `artifact_dir` is where artifacts are put (made if missing), `jobs` narrows the run to these (and their needs),
+    `image` overrides what `runs-on` says, `collect` are globs of files to bring out of the workspace of every job that succeeded."""
+
+    id: str
+    workflow: Workflow
+    source: Source
+    artifact_dir: Path
+    resources: Resources = Resources()
+    jobs: frozenset[str] = frozenset()
+    image: str | None = None
+    collect: tuple[str, ...] = ()
+    secrets: Mapping[str, str] = field(default_factory=dict)
