@@ -1,0 +1,31 @@
+"""What can go wrong on a node, outside the work it runs. The class is the fact, `hint` says what to do next."""
+
+from __future__ import annotations
+
+
+class NodeError(Exception):
+    """Anything a node could not do. The message is a sentence for a person; `hint` is one more, or empty."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class LabelError(NodeError):
+    """`runs-on` names no image this node knows."""
+
+
+class SourceError(NodeError):
+    """The source tree of the order cannot be read or is larger than allowed."""
+
+
+class JobError(NodeError):
+    """The node could not carry a job out: no machine, no image, no room. Not a failure of the job's own work."""
+
+
+class StepError(NodeError):
+    """A step cannot be carried out as it is written (a missing input of an action, a bad glob)."""
+
+
+class NoNodeError(NodeError):
+    """No running node answers, or none has the machine asked for."""
