@@ -1,4 +1,4 @@
-"""Where Firebrick keeps its things, and the settings every part reads: environment first, then a TOML file, then defaults."""
+"""The settings every part reads: environment first, then a TOML file, then defaults."""
 
 from __future__ import annotations
 
@@ -8,52 +8,9 @@ from typing import Annotated
 from pydantic import AliasChoices, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from firebrick.home import Home
 
-class Home:
-    """The layout below `FIREBRICK_HOME`. Every path the program writes to is a property here."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root.expanduser().absolute()
-
-    @property
-    def images(self) -> Path:
-        return self.root / "images"
-
-    @property
-    def kernels(self) -> Path:
-        return self.root / "kernels"
-
-    @property
-    def templates(self) -> Path:
-        return self.root / "templates"
-
-    @property
-    def machines(self) -> Path:
-        return self.root / "machines"
-
-    @property
-    def builds(self) -> Path:
-        return self.root / "builds"
-
-    @property
-    def runs(self) -> Path:
-        return self.root / "runs"
-
-    @property
-    def cache(self) -> Path:
-        return self.root / "cache"
-
-    @property
-    def database(self) -> Path:
-        return self.root / "firebrick.db"
-
-    @property
-    def node_socket(self) -> Path:
-        return self.root / "node.sock"
-
-    @property
-    def config_file(self) -> Path:
-        return self.root / "config.toml"
+__all__ = ["Home", "Settings"]
 
 
 class Settings(BaseSettings):
