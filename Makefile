@@ -1,0 +1,44 @@
+# Everything a person does with this tree. `make` alone prints the list; each target installs what it needs first.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint bench agent wheel picture clean
+
+PYTHON := .venv/bin/python
+
+help: ## Print this list
+	@printf 'Firebrick: untrusted work, each piece in a microVM of its own.\n\n'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\nFresh machine? `make demo`, then `make test`.\n'
+
+setup: ## Install what is missing: Debian packages, Python environment, agent, kernel and images
+	@tools/setup
+
+demo: ## Build a real project in a microVM, from nothing
+	@tools/setup
+	@tools/demo
+
+test: ## Run the tests, real machines included
+	@tools/setup
+	@tools/test
+
+lint: ## Check format, types, imports and the agent's Rust
+	@tools/setup packages rust python
+	@tools/lint
+
+bench: ## Measure against bare QEMU; table on the terminal, build/bench.json
+	@tools/setup
+	@$(PYTHON) -m bench
+
+agent: ## Build the guest agent into the Python package
+	@tools/setup packages rust agent
+
+wheel: ## Build dist/firebrick-*.whl with the agent inside
+	@tools/setup packages rust python agent
+	@tools/wheel
+
+picture: ## Record docs/picture.svg from a real run
+	@tools/setup
+	@$(PYTHON) tools/picture.py
+
+clean: ## Remove what was built here; images and kernels in FIREBRICK_HOME stay
+	rm -rf build dist agent/target src/firebrick/guest/bin .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
