@@ -23,12 +23,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """Of each machine of the run. `timeout_s` bounds the whole run."""
+    """Of each machine of the run. `timeout_s` bounds the whole run. `network`: outgoing connections, besides what the node's settings allow."""
 
     vcpus: int = 2
     memory_mib: int = 2048
     scratch_mib: int = 8192
     timeout_s: float = 600.0
+    network: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,130 @@
+"""A run as plain lines, for pipes and logs, and as one JSON object per event."""
+
+from __future__ import annotations
+
+from typing import IO, Protocol, Self
+
+import msgspec
+
+from firebrick.cli.terminal import duration, size, tame
+from firebrick.node.event import (
+    Annotation,
+    ArtifactStored,
+    Conclusion,
+    Event,
+    JobFinished,
+    JobStarted,
+    LogLine,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    StepStarted,
+)
+
+MARKS = {
+    Conclusion.SUCCESS: "ok",
+    Conclusion.FAILURE: "FAILED",
+    Conclusion.CANCELLED: "cancelled",
+    Conclusion.SKIPPED: "skipped",
+}
+
+
+class View(Protocol):
+    """Something that shows a run while it happens: entered before the first event, left after the last."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exception: object) -> None: ...
+
+    def show(self, event: Event) -> None: ...
+
+    def notice(self, text: str) -> None:
+        """A word from the command line itself, beside the events."""
+
+
+class JsonView:
+    """`{"event": "log_line", ...}`, one a line, flushed."""
+
+    def __init__(self, out: IO[str]) -> None:
+        self._out = out
+        self._encoder = msgspec.json.Encoder()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._out.flush()
+
+    def show(self, event: Event) -> None:
+        self._out.write(self._encoder.encode(event).decode() + "\n")
+        self._out.flush()
+
+    def notice(self, text: str) -> None:
+        """JSON readers get events only."""
+
+
+class PlainView:
+    """Every line of the run. With several jobs each line begins with its job, because they run side by side."""
+
+    def __init__(self, out: IO[str]) -> None:
+        self._out = out
+        self._several = False
+        self._steps: dict[tuple[str, int], str] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._out.flush()
+
+    def show(self, event: Event) -> None:
+        if isinstance(event, LogLine):
+            self._write(event.job, f"| {tame(event.text, colour=False)}")
+        else:
+            self._show_rare(event)
+            self._out.flush()
+
+    def notice(self, text: str) -> None:
+        self._write("", text)
+        self._out.flush()
+
+    def _show_rare(self, event: Event) -> None:
+        match event:
+            case RunStarted():
+                self._several = len(event.jobs) > 1
+                self._write("", f"run {event.run}: {event.workflow}")
+            case JobStarted():
+                how = f"{event.start} in {event.start_ms:.0f} ms"
+                self._write(event.job, f"== job {event.name} on {event.image}, machine {event.machine}, {how}")
+            case StepStarted():
+                self._steps[event.job, event.step] = event.name
+                self._write(event.job, f"-- step {event.step + 1}: {tame(event.name, colour=False)}")
+            case StepFinished():
+                self._write(event.job, self._step_result(event))
+            case Annotation():
+                self._write(event.job, f"!! {annotation_text(event)}")
+            case ArtifactStored():
+                self._write(event.job, f"++ artifact {event.path} ({size(event.size)}, sha256 {event.sha256})")
+            case JobFinished():
+                why = f": {event.message}" if event.message else ""
+                self._write(event.job, f"== job {event.job} {MARKS[event.conclusion]}, {duration(event.seconds)}{why}")
+            case RunFinished():
+                why = f": {event.message}" if event.message else ""
+                self._write("", f"run {event.run} {MARKS[event.conclusion]}, {duration(event.seconds)}{why}")
+
+    def _step_result(self, event: StepFinished) -> str:
+        code = f", exit code {event.exit_code}" if event.exit_code else ""
+        return f"-- step {event.step + 1} {MARKS[event.conclusion]}, {duration(event.seconds)}{code}"
+
+    def _write(self, job: str, line: str) -> None:
+        prefix = f"[{job}] " if job and self._several else ""
+        self._out.write(f"{prefix}{line}\n")
+
+
+def annotation_text(event: Annotation) -> str:
+    """`error: src/main.c:12:5: title: message`"""
+    place = event.file
+    if place and event.line is not None:
+        place += f":{event.line}" + (f":{event.column}" if event.column is not None else "")
+    words = [event.level, place, event.title, event.message]
+    return ": ".join(tame(word, colour=False) for word in words if word)

@@ -1,0 +1,65 @@
+"""What a guest wrote, made harmless for a terminal: colours stay, everything that moves, asks or renames goes."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_SGR: Final = re.compile(r"\x1b\[[0-9;:]*m")
+_SEQUENCE: Final = re.compile(
+    r"""
+      \x1b \[ [0-?]* [ -/]* [@-~]            # CSI
+    | \x1b [\]PX^_] .*? (?: \x07 | \x1b\\ | $)  # OSC, DCS, SOS, PM, APC up to their end
+    | \x1b [ -/]* [0-~]?                     # the short ones
+    | \x9b [0-?]* [ -/]* [@-~]               # CSI as one character
+    """,
+    re.VERBOSE,
+)
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_RESET: Final = "\x1b[0m"
+
+
+def tame(text: str, *, colour: bool) -> str:
+    """One line of output. Carriage returns keep what a terminal would have shown last; tabs become spaces; with `colour` the colour
+    sequences stay and are reset at the end."""
+    text = _last_overprint(text)
+    coloured = False
+
+    def keep_colour(match: re.Match[str]) -> str:
+        nonlocal coloured
+        if colour and _SGR.fullmatch(match[0]):
+            coloured = True
+            return match[0]
+        return ""
+
+    text = _CONTROL.sub("", _SEQUENCE.sub(keep_colour, text)).expandtabs()
+    return text + _RESET if coloured else text
+
+
+def _last_overprint(text: str) -> str:
+    r"""Progress bars print `10%\r20%\r...`: the last non-empty piece is what stays on the screen."""
+    if "\r" not in text:
+        return text
+    return next((piece for piece in reversed(text.split("\r")) if piece), "")
+
+
+def duration(seconds: float) -> str:
+    """`0.31 s`, `12.3 s`, `2 min 05 s`, `1 h 02 min`."""
+    if seconds < 1:
+        return f"{seconds:.2f} s"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02} s"
+    return f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def size(count: int) -> str:
+    """Bytes for people: `312 B`, `4.2 KiB`, `1.1 GiB`."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{count} B"

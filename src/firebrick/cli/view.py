@@ -1,0 +1,176 @@
+"""A run on a terminal: what is over stays as lines above, what goes on is redrawn below, the ends of the matter come last."""
+
+from __future__ import annotations
+
+import time
+from typing import Final, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.rule import Rule
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from firebrick.cli.board import Board, JobCard, StepLine
+from firebrick.cli.plain import MARKS, annotation_text
+from firebrick.cli.terminal import duration, size, tame
+from firebrick.node.event import Conclusion, Event, JobFinished, RunFinished, StepFinished
+
+RUNNING_TAIL: Final = 6
+FAILED_TAIL: Final = 30
+_SYMBOLS: Final = {
+    Conclusion.SUCCESS: Text("✓", "bold green"),
+    Conclusion.FAILURE: Text("✗", "bold red"),
+    Conclusion.CANCELLED: Text("■", "bold yellow"),
+    Conclusion.SKIPPED: Text("-", "dim"),
+}
+_COLOURS: Final = {"error": "red", "warning": "yellow", "notice": "cyan"}
+
+
+class LiveView:
+    """`verbose` also leaves every line of output above."""
+
+    def __init__(self, console: Console, *, verbose: bool = False) -> None:
+        self._console = console
+        self._board = Board()
+        self._verbose = verbose
+        self._spinner = Spinner("dots", style="bold cyan")
+        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=10, transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._live.stop()
+        if self._board.finished is not None:
+            self._show_end(self._board.finished)
+
+    def show(self, event: Event) -> None:
+        self._board.show(event)
+        if isinstance(event, StepFinished | JobFinished):
+            self._settle(self._board.jobs[event.job])
+        if isinstance(event, RunFinished):
+            self._live.refresh()
+
+    def notice(self, text: str) -> None:
+        self._console.print(Text(text, "yellow"))
+
+    def _settle(self, card: JobCard) -> None:
+        """Print the steps of the job that are over, in order, each once; they leave the part that is redrawn."""
+        if not card.headed and card.machine:
+            card.headed = True
+            self._console.print(self._heading(card))
+        while card.shown < len(card.steps) and card.steps[card.shown].conclusion is not None:
+            self._console.print(self._finished_step(card.steps[card.shown]))
+            card.shown += 1
+        if card.conclusion is not None:
+            self._console.print(self._finished_job(card))
+
+    def _render(self) -> RenderableType:
+        parts: list[RenderableType] = []
+        for card in self._board.jobs.values():
+            if card.conclusion is None:
+                parts += self._running_job(card)
+        return Group(*parts)
+
+    def _running_job(self, card: JobCard) -> list[RenderableType]:
+        if not card.machine:
+            mark: RenderableType = self._spinner if card.note else Text("·", "dim")
+            return [_row(mark, Text.assemble((card.name, "bold"), "  ", (tame(card.note, colour=False), "dim")))]
+        parts: list[RenderableType] = [] if card.headed else [self._heading(card)]
+        for step in card.steps[card.shown :]:
+            parts += self._step_now(step)
+        return parts
+
+    def _step_now(self, step: StepLine) -> list[RenderableType]:
+        name = Text(tame(step.name, colour=False))
+        if step.conclusion is not None:
+            return [self._finished_step(step)]
+        if step.started is None:
+            name.stylize("dim")
+            return [_row(Text("·", "dim"), name)]
+        name.stylize("bold")
+        running = _row(self._spinner, name, duration(max(0.0, time.time() - step.started)))
+        return [running, *_tail(step, RUNNING_TAIL, "dim cyan")]
+
+    def _heading(self, card: JobCard) -> RenderableType:
+        how = f"{card.start} in {card.start_ms:.0f} ms"
+        title = Text.assemble((card.name, "bold"), "  ", (f"{card.image} · {how} · {card.machine}", "dim"))
+        return Rule(title, align="left", style="dim", characters="─")
+
+    def _finished_step(self, step: StepLine) -> RenderableType:
+        assert step.conclusion is not None
+        name = Text(tame(step.name, colour=False))
+        if step.conclusion is Conclusion.SKIPPED:
+            name.stylize("dim")
+            return _row(_SYMBOLS[step.conclusion], name)
+        row = _row(_SYMBOLS[step.conclusion], name, duration(step.seconds))
+        if step.conclusion is Conclusion.FAILURE:
+            return Group(row, *_tail(step, FAILED_TAIL, "red"))
+        return Group(row, *_tail(step, len(step.tail), "dim")) if self._verbose else row
+
+    def _finished_job(self, card: JobCard) -> RenderableType:
+        assert card.conclusion is not None
+        text = Text.assemble((card.name, "bold"), f" {MARKS[card.conclusion]}")
+        if card.message:
+            text.append(f": {tame(card.message, colour=False)}")
+        return _row(_SYMBOLS[card.conclusion], text, duration(card.seconds) if card.seconds else "", indent=0)
+
+    def _show_end(self, finished: RunFinished) -> None:
+        summaries = [step.summary for card in self._board.jobs.values() for step in card.steps if step.summary]
+        for summary in summaries:
+            self._console.print(Text(_tamed_block(summary)), style="dim")
+        for annotation in self._board.annotations:
+            self._console.print(Text(annotation_text(annotation), _COLOURS.get(annotation.level, "")))
+        if self._board.artifacts:
+            self._console.print(self._artifacts())
+        text = Text.assemble(
+            (self._board.workflow, "bold"), f" {MARKS[finished.conclusion]} in {duration(finished.seconds)}"
+        )
+        if finished.message:
+            text.append(f": {tame(finished.message, colour=False)}")
+        self._console.print(Text.assemble(_SYMBOLS[finished.conclusion], " ", text))
+
+    def _artifacts(self) -> Table:
+        table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+        table.add_column("artifact")
+        table.add_column("size", justify="right")
+        table.add_column("sha256", style="dim")
+        for artifact in self._board.artifacts:
+            table.add_row(tame(artifact.path, colour=False), size(artifact.size), artifact.sha256[:16])
+        return table
+
+
+def _row(mark: RenderableType, text: Text, time_: str = "", *, indent: int = 2) -> Table:
+    """`mark text ........ time`, the text cut rather than wrapped."""
+    row = Table.grid(padding=(0, 1), expand=True)
+    row.add_column(width=1)
+    row.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    row.add_column(justify="right", no_wrap=True, style="dim")
+    row.add_row(mark, text, time_)
+    if not indent:
+        return row
+    outer = Table.grid(expand=True)
+    outer.add_column(width=indent)
+    outer.add_column(ratio=1)
+    outer.add_row("", row)
+    return outer
+
+
+def _tail(step: StepLine, count: int, style: str) -> list[RenderableType]:
+    lines = list(step.tail)[-count:] if count else []
+    bar = Text("    │ ", style)
+    shown: list[RenderableType] = []
+    if step.lines > len(lines) and lines:
+        shown.append(Text.assemble(bar, (f"… {step.lines - len(lines)} lines above", "dim")))
+    for line in lines:
+        text = Text.assemble(bar, Text.from_ansi(tame(line, colour=True)))
+        text.no_wrap, text.overflow = True, "ellipsis"
+        shown.append(text)
+    return shown
+
+
+def _tamed_block(text: str) -> str:
+    return "\n".join(tame(line, colour=False) for line in text.splitlines())

@@ -1,0 +1,73 @@
+"""What a node may be told in the `[node]` table of `config.toml`. Read with msgspec alone: a run shall not wait for more.
+
+[node]
+machines = 4                # alive at once; default: one per core, as far as the memory goes
+default_image = "toolchain"
+network = true              # outgoing connections for jobs, through the VMM's user-mode stack
+
+[node.labels]               # runs-on label -> image; `*` matches anything
+"ubuntu-24.*" = "noble"
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final
+
+import msgspec
+
+from firebrick.node.errors import NodeError
+
+_MEMORY_PER_MACHINE: Final = 1 << 30  # forks share most of theirs: half of the default size is what one really takes
+
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`log_limit_mib` bounds what one job may log, `artifact_limit_mib` what it may leave behind, `source_limit_mib` what is put into its
+    workspace. A cancelled step gets SIGINT, `interrupt_s` later SIGTERM, `terminate_s` later SIGKILL; the steps that still run
+    after a cancellation have `cancel_s` together."""
+
+    machines: Positive | None = None
+    default_image: str = "toolchain"
+    labels: Mapping[str, str] = {}
+    network: bool = False
+    log_limit_mib: Positive = 256
+    artifact_limit_mib: Positive = 4096
+    source_limit_mib: Positive = 4096
+    interrupt_s: Seconds = 7.5
+    terminate_s: Seconds = 2.5
+    cancel_s: Seconds = 300.0
+    templates_kept: Positive = 8
+
+    @property
+    def capacity(self) -> int:
+        return self.machines or default_capacity()
+
+
+def read_settings(config: Path) -> NodeSettings:
+    """The `[node]` table of the file; defaults where the file or the table is missing.
+
+    Raises NodeError where the file is no TOML or says something the node does not know."""
+    try:
+        table = tomllib.loads(config.read_text()).get("node", {})
+        return msgspec.convert(table, NodeSettings)
+    except FileNotFoundError:
+        return NodeSettings()
+    except tomllib.TOMLDecodeError as error:
+        raise NodeError(f"cannot read {config}: {error}", hint="The file must be TOML.") from error
+    except msgspec.ValidationError as error:
+        raise NodeError(
+            f"cannot use the [node] table of {config}: {error}",
+            hint=f"It may hold {', '.join(NodeSettings.__struct_fields__)}.",
+        ) from error
+
+
+def default_capacity() -> int:
+    """One machine per core, as far as the memory goes, and at least one."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(len(os.sched_getaffinity(0)), memory // _MEMORY_PER_MACHINE))
