@@ -41,7 +41,7 @@ class Row:
         }
 
 
-def compared(  # noqa: PLR0913 - a row has that many columns
+def compared(
     name: str, unit: str, floor: Sequence[float], value: Sequence[float], limit: float, *, more_is_better: bool = False
 ) -> Row:
     """The row of two series of measurements: their medians."""

@@ -1,0 +1,69 @@
+"""What holds for every test: none is skipped unnoticed, unit tests touch nothing outside the process, and nothing is left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+from tests.guard import sealed
+from tests.leak import Belongings, adopt_orphans
+from tests.skip import is_allowed
+
+# Tests that start processes: they shall be gone, with their files, when the test is over.
+_STARTS_PROCESSES = ("conformance", "machine", "e2e", "scenarios", "docs")
+
+
+def pytest_configure() -> None:
+    adopt_orphans()
+
+
+def _part(item: pytest.Item) -> str:
+    """The folder of tests/ the test is in."""
+    return item.path.relative_to(item.config.rootpath / "tests").parts[0]
+
+
+@pytest.fixture(autouse=True)
+def nothing_outside(request: pytest.FixtureRequest) -> Generator[None]:
+    """Unit tests start no process and open no connection."""
+    if _part(request.node) != "unit":
+        yield
+        return
+    with sealed():
+        yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
+    """A test that starts processes ends them, closes its files and sockets, and leaves no mount."""
+    if _part(request.node) not in _STARTS_PROCESSES:
+        yield
+        return
+    before = Belongings.now()
+    yield
+    left = Belongings.settled_since(before)
+    if left:
+        pytest.fail(f"the test left behind: {left}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A skip nobody has allowed is a failure: a test that did not run proves nothing."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail") and not is_allowed(item.nodeid):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped ({reason}), and FIREBRICK_ALLOW_SKIPS does not name it"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a whole file that skips itself."""
+    report = yield
+    if report.skipped and not is_allowed(collector.nodeid):
+        report.outcome = "failed"
+        report.longrepr = f"{collector.nodeid} skipped itself, and FIREBRICK_ALLOW_SKIPS does not name it"
+    return report

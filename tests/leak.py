@@ -1,0 +1,96 @@
+"""What a test process owns: its descendants, its open files, the mounts it sees. Compared before and after, it says what a test left behind.
+
+Orphans come back to this process (it is their subreaper), so a program that lost its parent still shows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import gc
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+_PR_SET_CHILD_SUBREAPER = 36
+_SETTLE_S = 5.0
+# What the interpreter and its event loop keep for themselves, and drop when they like.
+_OWN_FILES = ("anon_inode:[eventpoll]", "/dev/null", "/dev/urandom", "/proc/", "pipe:")
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Belongings:
+    """`processes` by number with their names, `files` by descriptor with what they are, `mounts` by mount point."""
+
+    processes: dict[int, str]
+    files: dict[int, str]
+    mounts: frozenset[str]
+
+    @classmethod
+    def now(cls) -> Belongings:
+        return cls(processes=_descendants(), files=_open_files(), mounts=_mounts())
+
+    @classmethod
+    def settled_since(cls, before: Belongings) -> str:
+        """What is here and was not before, in words; empty if nothing. Waits a little for what is on its way out."""
+        deadline = time.monotonic() + _SETTLE_S
+        while (left := cls.now()._without(before)) and time.monotonic() < deadline:
+            gc.collect()
+            _reap_orphans()
+            time.sleep(0.02)
+        return left
+
+    def _without(self, before: Belongings) -> str:
+        processes = [f"process {pid} ({name})" for pid, name in self.processes.items() if pid not in before.processes]
+        files = [f"file {number} ({what})" for number, what in self.files.items() if before.files.get(number) != what]
+        mounts = [f"mount {point}" for point in sorted(self.mounts - before.mounts)]
+        return ", ".join(processes + files + mounts)
+
+
+def _descendants() -> dict[int, str]:
+    parents: dict[int, tuple[int, str]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                name, _, rest = (entry / "stat").read_text().partition("(")[2].rpartition(")")
+                parents[int(entry.name)] = (int(rest.split()[1]), name)
+    own = os.getpid()
+    return {pid: name for pid, (_, name) in parents.items() if _descends(pid, own, parents)}
+
+
+def _descends(pid: int, ancestor: int, parents: dict[int, tuple[int, str]]) -> bool:
+    while pid in parents:
+        pid = parents[pid][0]
+        if pid == ancestor:
+            return True
+    return False
+
+
+def _open_files() -> dict[int, str]:
+    files: dict[int, str] = {}
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            target = str(entry.readlink())
+            if not target.startswith(_OWN_FILES):
+                files[int(entry.name)] = target
+    return files
+
+
+def _mounts() -> frozenset[str]:
+    return frozenset(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+
+
+def _reap_orphans() -> None:
+    """Take the exit status of ended orphans. Children of this process that somebody still waits for are not touched: they are zombies for
+    a moment only, and asyncio or subprocess reap them long before this is called."""
+    for pid in _descendants():
+        with contextlib.suppress(OSError, ValueError):
+            state = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
+            if state == "Z":
+                os.waitpid(pid, os.WNOHANG)
