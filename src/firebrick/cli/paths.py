@@ -1,0 +1,43 @@
+"""`firebrick paths`: where everything is."""
+
+from __future__ import annotations
+
+import json as json_format
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from firebrick.home import Home
+
+_WHAT: Final = {
+    "root": "everything below (set FIREBRICK_HOME to move it)",
+    "config_file": "settings",
+    "images": "root images, by digest",
+    "kernels": "kernels with their initramfs",
+    "templates": "snapshots that machines are forked from",
+    "machines": "running machines, a directory each",
+    "nodes": "sockets of running nodes",
+    "runs": "logs and artifacts of `firebrick run`",
+    "builds": "logs and artifacts of `firebrick serve`",
+    "database": "builds of `firebrick serve`",
+    "cache": "what can be fetched or made again",
+}
+
+
+def paths(
+    json: Annotated[bool, typer.Option("--json", help="One JSON object: name to path.")] = False,
+) -> None:
+    """Show where Firebrick keeps its things."""
+    home = Home.find()
+    places = {name: getattr(home, name) for name in _WHAT}
+    if json:
+        typer.echo(json_format.dumps({name: str(path) for name, path in places.items()}, indent=2))
+        return
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    for heading in ("name", "path", "what", ""):
+        table.add_column(heading, no_wrap=heading != "what")
+    for name, path in places.items():
+        table.add_row(name, str(path), _WHAT[name], "" if path.exists() else "[dim]not made yet[/]")
+    Console(soft_wrap=True).print(table)
