@@ -257,6 +257,7 @@ async def run(  # noqa: PLR0913 - keywords of one call
     input: bytes | None = None,  # noqa: A002 - the word subprocess.run uses
     timeout: float | None = None,
     limit: int = 64 << 20,
+    stdin: int = DEVNULL,
     stdout: int = PIPE,
     on_stderr: Callable[[bytes], None] | None = None,
     check: bool = True,
@@ -264,10 +265,10 @@ async def run(  # noqa: PLR0913 - keywords of one call
 ) -> Completed:
     """Run a program to its end.
 
-    `timeout` is in seconds; `limit` is the most bytes of output that are kept; `stdout` may be a file descriptor to write to instead;
-    `on_stderr` sees the error output as it comes. With `check` a status other than 0 raises ProcessError, which ends with the program's last
+    `timeout` is in seconds; `limit` is the most bytes of output that are kept; `stdin` may be a file descriptor to read from, where there is
+    no `input`, and `stdout` one to write to instead; `on_stderr` sees the error output as it comes. With `check` a status other than 0 raises ProcessError, which ends with the program's last
     words and carries `hint`. Raises ProgramNotFoundError, ProcessTimeoutError, OutputLimitError. Cancelling kills the program."""
-    feed = DEVNULL if input is None else PIPE
+    feed = stdin if input is None else PIPE
     async with spawn(argv, env=env, cwd=cwd, stdin=feed, stdout=stdout, stderr=PIPE, hint=hint) as process:
         tail = bytearray()
         try:
