@@ -43,21 +43,23 @@ class Evaluation:
         self._budget = Budget()
 
     def of(self, node: Node) -> Value:
+        result: Value
         match node:
             case Literal(value):
-                return value
+                result = value
             case Name(name):
-                return self._contexts.get(name)
+                result = self._contexts.get(name)
             case Not(operand):
-                return not is_truthy(self.of(operand))
+                result = not is_truthy(self.of(operand))
             case Binary(operator, left, right):
-                return _COMPARE[operator](self.of(left), self.of(right))
+                result = _COMPARE[operator](self.of(left), self.of(right))
             case Logical(operator, operands):
-                return self._logical(operator, operands)
+                result = self._logical(operator, operands)
             case Index(target, key):
-                return self._index(self.of(target), key)
+                result = self._index(self.of(target), key)
             case Call():
-                return self._call(node)
+                result = self._call(node)
+        return result
 
     def _logical(self, operator: str, operands: tuple[Node, ...]) -> Value:
         """The operand that decided, not a boolean: `a && b || c` chooses."""

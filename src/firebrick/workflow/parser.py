@@ -169,7 +169,7 @@ class _Reading:
             operands.append(self.chain(level + 1))
         if not operators:
             return operands[0]
-        if level < 2:  # noqa: PLR2004 - || and && are the first two
+        if level < 2:  # `||` and `&&`
             return Logical(operators[0], tuple(operands))
         return self._fold(operands, operators)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from firebrick.workflow.problem import Position
+from firebrick.workflow.problem import Position, Problem
 from firebrick.workflow.template import Condition, Template, TemplateMap, TemplateTree
 
 
@@ -84,7 +84,7 @@ class Job:
 class Workflow:
     """One workflow file. `name` is the `name` key, else `path`; `path` is the file's name as given, relative to the repository if the caller
     has it so. `on` maps each event to its configuration as plain values (None where there is none). `warnings` are keys that were read and have
-    no effect yet, as sentences with their place."""
+    no effect yet, and conditions that are not what they seem."""
 
     name: str
     path: str
@@ -93,4 +93,4 @@ class Workflow:
     defaults: RunDefaults = field(default_factory=RunDefaults)
     jobs: Mapping[str, Job]
     run_name: Template | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Problem, ...] = ()

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
-from firebrick.workflow.expression import Expression, Scope, Value, is_truthy, parse_expression, to_text
+from firebrick.workflow.expression import (
+    Allowed,
+    EvaluationError,
+    Expression,
+    ExpressionError,
+    Scope,
+    Value,
+    is_truthy,
+    parse_expression,
+    to_text,
+)
+from firebrick.workflow.parser import STATUS_FUNCTIONS, Call, Logical
 from firebrick.workflow.problem import Position
+from firebrick.workflow.value import is_primitive
 
 Part = Value | Expression
 
@@ -32,8 +45,13 @@ class Template:
         return "".join(to_text(p.evaluate(scope) if isinstance(p, Expression) else p) for p in self.parts)
 
     def text(self, scope: Scope) -> str:
-        """The value as a string, as GitHub writes it into scripts and environments. Raises EvaluationError."""
-        return to_text(self.value(scope))
+        """The value as a string, as GitHub writes it into scripts and environments. Raises EvaluationError, also where it is no scalar."""
+        value = self.value(scope)
+        if isinstance(value, Mapping):
+            raise EvaluationError("A mapping was not expected")
+        if not is_primitive(value):
+            raise EvaluationError("A sequence was not expected")
+        return to_text(value)
 
     def flag(self, scope: Scope) -> bool:
         return is_truthy(self.value(scope))
@@ -50,7 +68,9 @@ class TemplateMap:
         """Every entry as a string. Raises EvaluationError; also where the one expression gives no mapping."""
         if self.expression is not None:
             value = self.expression.value(scope)
-            return {k: to_text(v) for k, v in value.items()} if isinstance(value, Mapping) else {}
+            if not isinstance(value, Mapping):
+                raise EvaluationError("Expected a mapping")
+            return {name: to_text(item) for name, item in value.items()}
         return {name: template.text(scope) for name, template in self.entries.items()}
 
     def __bool__(self) -> bool:
@@ -71,3 +91,111 @@ class Condition:
 
 
 TemplateTree = Template | tuple["TemplateTree", ...] | Mapping[str, "TemplateTree"]
+
+
+class TemplateError(Exception):
+    """A text whose `${{ }}` cannot be read; `expected` says what would have been right."""
+
+    def __init__(self, message: str, expected: str = "") -> None:
+        super().__init__(message)
+        self.expected = expected
+
+
+_OPEN, _CLOSE = "${{", "}}"
+_NOT_CLOSED = (
+    "The expression is not closed. An unescaped ${{ sequence was found, but the closing }} sequence was not found."
+)
+
+
+def parse_template(value: Value, position: Position, allowed: Allowed) -> Template:
+    """A scalar of a file as a template. Raises TemplateError."""
+    if not isinstance(value, str) or _OPEN not in value:
+        return Template(to_text(value), position, (value,))
+    parts = tuple(part if is_text else _expression(part, allowed) for is_text, part in split_template(value))
+    return Template(value, position, parts)
+
+
+def split_template(text: str) -> list[tuple[bool, str]]:
+    """Texts (True) and insides of `${{ }}` (False) in order; no empty texts. A `}}` within a string of the expression does not end it.
+    Raises TemplateError where one is not closed."""
+    parts: list[tuple[bool, str]] = []
+    at = 0
+    while (start := text.find(_OPEN, at)) >= 0:
+        if start > at:
+            parts.append((True, text[at:start]))
+        at = _end_of_expression(text, start + len(_OPEN))
+        parts.append((False, text[start + len(_OPEN) : at - len(_CLOSE)]))
+    if at < len(text):
+        parts.append((True, text[at:]))
+    return parts
+
+
+_STRING_OR_CLOSE = re.compile(r"'[^']*'|(\}\})")
+
+
+def _end_of_expression(text: str, at: int) -> int:
+    for match in _STRING_OR_CLOSE.finditer(text, at):
+        if match.group(1):
+            return match.end()
+    raise TemplateError(_NOT_CLOSED, "`${{ expression }}`; a text with a quote in it has the quote twice: 'it''s'")
+
+
+def _expression(text: str, allowed: Allowed) -> Expression:
+    if not text.strip():
+        raise TemplateError("An expression was expected", "something between `${{` and `}}`")
+    try:
+        return parse_expression(text.strip(), allowed)
+    except ExpressionError as error:
+        raise TemplateError(str(error), _names_expected(str(error), allowed)) from error
+
+
+def _names_expected(message: str, allowed: Allowed) -> str:
+    if message.startswith("Unrecognized named-value"):
+        return f"one of the contexts allowed here: {', '.join(sorted(allowed.contexts))}; texts are in single quotes"
+    if message.startswith("Unrecognized function"):
+        return f"one of the functions allowed here: {', '.join(sorted([*_PURE_NAMES, *_spelled(allowed.functions)]))}"
+    if message.startswith("Unexpected symbol: '\""):
+        return "texts in single quotes"
+    return ""
+
+
+_PURE_NAMES = ("case", "contains", "endsWith", "format", "fromJSON", "join", "startsWith", "toJSON")
+
+
+def _spelled(names: Iterable[str]) -> list[str]:
+    return ["hashFiles" if name == "hashfiles" else name for name in names]
+
+
+def parse_condition(value: Value, position: Position, allowed: Allowed) -> Condition:
+    """An `if`: the text is an expression with or without `${{ }}` around it; nothing is `success()`. Raises TemplateError."""
+    raw = to_text(value)
+    text = _condition_text(raw.strip()) or "success()"
+    expression = _expression(text, allowed)
+    if not expression.functions & STATUS_FUNCTIONS.keys():
+        root = Logical("&&", (Call("success", (), 1), expression.root))
+        expression = replace(expression, root=root, functions=expression.functions | {"success"})
+    return Condition(raw, position, expression)
+
+
+def is_always_true(condition: Condition) -> bool:
+    """An `if` with text around its `${{ }}` is a text, and a text that is not empty is true: never what its author meant."""
+    parts = split_template(condition.raw.strip()) if _OPEN in condition.raw else []
+    return len(parts) > 1
+
+
+def _condition_text(text: str) -> str:
+    if _OPEN not in text:
+        return text
+    parts = split_template(text)
+    if len(parts) == 1:
+        return parts[0][1].strip()
+    # As everywhere, text around expressions makes a text of it all.
+    pattern = ""
+    arguments: list[str] = []
+    for is_text, part in parts:
+        if is_text:
+            pattern += part.replace("'", "''").replace("{", "{{").replace("}", "}}")
+        else:
+            pattern += f"{{{len(arguments)}}}"
+            arguments.append(part.strip())
+    return "format(" + ", ".join([f"'{pattern}'", *arguments]) + ")"

@@ -54,7 +54,7 @@ def is_array(value: Value) -> bool:
 def is_truthy(value: Value) -> bool:
     """Null, false, 0, NaN and the empty string are false, everything else is true, empty arrays and objects too."""
     if isinstance(value, bool | int | float | str):
-        return bool(value) and value == value  # noqa: PLR0124 - NaN
+        return bool(value) and value == value
     return value is not None
 
 
@@ -103,9 +103,9 @@ def parse_number(text: str) -> float:
     if _NUMBER.fullmatch(text):
         return float(text)
     if _HEX.fullmatch(text):
-        return _signed32(int(text[2:], 16))
+        return _signed32(int(text, 0))
     if _OCTAL.fullmatch(text):
-        return _signed32(int(text[2:], 8))
+        return _signed32(int(text, 0))
     return {"Infinity": math.inf, "-Infinity": -math.inf}.get(text, math.nan)
 
 
