@@ -1,7 +1,293 @@
-"""The host end of the agent protocol: commands, files, trees and ports of one guest."""
+"""The host end of the agent protocol: commands, files, trees and ports of one guest.
+
+    async with Agent.connect(stream, Identity.fresh("builder"), timeout=10) as agent:
+        done = await agent.run(["uname", "-r"], check=True)
+
+Any number of tasks may use an agent at once. A call that is cancelled leaves nothing behind, in the guest neither. When the connection
+is lost, every call that waits, and every later one, raises ChannelError with the cause.
+"""
 
 from __future__ import annotations
 
-from firebrick.guest.stream import ByteStream, SocketStream, open_stream, stream_from
+import asyncio
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from os import fsencode
+from pathlib import Path, PurePath
+from typing import Self, Unpack
 
-__all__ = ["ByteStream", "SocketStream", "open_stream", "stream_from"]
+from firebrick.guest import message, protocol
+from firebrick.guest.connection import Connection, connected
+from firebrick.guest.errors import ChannelError, StreamClosedError, VersionError
+from firebrick.guest.exchange import Stream
+from firebrick.guest.execution import (
+    Completed,
+    ExecOptions,
+    ExitStatus,
+    Process,
+    Text,
+    exec_request,
+    failure,
+    gather,
+    running,
+)
+from firebrick.guest.files import Files
+from firebrick.guest.message import Entry, Hello, PtySize
+from firebrick.guest.output import Output
+from firebrick.guest.stream import ByteStream, SocketStream, open_stream, stream_from
+from firebrick.guest.transfer import download, upload
+from firebrick.guest.tree import TreeCount, TreeLimits
+
+__all__ = [
+    "Agent",
+    "ByteStream",
+    "Completed",
+    "Entry",
+    "ExecOptions",
+    "ExitStatus",
+    "Files",
+    "GuestUsage",
+    "Hello",
+    "Identity",
+    "Output",
+    "Process",
+    "PtySize",
+    "SocketStream",
+    "TreeCount",
+    "TreeLimits",
+    "Tunnel",
+    "open_stream",
+    "stream_from",
+]
+
+RUN_LIMIT = 16 << 20
+"""Bytes of output `Agent.run` takes, of each channel, unless told otherwise."""
+
+_HELLO_PATIENCE = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What makes a machine itself and no copy of another. `machine_id` has 32 hex digits; `realtime_ns` is since 1970."""
+
+    entropy: bytes = field(repr=False)
+    realtime_ns: int
+    hostname: str
+    machine_id: str
+
+    @classmethod
+    def fresh(cls, hostname: str) -> Self:
+        """A new identity, of this moment: make it right before it is used."""
+        return cls(
+            entropy=os.urandom(protocol.MAX_ENTROPY // 2),
+            realtime_ns=time.time_ns(),
+            hostname=hostname,
+            machine_id=uuid.uuid4().hex,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class GuestUsage:
+    """What the user's processes have used of a machine, all its life; the agent itself is not in it."""
+
+    cpu_s: float
+    memory_bytes: int
+    memory_peak_bytes: int
+    processes: int
+    scratch_used_bytes: int
+    scratch_total_bytes: int
+
+
+class Tunnel:
+    """A connection to a port or socket in the guest: a ByteStream with a half-close."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._held = b""
+
+    async def read(self, limit: int) -> bytes:
+        """The next 1 to `limit` bytes; b"" at the end."""
+        piece = self._held or await self._stream.output.read()
+        self._held = piece[limit:]
+        return piece[:limit]
+
+    async def write(self, data: bytes | memoryview) -> None:
+        try:
+            await self._stream.send(data)
+        except StreamClosedError as e:
+            raise BrokenPipeError(str(e)) from e
+
+    async def end(self) -> None:
+        """Say that nothing more will be written."""
+        await self._stream.send_eof()
+
+    async def close(self) -> None:
+        """Give the connection up. Idempotent."""
+        self._stream.give_up()
+
+
+class Agent:
+    """A guest that has its identity and takes requests. Made by `Agent.connect`.
+
+    `hello` is what the agent said of itself; `files` are the operations on single files."""
+
+    def __init__(self, connection: Connection, hello: Hello) -> None:
+        self._connection = connection
+        self.hello = hello
+        self.files = Files(connection)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connect(cls, stream: ByteStream, identity: Identity, *, timeout: float) -> AsyncIterator[Self]:
+        """Greet the agent behind `stream` and give the machine its identity, within `timeout` seconds.
+
+        The stream belongs to the agent from now on and is closed at the end, whatever happens. Commands of an earlier connection that
+        were not detached are gone; a machine that was quiesced runs again.
+
+        Raises TimeoutError when the agent does not answer in time, VersionError when it speaks another protocol, ChannelError when the
+        stream is lost."""
+        async with connected(stream) as connection:
+            async with asyncio.timeout(timeout):
+                hello = await connection.greet(_HELLO_PATIENCE)
+                _check_version(hello)
+                await connection.ask(_identity_message(identity), message.IdentityDone)
+            yield cls(connection, hello)
+
+    # --- commands ---
+
+    def exec(self, argv: Sequence[Text], **options: Unpack[ExecOptions]) -> AbstractAsyncContextManager[Process]:
+        """Run a command, no shell. The context begins when it has started and, unless it is detached, ends with it dead.
+
+        Raises AgentError when it cannot be started: FileMissingError, NotExecutableError, NoSuchUserError and others."""
+        return running(self._connection, exec_request(argv, options))
+
+    async def run(
+        self,
+        argv: Sequence[Text],
+        *,
+        input: bytes = b"",  # noqa: A002 - the word of subprocess.run
+        check: bool = False,
+        limit: int = RUN_LIMIT,
+        **options: Unpack[ExecOptions],
+    ) -> Completed:
+        """Run a command to its end and gather its output. The options are those of `exec`.
+
+        Raises OutputTooLargeError when it writes more than `limit` bytes on one channel (it is killed then), and with `check`
+        CommandError when it does not exit with status 0."""
+        if input:
+            options["stdin"] = True
+        async with self.exec(argv, **options) as process:
+            done = await gather(process, input, limit)
+        if check and not done.status.ok:
+            raise failure(argv, done)
+        return done
+
+    # --- trees ---
+
+    async def upload(
+        self,
+        source: Path,
+        target: Text,
+        *,
+        only: Iterable[PurePath] | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        exclude: Iterable[Text] = (),
+    ) -> TreeCount:
+        """Send the local directory `source` to the directory `target` in the guest, made if missing.
+
+        `only` are relative paths: just these, what is below them and the directories that lead there. `exclude` are patterns of the
+        protocol. `uid` and `gid` own everything there; None keeps the numbers of the host. Links are sent as links, holes as
+        holes. Raises TreeError for what cannot be read here, AgentError for what fails there."""
+        return await upload(self._connection, source, target, only=only, uid=uid, gid=gid, exclude=exclude)
+
+    async def download(
+        self,
+        source: Text,
+        target: Path,
+        *,
+        exclude: Iterable[Text] = (),
+        limits: TreeLimits = TreeLimits(),  # noqa: B008 - frozen
+    ) -> TreeCount:
+        """Bring the directory or file `source` of the guest to `target`, which is made, or filled if it is a directory.
+
+        Nothing is written outside `target`, owners and set-id bits are not taken over, `limits` bound what a guest can make the host
+        store. Symbolic links are kept as they are and may say anything: do not follow them. What was written before an error stays.
+
+        Raises TreeError for a tree that is damaged, hostile, too large or cannot be written here, AgentError for what fails there."""
+        return await download(self._connection, source, target, exclude=exclude, limits=limits)
+
+    # --- ports ---
+
+    def connect_port(self, port: int, host: str = "127.0.0.1") -> AbstractAsyncContextManager[Tunnel]:
+        """A TCP connection made inside the guest. Raises AgentError when nothing listens there."""
+        return self._tunnel(message.Connect(port=port, host=host))
+
+    def connect_unix(self, path: Text) -> AbstractAsyncContextManager[Tunnel]:
+        """A connection to a unix stream socket in the guest."""
+        return self._tunnel(message.Connect(unix=fsencode(path)))
+
+    @contextlib.asynccontextmanager
+    async def _tunnel(self, request: message.Connect) -> AsyncIterator[Tunnel]:
+        async with self._connection.stream(request) as stream:
+            await stream.first()
+            yield Tunnel(stream)
+
+    # --- the machine ---
+
+    async def ping(self) -> float:
+        """Ask for an answer and return how many seconds it took."""
+        began = time.monotonic()
+        token = time.monotonic_ns()
+        pong = await self._connection.ask(message.Ping(token=token), message.Pong)
+        if pong.token != token:
+            raise ChannelError("the guest answered a ping nobody sent")
+        return time.monotonic() - began
+
+    async def usage(self) -> GuestUsage:
+        report = await self._connection.ask(message.Usage(), message.UsageReport)
+        return GuestUsage(
+            cpu_s=report.cpu_us / 1e6,
+            memory_bytes=report.memory_bytes,
+            memory_peak_bytes=report.memory_peak_bytes,
+            processes=report.processes,
+            scratch_used_bytes=report.scratch_used_bytes,
+            scratch_total_bytes=report.scratch_total_bytes,
+        )
+
+    async def quiesce(self) -> None:
+        """Freeze the user's processes and sync the disks, for a snapshot. When this returns no byte is on its way in either direction,
+        and none will be until `resume`: other calls wait that long. A quiesce that fails or is cancelled is undone."""
+        await self._connection.quiesce()
+
+    async def resume(self) -> None:
+        """Undo `quiesce`. Idempotent."""
+        await self._connection.resume()
+
+    async def poweroff(self, grace: float = 2.0) -> None:
+        """Tell the machine to end: SIGTERM to everything, SIGKILL after `grace` seconds, sync, power off. Returns at once; the
+        connection ends with the machine."""
+        await self._connection.tell(message.Poweroff(grace_ms=round(grace * 1000)))
+
+
+def _check_version(hello: Hello) -> None:
+    if hello.minimum > protocol.VERSION or hello.version < protocol.MINIMUM_VERSION:
+        raise VersionError(
+            f"the agent speaks versions {hello.minimum} to {hello.version} of the protocol, "
+            f"this host {protocol.MINIMUM_VERSION} to {protocol.VERSION}",
+            hint="Make the template anew with the agent of this release.",
+        )
+
+
+def _identity_message(identity: Identity) -> message.SetIdentity:
+    return message.SetIdentity(
+        entropy=identity.entropy,
+        realtime_ns=identity.realtime_ns,
+        hostname=identity.hostname,
+        machine_id=identity.machine_id,
+    )

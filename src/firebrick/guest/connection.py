@@ -2,8 +2,8 @@
 
 A single task reads; it never waits for anything but the next bytes, so no stream that nobody reads can hold up another: what a
 stream may have on its way is bounded by the credit it was given. Whoever sends writes for itself, in whole frames. What must be sent
-and has nobody to wait for it - credit for what was consumed, the reset of a stream that was given up - is collected, one entry for
-each channel, and sent by a second task.
+and has nobody to wait for it - credit for what was consumed, the reset of a stream that was given up, the thaw after a cancelled
+quiesce - is collected, one entry for each channel, and sent by a second task.
 """
 
 from __future__ import annotations
@@ -11,111 +11,258 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
+from typing import TypeVar
 
 from firebrick.guest import message, protocol
-from firebrick.guest.errors import ChannelError, GuestError, OutputTooLargeError, ProtocolError, StreamClosedError, agent_error
-from firebrick.guest.protocol import Channel, Frame, Kind
+from firebrick.guest.errors import BusyError, ChannelError, GuestError, ProtocolError
+from firebrick.guest.exchange import Stream
+from firebrick.guest.protocol import Frame
 from firebrick.guest.stream import READ_SIZE, ByteStream
 
-PIECE = 1 << 16
-"""The largest data frame sent: what an urgent message may have to wait for, from each stream that is sending."""
+MAX_UNANSWERED = 256
+"""How many questions of one type may be without their answer: an agent that is stuck must not cost the host memory."""
 
-GRANT = protocol.INITIAL_CREDIT // 4
-"""How much is consumed before it is granted again."""
-
-_CONNECTION = protocol.Messages[message.FromGuestConnection](message.FromGuestConnection, "on stream 0")
-_STREAM = protocol.Messages[message.FromGuestStream](message.FromGuestStream, "on the stream of a request")
+_MESSAGES = protocol.Messages[message.FromGuestConnection](message.FromGuestConnection, "on stream 0")
+_A = TypeVar("_A", bound=message.Message)
 
 
-class Output:
-    """What a guest sends on one channel of a stream: an asynchronous iterable of chunks, for one reader.
+class Connection:
+    """Made by `connected`. `hello` is what the agent said last."""
 
-    Holds what was not read yet, at most the channel's credit of 256 KiB; then the guest has to wait. Chunks have any size.
-    """
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+        self._next = 1
+        self._streams: dict[int, Stream] = {}
+        self._owed: dict[type[message.Message], deque[asyncio.Future[message.Message]]] = {}
+        self._greeted = asyncio.Event()
+        self._gate = asyncio.Event()
+        self._gate.set()
+        self._mail = asyncio.Event()
+        self._grants: dict[tuple[int, int], int] = {}
+        self._resets: set[int] = set()
+        self._thaw = False
+        self._over = False
+        self._cause: BaseException | None = None
+        self.hello: message.Hello | None = None
 
-    def __init__(self, grant: Callable[[int], None]) -> None:
-        self._grant = grant
-        self._chunks: deque[bytes] = deque()
-        self._room = protocol.INITIAL_CREDIT
-        self._consumed = 0
-        self._ended = False
-        self._discarding = False
-        self._failure: Callable[[], BaseException] | None = None
-        self._reader: asyncio.Future[None] | None = None
+    # --- asking ---
 
-    async def read(self) -> bytes:
-        """The next chunk, or b"" after the last. Raises ChannelError if the connection is lost first."""
-        while not self._chunks:
-            if self._failure is not None:
-                raise self._failure()
-            if self._ended:
-                return b""
-            await self._wait()
-        chunk = self._chunks.popleft()
-        self._consume(len(chunk))
-        return chunk
+    async def greet(self, patience: float) -> message.Hello:
+        """Ask for the agent's hello, again every `patience` seconds: what is sent before the guest listens may be lost."""
+        while True:
+            await self._send(protocol.control(0, message.HelloRequest()))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await self._greeted.wait()
+                self._check()
+                assert self.hello is not None
+                return self.hello
 
-    async def read_all(self, limit: int) -> bytes:
-        """Everything until the end. Raises OutputTooLargeError when that is more than `limit` bytes."""
-        chunks = []
-        left = limit
-        async for chunk in self:
-            left -= len(chunk)
-            if left < 0:
-                raise OutputTooLargeError(
-                    f"cannot take the output of the guest: it is more than {limit} bytes",
-                    hint="Read it as a stream, or allow more.",
-                )
-            chunks.append(chunk)
-        return b"".join(chunks)
+    async def ask(self, question: message.FromHostConnection, answer: type[_A]) -> _A:
+        """Send a question on stream 0 and wait for its answer; answers of one type come in the order of their questions."""
+        await self._may_send()
+        future = self._owe(answer)
+        await self._send(protocol.control(0, question))
+        reply = await future
+        assert isinstance(reply, answer)
+        return reply
 
-    def discard(self) -> None:
-        """Throw away what is held and all that still comes, as fast as it comes."""
-        self._discarding = True
-        while self._chunks:
-            self._consume(len(self._chunks.popleft()))
+    async def tell(self, record: message.FromHostConnection) -> None:
+        """Send what has no answer."""
+        await self._may_send()
+        await self._send(protocol.control(0, record))
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        while chunk := await self.read():
-            yield chunk
+    def _owe(self, answer: type[message.Message]) -> asyncio.Future[message.Message]:
+        self._check()
+        owed = self._owed.setdefault(answer, deque())
+        if len(owed) >= MAX_UNANSWERED:
+            raise BusyError(
+                f"cannot ask the agent: {len(owed)} questions of this kind are without an answer", code="busy"
+            )
+        future: asyncio.Future[message.Message] = asyncio.get_running_loop().create_future()
+        owed.append(future)
+        return future
 
-    async def _wait(self) -> None:
-        self._reader = asyncio.get_running_loop().create_future()
+    # --- freezing ---
+
+    async def quiesce(self) -> None:
+        """Freeze the guest and hold back everything this end would send, until `resume`. If this is cancelled or fails, the guest
+        is thawed again."""
+        await self._may_send()
+        future = self._owe(message.Quiesced)
+        self._gate.clear()
         try:
-            await self._reader
-        finally:
-            self._reader = None
+            await self._send(protocol.control(0, message.Quiesce()))
+            await future
+        except BaseException:
+            self._thaw = True
+            self._mail.set()
+            raise
 
-    def _consume(self, size: int) -> None:
-        self._consumed += size
-        if self._consumed >= GRANT and not self._ended:
-            self._room += self._consumed
-            self._grant(self._consumed)
-            self._consumed = 0
-
-    # --- for the stream this belongs to ---
-
-    def receive(self, payload: bytes) -> None:
-        if self._ended:
-            raise ProtocolError("the guest sent data on a channel after its end")
-        if len(payload) > self._room:
-            raise ProtocolError(f"the guest sent {len(payload)} bytes on a channel with credit for {self._room}")
-        self._room -= len(payload)
-        if self._discarding:
-            self._consume(len(payload))
+    async def resume(self) -> None:
+        """Undo `quiesce`. Does nothing where nothing is frozen."""
+        if self._gate.is_set():
             return
-        self._chunks.append(payload)
-        self._wake()
+        future = self._owe(message.Resumed)
+        self._open_gate()
+        await self._send(protocol.control(0, message.Resume()))
+        await future
 
-    def end(self) -> None:
-        self._ended = True
-        self._wake()
+    def _open_gate(self) -> None:
+        self._thaw = False
+        self._gate.set()
+        self._mail.set()
 
-    def fail(self, failure: Callable[[], BaseException]) -> None:
-        self._failure = failure
-        self._wake()
+    # --- streams ---
 
-    def _wake(self) -> None:
-        if self._reader is not None and not self._reader.done():
-            self._reader.set_result(None)
+    @contextlib.asynccontextmanager
+    async def stream(self, request: message.Request) -> AsyncIterator[Stream]:
+        """Open a stream with a request. A stream that has not ended at the end of the context is reset: the agent gives up what it
+        does, and what it still sends is dropped."""
+        await self._may_send()
+        stream = Stream(self, self._next, request)
+        frame = protocol.control(stream.id, request)
+        self._next += 1
+        self._streams[stream.id] = stream
+        try:
+            await self._send(frame)
+            yield stream
+        finally:
+            stream.give_up()
+
+    async def transmit(self, frame: bytes) -> None:
+        """Send a frame of a stream; returns when there is room for more."""
+        await self._may_send()
+        await self._send(frame)
+
+    def grant(self, stream: int, channel: int, amount: int) -> None:
+        self._grants[stream, channel] = self._grants.get((stream, channel), 0) + amount
+        self._mail.set()
+
+    def reset(self, stream: int) -> None:
+        if not self._over:
+            self._resets.add(stream)
+            self._mail.set()
+
+    async def _may_send(self) -> None:
+        while not self._gate.is_set():
+            await self._gate.wait()
+        self._check()
+
+    async def _send(self, frame: bytes) -> None:
+        self._check()
+        try:
+            await self._stream.write(frame)
+        except OSError as e:
+            self.fail(e)
+            raise self.failure() from e
+
+    # --- the two tasks ---
+
+    async def _post(self) -> None:
+        while not self._over:
+            await self._mail.wait()
+            self._mail.clear()
+            frames = []
+            if self._thaw:
+                with contextlib.suppress(GuestError):  # over, or so stuck that the answer does not matter
+                    self._owe(message.Resumed)
+                self._open_gate()
+                frames.append(protocol.control(0, message.Resume()))
+            if self._gate.is_set():
+                frames += [protocol.credit(stream, channel, n) for (stream, channel), n in self._grants.items()]
+                frames += [protocol.reset(stream) for stream in sorted(self._resets)]
+                self._grants.clear()
+                self._resets.clear()
+            if frames:
+                with contextlib.suppress(ChannelError):
+                    await self._send(b"".join(frames))
+
+    async def _read(self) -> None:
+        decoder = protocol.FrameDecoder()
+        try:
+            while piece := await self._stream.read(READ_SIZE):
+                for frame in decoder.feed(piece):
+                    self._receive(frame)
+            self.fail(
+                EOFError("the guest's end was closed" + (" in the middle of a frame" if decoder.incomplete else ""))
+            )
+        except (OSError, GuestError) as e:
+            self.fail(e)
+            await self._stream.close()
+
+    def _receive(self, frame: Frame) -> None:
+        if frame.stream == 0:
+            self._receive_message(_MESSAGES.decode(frame.payload))
+            return
+        stream = self._streams.get(frame.stream)
+        if stream is None:
+            state = "has ended" if frame.stream < self._next else "was never opened"
+            raise ProtocolError(f"the guest sent a frame of kind {frame.kind} for stream {frame.stream}, which {state}")
+        if stream.receive(frame):
+            del self._streams[frame.stream]
+
+    def _receive_message(self, record: message.FromGuestConnection) -> None:
+        if isinstance(record, message.Hello):
+            if self.hello is not None and self.hello.boot_id != record.boot_id:
+                raise ProtocolError("the guest started anew on an open connection")
+            self.hello = record
+            self._greeted.set()
+        elif isinstance(record, message.Fatal):
+            raise GuestError(f"the agent gave up: {record.message}", hint="The machine's console may say more.")
+        else:
+            owed = self._owed.get(type(record))
+            if not owed:
+                raise ProtocolError(f"the guest sent {type(record).__name__.lower()} without being asked")
+            future = owed.popleft()
+            if not future.done():
+                future.set_result(record)
+
+    # --- the end ---
+
+    def failure(self) -> ChannelError:
+        """A new exception that says why nothing can be done on this connection any more."""
+        reason = f": {self._cause}" if self._cause is not None and str(self._cause) else ""
+        error = ChannelError(f"the connection to the guest is over{reason}")
+        error.__cause__ = self._cause
+        return error
+
+    def fail(self, cause: BaseException) -> None:
+        """End everything that is waiting. The first cause stays."""
+        if self._over:
+            return
+        self._over = True
+        self._cause = cause
+        for owed in self._owed.values():
+            for future in owed:
+                if not future.done():
+                    future.set_exception(self.failure())
+                    future.exception()  # who asked may be gone; that is no news for the log
+        for stream in self._streams.values():
+            stream.fail()
+        self._streams.clear()
+        self._greeted.set()
+        self._gate.set()
+        self._mail.set()
+
+    def _check(self) -> None:
+        if self._over:
+            raise self.failure()
+
+
+@contextlib.asynccontextmanager
+async def connected(stream: ByteStream) -> AsyncIterator[Connection]:
+    """A connection over `stream`, which is closed at the end."""
+    connection = Connection(stream)
+    tasks = [
+        asyncio.create_task(connection._read(), name="guest-read"),  # noqa: SLF001 - this is its constructor
+        asyncio.create_task(connection._post(), name="guest-post"),  # noqa: SLF001
+    ]
+    try:
+        yield connection
+    finally:
+        connection.fail(EOFError("this end was closed"))
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, stream.close(), return_exceptions=True)

@@ -27,6 +27,10 @@ class StreamClosedError(GuestError):
     """Something was sent to a process, file or port that has ended and reads no more."""
 
 
+class MessageTooLargeError(GuestError):
+    """A request does not fit into one message of the protocol, 64 KiB."""
+
+
 class OutputTooLargeError(GuestError):
     """A guest sent more than the caller allowed."""
 

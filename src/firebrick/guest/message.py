@@ -262,12 +262,10 @@ FromGuestStream = Started | Exit | Done | Connected | Entry | Error
 FromHostConnection = HelloRequest | SetIdentity | Ping | Quiesce | Resume | Poweroff | Usage
 """What a host says on stream 0."""
 
-Request = (
-    Exec | Write | Read | Stat | List | Mkdir | Remove | Move | Symlink | Chmod | Upload | Download | Connect
-)
+Request = Exec | Write | Read | Stat | List | Mkdir | Remove | Move | Symlink | Chmod | Upload | Download | Connect
 """What opens a stream."""
 
 FromHostStream = Request | Signal | Resize
 """What a host says on other streams."""
 
-encode = msgspec.msgpack.Encoder().encode
+pack = msgspec.msgpack.Encoder().encode

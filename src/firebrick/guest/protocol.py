@@ -6,14 +6,15 @@ Pure: bytes in, frames out. Whatever the other end sends, the only error is Prot
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from enum import IntEnum
+from types import UnionType
 from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
 
 from firebrick.guest import message
-from firebrick.guest.errors import ProtocolError
+from firebrick.guest.errors import MessageTooLargeError, ProtocolError
 
 VERSION = 1
 MINIMUM_VERSION = 1
@@ -55,10 +56,10 @@ class Frame(NamedTuple):
 
 
 def control(stream: int, record: message.Message) -> bytes:
-    """A control frame. Raises ProtocolError if the message is too large to be sent: a command line of 70 KiB, say."""
-    payload = message.encode(record)
+    """A control frame. Raises MessageTooLargeError for what no frame holds: a command line of 70 KiB, say."""
+    payload = message.pack(record)
     if len(payload) > MAX_CONTROL:
-        raise ProtocolError(
+        raise MessageTooLargeError(
             f"cannot send a message of {len(payload)} bytes: {type(record).__name__.lower()} may take {MAX_CONTROL}",
             hint="Put long arguments or environment into a file.",
         )
@@ -87,14 +88,14 @@ def credit_amount(frame: Frame) -> int:
     return int(amount)
 
 
-_M = TypeVar("_M", bound=message.Message)
+_M = TypeVar("_M")
 
 
 class Messages(Generic[_M]):
     """Decodes the control payloads of one direction and place; any other type of message is an error there."""
 
-    def __init__(self, union: type[_M], place: str) -> None:
-        self._decode = msgspec.msgpack.Decoder(union).decode
+    def __init__(self, union: UnionType, place: str) -> None:
+        self._decode: Callable[[bytes], _M] = msgspec.msgpack.Decoder(union).decode
         self._place = place
 
     def decode(self, payload: bytes) -> _M:

@@ -1,0 +1,207 @@
+"""A command running in a guest, and how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal as signals
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from os import fsencode
+from typing import TypedDict
+
+from firebrick.guest import message
+from firebrick.guest.connection import Connection
+from firebrick.guest.errors import CommandError, ProtocolError, StreamClosedError
+from firebrick.guest.exchange import Stream
+from firebrick.guest.message import PtySize
+
+Text = str | bytes
+"""What Linux keeps as bytes. A str is encoded like a file name: UTF-8, undecodable bytes as surrogates."""
+
+RESET_PATIENCE = 5.0
+"""Seconds the agent gets to confirm that a command that was given up is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExitStatus:
+    """How a command ended: either `code` or `signal` is set. Times in seconds; the memory is the peak of all its processes."""
+
+    code: int | None
+    signal: int | None
+    timed_out: bool
+    oom: bool
+    cpu_s: float
+    wall_s: float
+    memory_peak_bytes: int
+
+    @property
+    def ok(self) -> bool:
+        return self.code == 0 and not self.timed_out
+
+    def __str__(self) -> str:
+        if self.code is not None:
+            how = f"exited with status {self.code}"
+        else:
+            how = f"was ended by {_signal_name(self.signal or 0)}"
+        if self.timed_out:
+            how += f" after running out of time ({self.wall_s:.1f} s)"
+        if self.oom:
+            how += ", having run out of memory"
+        return how
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A command that has ended, with all it wrote."""
+
+    stdout: bytes
+    stderr: bytes
+    status: ExitStatus
+
+
+class Process:
+    """A running command, made by `Agent.exec`.
+
+    `stdout` and `stderr` are asynchronous iterables of chunks. What is not read is held back: a command whose output nobody takes
+    stops once 256 KiB wait, and does not end. Read both, or `discard()` what is of no interest.
+    """
+
+    def __init__(self, stream: Stream, pid: int) -> None:
+        self._stream = stream
+        self.pid = pid
+        self.stdout = stream.output
+        self.stderr = stream.error
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """Write to the command's input; returns when there is room for more. Raises StreamClosedError when it has ended."""
+        await self._stream.send(data)
+
+    async def close_stdin(self) -> None:
+        """Let the command see the end of its input. Idempotent, also after it has ended."""
+        await self._stream.send_eof()
+
+    async def resize(self, size: PtySize) -> None:
+        """Give its terminal another size. Does nothing after the end."""
+        await self._stream.say(message.Resize(rows=size.rows, cols=size.cols))
+
+    async def signal(self, number: int, *, group: bool = True) -> None:
+        """Send a signal to all its processes, or only to the first one. Does nothing after the end."""
+        await self._stream.say(message.Signal(number=int(number), group=group))
+
+    async def wait(self) -> ExitStatus:
+        """Wait until it has ended and its output is complete. May be called by any number of tasks, any number of times.
+
+        Raises ChannelError if the connection is lost first."""
+        return _status(await self._stream.last(message.Exit))
+
+
+class ExecOptions(TypedDict, total=False):
+    """How a command is run; all may be left out.
+
+    `env` is added to the agent's defaults, or is everything with `clear_env`. `user` is a name, `uid` or `uid:gid`; None is root. Without
+    `stdin` the command reads /dev/null. `pty` gives it a terminal of that size, and all its output is in `stdout`. After `timeout`
+    seconds it and all it started gets SIGTERM, 2 s later SIGKILL. `merge` puts its error output into `stdout`, in order. With `detach`
+    it goes on when its context, or the connection, ends.
+    """
+
+    env: Mapping[str, str] | None
+    clear_env: bool
+    cwd: Text | None
+    user: str | None
+    stdin: bool
+    pty: PtySize | None
+    timeout: float | None
+    detach: bool
+    merge: bool
+
+
+def exec_request(argv: Sequence[Text], options: ExecOptions) -> message.Exec:
+    """The request for a command."""
+    cwd, timeout = options.get("cwd"), options.get("timeout")
+    return message.Exec(
+        argv=tuple(fsencode(a) for a in argv),
+        env={fsencode(k): fsencode(v) for k, v in (options.get("env") or {}).items()},
+        clear_env=options.get("clear_env", False),
+        cwd=None if cwd is None else fsencode(cwd),
+        user=options.get("user"),
+        stdin=options.get("stdin", False),
+        pty=options.get("pty"),
+        timeout_ms=None if timeout is None else max(1, round(timeout * 1000)),
+        detach=options.get("detach", False),
+        merge=options.get("merge", False),
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(connection: Connection, request: message.Exec) -> AsyncIterator[Process]:
+    """Run a command. If it still runs at the end of the context, it and all it started is killed - unless it was detached."""
+    async with connection.stream(request) as stream:
+        started = await stream.first()
+        assert isinstance(started, message.Started)
+        try:
+            yield Process(stream, started.pid)
+        finally:
+            if not stream.ended:
+                stream.give_up()
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(RESET_PATIENCE):
+                        await stream.settle()
+
+
+@contextlib.asynccontextmanager
+async def _plain_errors() -> AsyncIterator[None]:
+    """Raise the first error of a task group as itself."""
+    try:
+        yield
+    except ExceptionGroup as group:
+        first = group.exceptions[0]
+        raise first from first.__cause__
+
+
+async def gather(process: Process, data: bytes, limit: int) -> Completed:
+    """Feed a process, take all its output and wait for its end."""
+    async with _plain_errors(), asyncio.TaskGroup() as group:
+        stdout = group.create_task(process.stdout.read_all(limit), name="guest-run-stdout")
+        stderr = group.create_task(process.stderr.read_all(limit), name="guest-run-stderr")
+        if data:
+            group.create_task(_feed(process, data), name="guest-run-stdin")
+    return Completed(stdout.result(), stderr.result(), await process.wait())
+
+
+async def _feed(process: Process, data: bytes) -> None:
+    with contextlib.suppress(StreamClosedError):  # a command need not read what it is given
+        await process.write(data)
+        await process.close_stdin()
+
+
+def failure(argv: Sequence[Text], done: Completed) -> CommandError:
+    """The error for a command that had to succeed and did not."""
+    name = os.fsdecode(argv[0])
+    tail = done.stderr[-2000:]
+    said = f": {tail.decode(errors='replace').strip()}" if tail.strip() else ""
+    return CommandError(
+        f"{name} {done.status}{said}", code=done.status.code, signal=done.status.signal, stderr=done.stderr[-65536:]
+    )
+
+
+def _status(end: message.Exit) -> ExitStatus:
+    if (end.code is None) == (end.signal is None):
+        raise ProtocolError("the guest did not say whether a command exited or was ended by a signal")
+    return ExitStatus(
+        code=end.code,
+        signal=end.signal,
+        timed_out=end.timed_out,
+        oom=end.oom,
+        cpu_s=end.cpu_us / 1e6,
+        wall_s=end.wall_us / 1e6,
+        memory_peak_bytes=end.memory_peak_bytes,
+    )
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
