@@ -43,7 +43,7 @@ class LineSplitter:
 
 def _character_boundary(data: bytearray, at: int) -> int:
     """The last place up to `at` that does not fall into a UTF-8 sequence; `at` itself where the bytes are not UTF-8."""
-    for back in range(4):
+    for back in range(min(4, at)):
         if data[at - back] & 0xC0 != 0x80:
             return at - back
     return at
