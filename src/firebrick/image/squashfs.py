@@ -1,0 +1,38 @@
+"""Root file systems as squashfs images: read-only, one file, owners and modes kept, made without root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from firebrick.image.sandbox import sandboxed
+from firebrick.process import run
+
+# Not compressed: where the processor is emulated, unpacking makes programs start two to three times slower, and the host has the file in
+# its page cache anyway.
+_PLAIN: Final = ("-noI", "-noD", "-noF", "-noX")
+_SMALL: Final = ("-comp", "zstd")
+_QUIET: Final = ("-no-progress", "-quiet")
+_HINT: Final = "Install the Debian package squashfs-tools."
+_TIMEOUT_S: Final = 1800.0
+
+
+async def squash_tar(tar: int, target: Path) -> None:
+    """Read a tar archive from the file descriptor `tar` to its end, and write it as squashfs to the new file `target`.
+
+    What the archive says of its own top is skipped by sqfstar, so the root directory's owner and mode are given."""
+    root = ("-root-uid", "0", "-root-gid", "0", "-root-mode", "755")
+    await run(["sqfstar", *_PLAIN, *_QUIET, *root, target], stdin=tar, timeout=_TIMEOUT_S, hint=_HINT)
+
+
+async def squash_sandboxed(directory: Path, target: Path) -> None:
+    """Write the tree below `directory`, with the owners it has inside the sandbox, as squashfs to the new file `target`."""
+    argv = sandboxed(["mksquashfs", directory, target, *_PLAIN, *_QUIET, "-noappend"])
+    await run(argv, timeout=_TIMEOUT_S, hint=_HINT)
+
+
+async def squash_archive(directory: Path, target: Path) -> None:
+    """Write a tree that is read rarely, all of it root's, as small squashfs to the new file `target`."""
+    await run(
+        ["mksquashfs", directory, target, *_SMALL, *_QUIET, "-noappend", "-all-root"], timeout=_TIMEOUT_S, hint=_HINT
+    )
