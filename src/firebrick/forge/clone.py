@@ -1,0 +1,262 @@
+"""Getting one tree out of a repository nobody trusts.
+
+    init      an empty repository without a template: no hook, no configuration but git's own defaults
+    fetch     the branch at depth 1; then the commit by its name; else the branch's history, until the commit is in it
+    checkout  files, without filters, hooks and submodules
+
+While this goes on a watch measures what has arrived, and ends it at the limit. The tree keeps its `.git` (one commit deep, no secret in it): a job
+may want `git describe`. Nothing in the tree is ever run on this host; it is read and sent into a machine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import stat
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from firebrick.forge.address import Address, check_branch, check_commit
+from firebrick.forge.errors import CloneError, CloneLimitError, ForgeError, RefError, RefNotFoundError
+from firebrick.forge.git import Git
+from firebrick.process import shielded
+
+_PAUSE_S: Final = 0.1
+_DEEPER: Final = ("--depth=64", "--depth=1024", "--unshallow")
+_FETCH: Final = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-gc")
+
+
+@dataclass(frozen=True, slots=True)
+class CloneLimits:
+    """What a clone may take: MiB and entries on disk (history and tree together), seconds."""
+
+    size_mib: int = 2048
+    entries: int = 500_000
+    seconds: float = 300.0
+
+    @property
+    def size_bytes(self) -> int:
+        return self.size_mib << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """A tree on this host: where it is, and what. `ref` is `refs/heads/…`, `refs/tags/…`, or the commit where no name is known."""
+
+    path: Path
+    sha: str
+    ref: str
+
+
+async def clone(
+    address: Address, target: Path, *, branch: str = "", commit: str = "", limits: CloneLimits | None = None
+) -> Checkout:
+    """Put the tree of a commit, of the last commit of a branch (or a tag), or of the default branch, into `target`, which must not exist yet.
+
+    A commit is fetched by its name where the server allows that, and looked for in the branch otherwise. On failure and on
+    cancellation nothing is left of `target`. Raises a ForgeError."""
+    limits = limits or CloneLimits()
+    for name, check in ((branch, check_branch), (commit, check_commit)):
+        if name:
+            check(name)
+    target.mkdir(mode=0o700, parents=True)
+    private = target.with_name(target.name + ".home")
+    try:
+        private.mkdir(mode=0o700, exist_ok=True)
+        git = Git(address, target, home=private, max_bytes=limits.size_bytes, cpu_s=2 * int(limits.seconds) + 1)
+        return await _bounded(_Clone(git, address.url, target).run(branch, commit), address, target, limits)
+    except BaseException:
+        await shielded(asyncio.to_thread(remove_tree, target))
+        raise
+    finally:
+        await shielded(asyncio.to_thread(remove_tree, private))
+
+
+async def _bounded(
+    work: Coroutine[Any, Any, Checkout], address: Address, target: Path, limits: CloneLimits
+) -> Checkout:
+    """Do the work within the limits."""
+    try:
+        async with asyncio.timeout(limits.seconds):
+            checkout = await _watched(work, address, target, limits)
+    except TimeoutError:
+        raise CloneLimitError(
+            f"cannot clone {address.url}: it took longer than {limits.seconds:g} s",
+            hint="`clone_timeout_s` in config.toml sets the limit.",
+        ) from None
+    _check(await asyncio.to_thread(measure, target), address, limits)
+    return checkout
+
+
+async def _watched(
+    work: Coroutine[Any, Any, Checkout], address: Address, target: Path, limits: CloneLimits
+) -> Checkout:
+    try:
+        async with asyncio.TaskGroup() as group:
+            watch = group.create_task(_watch(address, target, limits), name="clone-watch")
+            checkout = await work
+            watch.cancel()
+    except* ForgeError as errors:
+        raise errors.exceptions[0] from None
+    return checkout
+
+
+class _Clone:
+    """One clone, step by step."""
+
+    def __init__(self, git: Git, url: str, target: Path) -> None:
+        self._git = git
+        self._url = url
+        self._target = target
+
+    async def run(self, branch: str, commit: str) -> Checkout:
+        await self._git.run("init", "--quiet", "--template=")
+        ref, sha = await self._fetch(branch, commit)
+        await self._check_out(ref, sha)
+        await self._git.run("config", "remote.origin.url", self._url)
+        return Checkout(self._target, sha, ref)
+
+    async def _fetch(self, branch: str, commit: str) -> tuple[str, str]:
+        if not branch and len(commit) in (40, 64):
+            with contextlib.suppress(RefNotFoundError, CloneError):
+                return commit, await self._fetch_commit(commit)
+        ref = await self._fetch_tip(branch or await self._default_branch())
+        tip = await self._resolve(_tracking(ref))
+        if tip is None:
+            raise CloneError(f"cannot clone {self._url}: {ref} is no commit")
+        if tip.startswith(commit):
+            return ref, tip
+        return ref, await self._find(commit, ref)
+
+    async def _find(self, commit: str, ref: str) -> str:
+        """The full name of a commit other than the branch's last one."""
+        if len(commit) in (40, 64):
+            with contextlib.suppress(RefNotFoundError, CloneError):
+                return await self._fetch_commit(commit)
+        for depth in _DEEPER:
+            await self._git.run(*_FETCH, depth, self._url, f"+{ref}:{_tracking(ref)}")
+            found = await self._resolve(commit)
+            if found:
+                return found
+            if not (self._target / ".git" / "shallow").exists():
+                break
+        raise RefNotFoundError(
+            f"cannot clone {self._url}: {ref.split('/', 2)[-1]} has no commit {commit}",
+            hint="Check the branch and the commit.",
+        )
+
+    async def _fetch_commit(self, commit: str) -> str:
+        await self._git.run(*_FETCH, "--depth=1", self._url, commit)
+        found = await self._resolve(commit)
+        if found is None:
+            raise RefNotFoundError(f"cannot clone {self._url}: {commit} is no commit")
+        return found
+
+    async def _fetch_tip(self, branch: str) -> str:
+        """Fetch the last commit of a branch, or else of a tag of this name; returns which of them there is."""
+        ref = f"refs/heads/{branch}"
+        try:
+            await self._git.run(*_FETCH, "--depth=1", self._url, f"+{ref}:{_tracking(ref)}")
+        except RefNotFoundError as missing:
+            ref = f"refs/tags/{branch}"
+            try:
+                await self._git.run(*_FETCH, "--depth=1", self._url, f"+{ref}:{ref}")
+            except RefNotFoundError:
+                raise missing from None
+        return ref
+
+    async def _default_branch(self) -> str:
+        said = await self._git.run("ls-remote", "--symref", self._url, "HEAD")
+        for line in said.splitlines():
+            if line.startswith("ref: refs/heads/") and line.endswith("\tHEAD"):
+                try:
+                    return check_branch(line.removeprefix("ref: refs/heads/").removesuffix("\tHEAD"))
+                except RefError as error:
+                    raise CloneError(
+                        f"cannot clone {self._url}: the server names a default branch git cannot have"
+                    ) from error
+        raise RefNotFoundError(
+            f"cannot clone {self._url}: it has no default branch", hint="Is the repository empty? Else name a branch."
+        )
+
+    async def _resolve(self, name: str) -> str | None:
+        try:
+            sha = await self._git.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+        except CloneError:
+            return None
+        return sha.strip()
+
+    async def _check_out(self, ref: str, sha: str) -> None:
+        where = (
+            ("--no-track", "-B", ref.removeprefix("refs/heads/")) if ref.startswith("refs/heads/") else ("--detach",)
+        )
+        await self._git.run("checkout", "--quiet", "--force", "--no-recurse-submodules", *where, sha, "--")
+
+
+def _tracking(ref: str) -> str:
+    return ref.replace("refs/heads/", "refs/remotes/origin/", 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    bytes: int
+    entries: int
+
+
+async def _watch(address: Address, target: Path, limits: CloneLimits) -> None:
+    """Measure now and then; big trees less often, so that measuring never takes more than a tenth of the time."""
+    while True:
+        started = time.monotonic()
+        _check(await asyncio.to_thread(measure, target), address, limits)
+        await asyncio.sleep(max(_PAUSE_S, 10 * (time.monotonic() - started)))
+
+
+def _check(measured: Measured, address: Address, limits: CloneLimits) -> None:
+    if measured.bytes > limits.size_bytes:
+        raise CloneLimitError(
+            f"cannot clone {address.url}: it is larger than {limits.size_mib} MiB",
+            hint="`clone_max_mib` in config.toml sets the limit.",
+        )
+    if measured.entries > limits.entries:
+        raise CloneLimitError(f"cannot clone {address.url}: it has more than {limits.entries} files and directories")
+
+
+def measure(tree: Path) -> Measured:
+    """Bytes and entries below `tree`. What comes and goes meanwhile may or may not be counted."""
+    size = entries = 0
+    waiting = [os.fspath(tree)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as found:
+                for entry in found:
+                    entries += 1
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    else:
+                        size += entry.stat(follow_symlinks=False).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return Measured(size, entries)
+
+
+def remove_tree(tree: Path) -> None:
+    """Remove a tree, whatever the modes in it. Nothing happens if it is not there; symbolic links are not followed."""
+
+    def open_up(_function: object, path: str, _error: object) -> None:
+        parent = Path(path).parent
+        with contextlib.suppress(FileNotFoundError):
+            parent.chmod(stat.S_IRWXU)
+            entry = Path(path)
+            if entry.is_dir() and not entry.is_symlink():
+                entry.chmod(stat.S_IRWXU)
+                shutil.rmtree(entry)
+            else:
+                entry.unlink(missing_ok=True)
+
+    if tree.exists() or tree.is_symlink():
+        shutil.rmtree(tree, onerror=open_up)

@@ -1,0 +1,94 @@
+"""What a build leaves behind: files below its artifact directory, and `manifest.json`, which names each with its size and sha256.
+
+Only what the manifest names is served, so whatever else a job may have brought into the directory (links, pipes) is never reached.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from firebrick.server.confined import open_beneath
+
+_MOST_FILES: Final = 10_000
+_CHUNK: Final = 1 << 20
+
+
+class Artifact(msgspec.Struct, frozen=True, kw_only=True):
+    """One file. `path` is relative to the artifact directory; `name` and `job` say whose it is, where that is known."""
+
+    path: str
+    size: int
+    sha256: str
+    name: str = ""
+    job: str = ""
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """`manifest.json`."""
+
+    build_id: str
+    repo_url: str
+    branch: str
+    commit: str
+    created_at: str
+    total_size: int
+    artifacts: tuple[Artifact, ...]
+
+
+def gather(directory: Path, owners: Mapping[str, tuple[str, str]]) -> tuple[Artifact, ...]:
+    """Every regular file below `directory`, by path, read and hashed. `owners` maps paths to artifact name and job. At most 10,000 files."""
+    return tuple(_read(directory, path, owners.get(path, ("", ""))) for path in _paths(directory))
+
+
+def _paths(directory: Path) -> list[str]:
+    found: list[str] = []
+    for parent, directories, files in os.walk(directory):
+        directories.sort()
+        relative = Path(parent).relative_to(directory)
+        found += [(relative / name).as_posix() for name in sorted(files) if _is_plain(Path(parent, name))]
+        if len(found) > _MOST_FILES:
+            return found[:_MOST_FILES]
+    return found
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink() and _is_text(path.name)
+
+
+def _is_text(name: str) -> bool:
+    """Names that are no UTF-8 could not be said in JSON."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _read(directory: Path, path: str, owner: tuple[str, str]) -> Artifact:
+    digest, size = hashlib.sha256(), 0
+    with open_beneath(directory, path) as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+    return Artifact(path=path, size=size, sha256=digest.hexdigest(), name=owner[0], job=owner[1])
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Write it whole or not at all."""
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    partial.replace(path)
+
+
+def read_manifest(path: Path) -> Manifest | None:
+    """The manifest, or None where there is none yet."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Manifest)
+    except FileNotFoundError:
+        return None

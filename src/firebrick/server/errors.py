@@ -1,0 +1,39 @@
+"""What can go wrong between a request and its build. The class is the fact, `hint` says what to do next."""
+
+from __future__ import annotations
+
+
+class ServerError(Exception):
+    """Anything the server could not do. The message is a sentence for a person; `hint` is one more, or empty."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class RequestError(ServerError):
+    """The request asks for something that cannot be: well-formed, but wrong."""
+
+
+class BuildNotFoundError(ServerError):
+    """There is no such build."""
+
+
+class ArtifactNotFoundError(ServerError):
+    """The build has no such artifact."""
+
+
+class BuildOverError(ServerError):
+    """The build has ended, and what was asked for can only be done before."""
+
+
+class QueueFullError(ServerError):
+    """More builds are waiting than the server is willing to keep."""
+
+
+class HomeInUseError(ServerError):
+    """Another server runs on this home."""
+
+
+class PlanError(ServerError):
+    """The source tree says not, or not well, what to run."""

@@ -1,0 +1,213 @@
+"""Builds, started in the scheduler's order as capacity allows, each in a task of its own; and what was left by a server that died.
+
+One dispatcher reads the store whenever something has changed: a build came, a build ended. Every start is a claim in the store, so what this
+process believes and what is kept cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Final
+
+import structlog
+
+from firebrick.home import Home
+from firebrick.node.event import CancelCause, Conclusion
+from firebrick.server.build import Attempt, SupersededError, Tools
+from firebrick.server.feed import Feeds
+from firebrick.server.log import open_log
+from firebrick.server.place import Place
+from firebrick.server.record import UNDER_WAY, Build, Outcome, State
+from firebrick.server.scheduler import Capacity, Demand, admit
+from firebrick.server.stop import Stop
+
+_log = structlog.get_logger("firebrick.server")
+_RETRY_S: Final = 1.0
+CANCELLED: Final = Outcome(Conclusion.CANCELLED, "cancelled")
+
+
+class BuildQueue:
+    """The builds under way and the order of those that wait. Made by `open_queue`."""
+
+    def __init__(self, home: Home, tools: Tools, feeds: Feeds, capacity: Capacity) -> None:
+        self.capacity = capacity
+        self._home = home
+        self._tools = tools
+        self._feeds = feeds
+        self._running: dict[str, tuple[Demand, Stop]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._news = asyncio.Event()
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    def wake(self) -> None:
+        """Look at the queue: something has changed."""
+        self._news.set()
+
+    async def cancel(self, build_id: str) -> Build | None:
+        """Ask a build to end. One that waits has ended when this returns; one that runs winds up. None when it had ended already."""
+        build = await self._tools.store.ask_cancel(build_id, CancelCause.USER)
+        if build is None:
+            return None
+        if build_id in self._running:
+            self._running[build_id][1].ask(CancelCause.USER)
+        elif build.state is State.QUEUED:
+            await asyncio.to_thread(Place(self._home, build_id).forget_credential)
+            build = await self._tools.store.finish(build, CANCELLED) or build
+        self._feeds.publish(build)
+        return build
+
+    async def dispatch(self) -> None:
+        """Start what may start, for ever."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                if len(self._running) < self.capacity.builds:
+                    await self._start_admitted()
+            except Exception:  # noqa: BLE001 - a store that fails now may not fail later
+                _log.exception("the queue could not be read")
+                await asyncio.sleep(_RETRY_S)
+                self.wake()
+
+    async def _start_admitted(self) -> None:
+        waiting = {build.number: build for build in await self._tools.store.in_states({State.QUEUED})}
+        running = [demand for demand, _ in self._running.values()]
+        for demand in admit([_demand(build) for build in waiting.values()], running, self.capacity):
+            await self._start(waiting[demand.number].id, demand)
+
+    async def _start(self, build_id: str, demand: Demand) -> None:
+        stop = Stop()
+        # Known before it is claimed: a cancel that comes in between finds either a queued build or somebody to ask.
+        self._running[build_id] = (demand, stop)
+        build = await self._tools.store.claim(build_id)
+        if build is None:
+            del self._running[build_id]
+            return
+        self._feeds.publish(build)
+        task = asyncio.create_task(self._carry_out(build, stop), name=f"build-{build_id}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _carry_out(self, build: Build, stop: Stop) -> None:
+        place = Place(self._home, build.id)
+        started = time.monotonic()
+        _log.info("build started", build=build.id, repository=build.request.repo_url, attempt=build.attempt)
+        try:
+            feed = self._feeds.of(build.id)
+            with open_log(place.log, limit_mib=self._tools.settings.log_max_mib, on_flush=feed.notify) as log:
+                outcome = await Attempt(build, place, self._tools, log, stop).carry_out()
+            await self._conclude(build, place, outcome)
+            seconds = round(time.monotonic() - started, 3)
+            _log.info("build ended", build=build.id, conclusion=outcome.conclusion.value, seconds=seconds)
+        except SupersededError:
+            _log.warning("build was taken over", build=build.id, attempt=build.attempt)
+        except Exception:  # noqa: BLE001 - whatever it is, the others go on
+            # The build stays as it is, and the next start of the server takes it up: the store or the disk is what failed here.
+            _log.exception("build could not be recorded", build=build.id)
+        finally:
+            del self._running[build.id]
+            self.wake()
+
+    async def _conclude(self, build: Build, place: Place, outcome: Outcome) -> None:
+        """Record how the attempt ended, after all it held is released."""
+        if outcome.again:
+            after = await self._tools.store.requeue(build, refund=True)
+        else:
+            await asyncio.to_thread(place.forget_credential)
+            after = await self._tools.store.finish(build, outcome)
+        if after is None:
+            raise SupersededError(build.id)
+        self._feeds.publish(after)
+
+    async def close(self, grace: float) -> None:
+        """Have everything that runs end and go back to the queue, oldest first; what has not after `grace` seconds is cut off."""
+        for _demand, stop in sorted(self._running.values(), key=lambda pair: pair[0].number):
+            stop.ask(CancelCause.SHUTDOWN)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace)
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def open_queue(home: Home, tools: Tools, feeds: Feeds, capacity: Capacity) -> AsyncIterator[BuildQueue]:
+    """Take up what a dead server left, then start builds until the context is left. On exit no build is under way."""
+    await recover(home, tools, capacity)
+    queue = BuildQueue(home, tools, feeds, capacity)
+    queue.wake()
+    dispatcher = asyncio.create_task(queue.dispatch(), name="build-dispatch")
+    try:
+        yield queue
+    finally:
+        dispatcher.cancel()
+        await asyncio.gather(dispatcher, return_exceptions=True)
+        await queue.close(tools.settings.shutdown_s)
+
+
+async def recover(home: Home, tools: Tools, capacity: Capacity) -> None:
+    """Bring order into what a server that died has left: its builds go back to the queue or end, what they held on disk goes."""
+    for build in await tools.store.in_states(UNDER_WAY):
+        place = Place(home, build.id)
+        await asyncio.to_thread(place.clear_attempt)
+        with open_log(place.log, limit_mib=tools.settings.log_max_mib, on_flush=lambda: None) as log:
+            outcome = _after_crash(build, tools.settings.max_attempts)
+            log.say(
+                f"==> The server ended while this build was in {build.state.value}; {outcome.message or 'it will be run again'}"
+            )
+        if outcome.again:
+            await tools.store.requeue(build, refund=False)
+        else:
+            await tools.store.finish(build, outcome)
+        _log.warning("build taken up after a crash", build=build.id, state=build.state.value, again=outcome.again)
+    for build in await tools.store.in_states({State.QUEUED}):
+        if build.cancel is not None:
+            await tools.store.finish(build, CANCELLED)
+        elif not capacity.admits(_demand(build)):
+            # Its settings were others when it took the build; now it would hold back all behind it for ever.
+            await tools.store.finish(
+                build, Outcome(Conclusion.FAILURE, "the build needs more than the server may use now")
+            )
+    await _sweep(home, tools)
+
+
+def _after_crash(build: Build, max_attempts: int) -> Outcome:
+    if build.cancel is not None:
+        return CANCELLED
+    if build.attempt >= max_attempts:
+        return Outcome(
+            Conclusion.FAILURE, f"the server ended {build.attempt} times while this build ran; it is not tried again"
+        )
+    return Outcome(Conclusion.CANCELLED, again=True)
+
+
+async def _sweep(home: Home, tools: Tools) -> None:
+    """Remove directories no build owns, and from those of ended builds what should not outlive them."""
+    home.builds.mkdir(mode=0o700, parents=True, exist_ok=True)
+    known = await tools.store.ids()
+    waiting = {build.id for build in await tools.store.in_states({State.QUEUED})}
+
+    def sweep() -> None:
+        for directory in home.builds.iterdir():
+            place = Place(home, directory.name)
+            if directory.name not in known:
+                place.remove()
+            else:
+                place.clear_source()
+                if directory.name not in waiting:
+                    place.forget_credential()
+
+    await asyncio.to_thread(sweep)
+
+
+def _demand(build: Build) -> Demand:
+    request = build.request
+    waited = (datetime.now(UTC) - build.created_at).total_seconds()
+    return Demand(build.number, request.repo_url, request.vcpus, request.memory_mib, waited)

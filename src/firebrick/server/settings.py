@@ -1,0 +1,63 @@
+"""The settings of `firebrick serve`, in the environment as `FIREBRICK_<NAME>` or in `config.toml` by their names."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+
+from firebrick.config import Settings
+from firebrick.forge.address import DEFAULT_PROTOCOLS, Credential
+from firebrick.forge.clone import CloneLimits
+from firebrick.server.scheduler import Capacity
+
+Count = Annotated[int, Field(ge=1)]
+
+
+class ServeSettings(Settings):
+    """`max_builds`, `max_vcpus` and `max_memory_mib` bound what all running builds take together; unset, they follow from the node and the host.
+
+    `max_attempts` is how often a build is started when the server dies under it. `git_credentials` maps hosts to `user:token`."""
+
+    database_url: str | None = None
+    max_builds: Count | None = None
+    max_vcpus: Count | None = None
+    max_memory_mib: Annotated[int, Field(ge=64)] | None = None
+    max_queued: Count = 10_000
+    max_attempts: Count = 3
+    log_max_mib: Count = 64
+    clone_max_mib: Count = 2048
+    clone_max_entries: Count = 500_000
+    clone_timeout_s: Annotated[float, Field(gt=0)] = 300.0
+    clone_protocols: frozenset[str] = DEFAULT_PROTOCOLS
+    allow_local_repos: bool = False
+    allowed_hosts: frozenset[str] = frozenset()
+    git_credentials: Annotated[dict[str, SecretStr], Field(default_factory=dict)]
+    shutdown_s: Annotated[float, Field(gt=0)] = 20.0
+
+    @property
+    def protocols(self) -> frozenset[str]:
+        return self.clone_protocols | {"file"} if self.allow_local_repos else self.clone_protocols - {"file"}
+
+    @property
+    def clone_limits(self) -> CloneLimits:
+        return CloneLimits(self.clone_max_mib, self.clone_max_entries, self.clone_timeout_s)
+
+    def capacity(self, machines: int) -> Capacity:
+        """What running builds may take together on a node of so many machines. Processors may be shared by four, memory may not."""
+        cores = len(os.sched_getaffinity(0))
+        memory_mib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+        return Capacity(
+            builds=self.max_builds or machines,
+            vcpus=self.max_vcpus or 4 * cores,
+            memory_mib=self.max_memory_mib or max(2048, memory_mib * 9 // 10),
+        )
+
+    def credential_for(self, host: str) -> Credential | None:
+        """The configured credential of a host, or None."""
+        secret = self.git_credentials.get(host)
+        if secret is None:
+            return None
+        user, _, password = secret.get_secret_value().partition(":")
+        return Credential(user, password)

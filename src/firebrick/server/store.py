@@ -1,0 +1,236 @@
+"""Builds in a database: SQLite beside the home, or any other SQLAlchemy speaks, by its URL.
+
+Every change of state is one compare-and-set in one transaction: it says from which states and in which attempt it is meant, and answers with the
+build as it is after, or None when somebody else was faster. So there is one winner, whoever tries, and a process that died and was replaced
+cannot change what its successor has taken over: the attempt is the fence.
+
+Calls run in threads and do not hold the event loop up: in one for SQLite, where several would only wait for each other's lock, else in a few.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine, RowMapping
+
+from firebrick.node.event import CancelCause, Conclusion
+from firebrick.server.record import BEFORE, FINAL, UNDER_WAY, Build, BuildRequest, Counts, Outcome, State
+from firebrick.server.schema import builds
+
+_HEAD: Final = "0001"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_COLUMNS: Final = ("repo_url", "branch", "commit")
+
+T = TypeVar("T")
+
+
+class Store:
+    """Builds, kept. Made by `open_store`. Any number of calls may be under way at once."""
+
+    def __init__(self, engine: Engine, threads: ThreadPoolExecutor) -> None:
+        self._engine = engine
+        self._threads = threads
+
+    async def add(self, build_id: str, request: BuildRequest) -> Build:
+        """Keep a new build, queued behind all others."""
+        options = {k: v for k, v in asdict(request).items() if k not in _COLUMNS}
+        now = _now()
+        values: dict[str, Any] = {name: getattr(request, name) for name in _COLUMNS}
+        values |= {"id": build_id, "state": State.QUEUED, "attempt": 0, "options": options, "message": "", "sha": ""}
+        values |= {"artifacts_count": 0, "created_us": now, "updated_us": now}
+
+        def insert(connection: Connection) -> Build:
+            connection.execute(builds.insert().values(values))
+            return _one(connection, build_id)
+
+        return await self._in_thread(insert)
+
+    async def find(self, build_id: str) -> Build | None:
+        return await self._in_thread(lambda connection: _find(connection, build_id))
+
+    async def page(self, limit: int, *, before: int | None = None, state: State | None = None) -> list[Build]:
+        """The newest builds first, at most `limit`; those with a number below `before`, and in `state`, if given."""
+        query = builds.select().order_by(builds.c.number.desc()).limit(limit)
+        if before is not None:
+            query = query.where(builds.c.number < before)
+        if state is not None:
+            query = query.where(builds.c.state == state)
+        return await self._in_thread(lambda connection: _all(connection, query))
+
+    async def in_states(self, states: Collection[State]) -> list[Build]:
+        """Every build in one of these states, oldest first."""
+        query = builds.select().where(builds.c.state.in_(list(states))).order_by(builds.c.number)
+        return await self._in_thread(lambda connection: _all(connection, query))
+
+    async def counts(self) -> Counts:
+        query = sa.select(builds.c.state, sa.func.count()).group_by(builds.c.state)
+        rows = await self._in_thread(lambda connection: list(connection.execute(query)))
+        return Counts({State(state): count for state, count in rows})
+
+    async def count(self, state: State) -> int:
+        """How many builds are in this state."""
+        query = sa.select(sa.func.count()).where(builds.c.state == state)
+        return await self._in_thread(lambda connection: connection.execute(query).scalar_one())
+
+    async def ids(self) -> set[str]:
+        """The id of every build."""
+        return set(await self._in_thread(lambda connection: list(connection.scalars(sa.select(builds.c.id)))))
+
+    async def claim(self, build_id: str) -> Build | None:
+        """Start a queued build: `cloning_repo`, one attempt more. None when it is not queued any more, or is to be cancelled."""
+        values = {"state": State.CLONING, "attempt": builds.c.attempt + 1, "started_us": _now()}
+        return await self._change(build_id, values, builds.c.state == State.QUEUED, builds.c.cancel.is_(None))
+
+    async def advance(self, build: Build, state: State, **values: Any) -> Build | None:
+        """Move an attempt on to the next state. None when this attempt is not the current one or the move is not possible."""
+        return await self._change(build.id, {"state": state, **values}, *_fence(build, BEFORE[state]))
+
+    async def finish(self, build: Build, outcome: Outcome) -> Build | None:
+        """End an attempt, or a build that never started, for good."""
+        state = State.COMPLETED if outcome.conclusion is Conclusion.SUCCESS else State.FAILED
+        values: dict[str, Any] = {"state": state, "message": outcome.message, "conclusion": outcome.conclusion}
+        values |= {"artifacts_count": outcome.artifacts_count, "finished_us": _now()}
+        return await self._change(build.id, values, *_fence(build, BEFORE[state]))
+
+    async def requeue(self, build: Build, *, refund: bool) -> Build | None:
+        """Put an interrupted attempt back into the queue, at its old place. With `refund` the attempt does not count."""
+        values: dict[str, Any] = {"state": State.QUEUED, "started_us": None, "sha": ""}
+        if refund:
+            values["attempt"] = builds.c.attempt - 1
+        return await self._change(build.id, values, *_fence(build, UNDER_WAY))
+
+    async def ask_cancel(self, build_id: str, cause: CancelCause) -> Build | None:
+        """Note that a build is to end. The first cause counts. None when it has ended, or there is no such build."""
+        values = {"cancel": sa.func.coalesce(builds.c.cancel, cause.value)}
+        return await self._change(build_id, values, builds.c.state.not_in(list(FINAL)))
+
+    async def _change(self, build_id: str, values: dict[str, Any], *conditions: sa.ColumnElement[bool]) -> Build | None:
+        # Time may stand still or go back; `updated_at` does not.
+        newer = sa.case((builds.c.updated_us < _now(), _now()), else_=builds.c.updated_us)
+        statement = builds.update().where(builds.c.id == build_id, *conditions).values(updated_us=newer, **values)
+
+        def update(connection: Connection) -> Build | None:
+            return _one(connection, build_id) if connection.execute(statement).rowcount == 1 else None
+
+        return await self._in_thread(update)
+
+    async def _in_thread(self, work: Callable[[Connection], T]) -> T:
+        """Do `work` in a transaction of its own. Once begun it is finished, also when the caller is cancelled."""
+
+        def transaction() -> T:
+            with self._engine.begin() as connection:
+                return work(connection)
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, transaction)
+
+
+@asynccontextmanager
+async def open_store(url: str) -> AsyncIterator[Store]:
+    """Connect to the database, bring it to the newest form, and let go of it at the end."""
+    engine = _engine(url)
+    threads = ThreadPoolExecutor(1 if engine.dialect.name == "sqlite" else 4, thread_name_prefix="store")
+    try:
+        await asyncio.get_running_loop().run_in_executor(threads, _migrate, engine)
+        yield Store(engine, threads)
+    finally:
+        threads.shutdown()
+        engine.dispose()
+
+
+def sqlite_url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def _engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url)
+    engine = sa.create_engine(url, connect_args={"timeout": 30})
+
+    @sa.event.listens_for(engine, "connect")
+    def _tune(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # transactions begin where we say, below
+        # NORMAL: what is committed survives the death of the process, and the database survives that of the host.
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000"):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A transaction that reads first and writes later could otherwise fail half-way: SQLite does not wait for a lock it must upgrade.
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def _migrate(engine: Engine) -> None:
+    with engine.begin() as connection:
+        if _revision(connection) == _HEAD:
+            return
+        # Imported here: a start on a database that is up to date does not need it.
+        from alembic import command
+        from alembic.config import Config
+
+        config = Config()
+        config.set_main_option("script_location", "firebrick.server:migrations")
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _revision(connection: Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    revision: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+    return revision
+
+
+def _fence(build: Build, states: Collection[State]) -> tuple[sa.ColumnElement[bool], ...]:
+    return builds.c.attempt == build.attempt, builds.c.state.in_(list(states))
+
+
+def _find(connection: Connection, build_id: str) -> Build | None:
+    row = connection.execute(builds.select().where(builds.c.id == build_id)).mappings().one_or_none()
+    return None if row is None else _build(row)
+
+
+def _one(connection: Connection, build_id: str) -> Build:
+    return _build(connection.execute(builds.select().where(builds.c.id == build_id)).mappings().one())
+
+
+def _all(connection: Connection, query: sa.Select[Any]) -> list[Build]:
+    return [_build(row) for row in connection.execute(query).mappings()]
+
+
+def _build(row: RowMapping) -> Build:
+    options = dict(row["options"])
+    options["artifacts"] = tuple(options["artifacts"])
+    return Build(
+        id=row["id"],
+        number=row["number"],
+        request=BuildRequest(**{name: row[name] for name in _COLUMNS}, **options),
+        state=State(row["state"]),
+        attempt=row["attempt"],
+        message=row["message"],
+        conclusion=None if row["conclusion"] is None else Conclusion(row["conclusion"]),
+        cancel=None if row["cancel"] is None else CancelCause(row["cancel"]),
+        sha=row["sha"],
+        artifacts_count=row["artifacts_count"],
+        created_at=_time(row["created_us"]),
+        updated_at=_time(row["updated_us"]),
+        started_at=None if row["started_us"] is None else _time(row["started_us"]),
+        finished_at=None if row["finished_us"] is None else _time(row["finished_us"]),
+    )
+
+
+def _now() -> int:
+    return (datetime.now(UTC) - _EPOCH) // timedelta(microseconds=1)
+
+
+def _time(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)
