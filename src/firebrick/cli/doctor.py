@@ -1,0 +1,59 @@
+"""`firebrick doctor`: every thing a host needs, what was found, and what to do about what is missing."""
+
+from __future__ import annotations
+
+import asyncio
+import json as json_format
+from collections.abc import Sequence
+from typing import Annotated, Final
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from firebrick.cli import host
+from firebrick.cli.host import Finding, Verdict
+from firebrick.home import Home
+
+_MARKS: Final = {Verdict.OK: ("✓", "green"), Verdict.NOTE: ("!", "yellow"), Verdict.MISSING: ("✗", "bold red")}
+
+
+def doctor(
+    json: Annotated[bool, typer.Option("--json", help="One JSON object: `ok`, and a list of findings.")] = False,
+) -> None:
+    """Say what this host has, what it lacks, and what to do about it. Ends with 1 if machines cannot run."""
+    findings = asyncio.run(examine(Home.find()))
+    ok = all(finding.verdict is not Verdict.MISSING for finding in findings)
+    if json:
+        listed = [{"name": f.name, "verdict": f.verdict, "found": f.found, "advice": f.advice} for f in findings]
+        typer.echo(json_format.dumps({"ok": ok, "findings": listed}, indent=2))
+    else:
+        _print(findings, ok=ok)
+    if not ok:
+        raise typer.Exit(1)
+
+
+async def examine(home: Home) -> list[Finding]:
+    """Every finding, in the order of what depends on what. Changes nothing but the cached answer whether KVM works."""
+    findings = [check() for check in host.LOCAL]
+    return [*findings, await host.qemu(), await host.acceleration(home), host.home_directory(home), *host.stored(home)]
+
+
+def _print(findings: Sequence[Finding], *, ok: bool) -> None:
+    console = Console(highlight=False)
+    verdict = "Machines can run here." if ok else "Machines cannot run here yet: see the lines marked ✗."
+    if not console.is_terminal:
+        for finding in findings:
+            advice = f" ({finding.advice})" if finding.advice else ""
+            typer.echo(f"{_MARKS[finding.verdict][0]} {finding.name}: {finding.found}{advice}")
+        typer.echo(verdict)
+        return
+    grid = Table.grid(padding=(0, 1))
+    for finding in findings:
+        mark, style = _MARKS[finding.verdict]
+        grid.add_row(Text(mark, style), Text(finding.name, "bold"), Text(finding.found))
+        if finding.advice:
+            grid.add_row("", "", Text(f"→ {finding.advice}", style))
+    console.print(grid)
+    console.print(Text(f"\n{verdict}", "green" if ok else "bold red"))

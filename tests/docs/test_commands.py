@@ -1,0 +1,188 @@
+"""Every command the documentation shows is run. `console` blocks are run here, page by page, in a shell as a reader would; `sh` blocks change the host, and are
+run by what is named here.
+
+A reader's shell starts in an empty directory with `firebrick` on the path, a home of its own, and what the pages take for granted: a repository, a server's port. A block
+marked `background` goes on while the next ones are run, as in another terminal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.docs.page import PAGES, blocks, name
+from tests.place import ROOT, environment, make_home
+from tools import project
+
+# A command of an `sh` block, and where it is run instead: a file, and what stands in it.
+ELSEWHERE = {
+    r"make (demo|lint|test|wheel|bench)": (".ci/run", r"make --no-print-directory {0}"),
+    r"make setup": ("Makefile", r"@tools/setup"),
+    r"\.ci/run": (".ci/run", r"#!/usr/bin/env bash"),
+    r"sudo apt-get install --no-install-recommends .*": ("tools/setup", "install --no-install-recommends"),
+    r"python3 -m venv ~/firebrick": ("tools/check-wheel", "-m venv"),
+    r"~/firebrick/bin/pip install firebrick-.*\.whl": ("tools/check-wheel", "-m pip install"),
+    r"~/firebrick/bin/firebrick image build base toolchain": ("tools/setup", "firebrick image build base toolchain"),
+    r"~/firebrick/bin/firebrick doctor": ("tools/check-wheel", "firebrick doctor"),
+    r"sudo usermod (--add-subuids) .*": ("tools/check-wheel", "usermod {0}"),
+    r"export PATH=.*": ("tests/docs/test_commands.py", "PATH"),
+    r"curl --json '\{\}' http://127\.0\.0\.1:8080/build/\$BUILD/cancel": (
+        "tests/scenarios/projects/test_what_goes_wrong.py",
+        "/cancel",
+    ),
+}
+# Shown, and run by nothing: why.
+NOT_RUN = {
+    'sudo usermod --append --groups kvm "$USER"': "who may open KVM on the host is not for a test to change",
+    "firebrick vm shell MACHINE": "needs a person at a terminal; tests/e2e opens one on a pseudo-terminal",
+}
+_START_LIMIT_S = 30
+_END = "the-command-has-ended"
+
+
+def shown(language: str) -> list[tuple[Path, str]]:
+    return [
+        (page, line)
+        for page in PAGES
+        for block in blocks(page)
+        if block.language == language
+        for line in block.commands()
+    ]
+
+
+def test_commands_that_change_the_host_are_run_elsewhere() -> None:
+    for page, command in shown("sh"):
+        if command in NOT_RUN:
+            continue
+        found = [(match, place) for pattern, place in ELSEWHERE.items() if (match := re.fullmatch(pattern, command))]
+        assert found, f"{name(page)} shows `{command}`, and nothing is said to run it"
+        match, (file, words) = found[0]
+        assert words.format(*match.groups()) in (ROOT / file).read_text(), f"{file} does not run `{command}`"
+
+
+def test_packages_shown_are_packages_asked_for() -> None:
+    known = {line.partition("#")[0].strip() for line in (ROOT / "debian-packages.txt").read_text().splitlines()}
+    for _, command in shown("sh"):
+        if "apt-get install" in command:
+            assert set(command.split("--no-install-recommends ")[1].split()) <= known
+
+
+class Shell:
+    """One bash, so that directories and variables stay from command to command."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def run(self, command: str) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{command}\nprintf '\\n{_END} %d\\n' $?\n")
+        self._process.stdin.flush()
+        output = []
+        for line in self._process.stdout:
+            if line.startswith(_END):
+                assert line.split()[1] == "0", f"$ {command}\n{''.join(output)}"
+                return
+            output.append(line)
+        raise AssertionError(f"the shell ended at: {command}\n{''.join(output)}")
+
+    @property
+    def directory(self) -> Path:
+        return Path(f"/proc/{self._process.pid}/cwd").resolve()
+
+
+@contextlib.contextmanager
+def shell(directory: Path, variables: dict[str, str]) -> Iterator[Shell]:
+    with subprocess.Popen(
+        ["bash", "--norc"],
+        cwd=directory,
+        env=variables,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        bufsize=1,
+    ) as process:
+        try:
+            yield Shell(process)
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def in_background(command: str, directory: Path, variables: dict[str, str]) -> Iterator[None]:
+    """`firebrick serve` in another terminal, from when it answers until it is interrupted."""
+    with subprocess.Popen(
+        ["bash", "-c", f"exec env {command}"], cwd=directory, env=variables, stdin=subprocess.DEVNULL
+    ) as process:
+        try:
+            deadline = time.monotonic() + _START_LIMIT_S
+            url = f"http://127.0.0.1:{variables['FIREBRICK_PORT']}/health"
+            while not _answers(url):
+                assert process.poll() is None, f"`{command}` ended with {process.returncode}"
+                assert time.monotonic() < deadline, f"`{command}` does not answer"
+                time.sleep(0.05)
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)
+
+
+def _answers(url: str) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.get(url).status_code == 200
+    return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> tuple[Path, dict[str, str], dict[str, str]]:
+    """The directory a reader starts in, the environment, and what stands in the pages for what only the reader knows."""
+    directory = tmp_path / "reader"
+    repository = directory / "path/to/repository"
+    project.make("python-extension", repository)
+    port = str(_free_port())
+    home = make_home(tmp_path / "home")
+    variables = environment(
+        home, FIREBRICK_PORT=port, FIREBRICK_ALLOW_LOCAL_REPOS="true", REPOSITORY=str(repository), HOME=str(directory)
+    )
+    variables["PATH"] = f"{Path(sys.executable).parent}:{variables['PATH']}"
+    replaced = {"https://example.org/project.git": f"file://{repository}", "127.0.0.1:8080": f"127.0.0.1:{port}"}
+    return directory, variables, replaced
+
+
+def _pages_with_commands() -> list[Path]:
+    return [page for page in PAGES if any(block.language == "console" for block in blocks(page))]
+
+
+@pytest.mark.machine
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("page", _pages_with_commands(), ids=name)
+def test_commands_work_as_shown(page: Path, reader: tuple[Path, dict[str, str], dict[str, str]]) -> None:
+    directory, variables, replaced = reader
+    with contextlib.ExitStack() as terminals:
+        foreground = terminals.enter_context(shell(directory, variables))
+        for block in blocks(page):
+            for command in block.commands() if block.language == "console" else []:
+                if command in NOT_RUN:
+                    continue
+                for word, meant in replaced.items():
+                    command = command.replace(word, meant)
+                if "background" in block.options:
+                    terminals.enter_context(in_background(command, foreground.directory, variables))
+                else:
+                    foreground.run(command)
