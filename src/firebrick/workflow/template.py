@@ -36,6 +36,11 @@ class Template:
     def is_literal(self) -> bool:
         return not any(isinstance(part, Expression) for part in self.parts)
 
+    @property
+    def contexts(self) -> frozenset[str]:
+        """Names of the contexts it uses."""
+        return frozenset(name for part in self.parts if isinstance(part, Expression) for name in part.contexts)
+
     def value(self, scope: Scope) -> Value:
         """The value with its type: a scalar that is one whole expression keeps the type of its result, text with expressions in it is a
         string. Raises EvaluationError."""

@@ -1,0 +1,167 @@
+"""What follows from how jobs and steps ended: whether the next one runs, what it sees of the others, and how the whole ends.
+
+Results are `success`, `failure`, `cancelled` and `skipped`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.masker import Masker
+from firebrick.workflow.plan import Plan, PlannedJob
+from firebrick.workflow.syntax import Job
+from firebrick.workflow.template import Template
+from firebrick.workflow.value import Value, fold, to_number, to_text
+
+SUCCESS, FAILURE, CANCELLED, SKIPPED = "success", "failure", "cancelled", "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class JobOutcome:
+    """How a job ended, as `needs.<id>` shows it: a failure that `continue-on-error` allowed is a success."""
+
+    result: str
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """How a step ended: `outcome` before and `conclusion` after `continue-on-error`."""
+
+    outcome: str
+    conclusion: str
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+
+def merge(copies: Sequence[JobOutcome]) -> JobOutcome:
+    """The outcome of a job from those of its combinations, in the order they ended: of outputs, the last one that is not empty."""
+    results = [copy.result for copy in copies]
+    result = next((one for one in (FAILURE, CANCELLED, SUCCESS) if one in results), SKIPPED)
+    outputs: dict[str, str] = {}
+    for copy in copies:
+        outputs.update({name: value for name, value in copy.outputs.items() if value or name not in outputs})
+    return JobOutcome(result, outputs)
+
+
+def run_result(outcomes: Iterable[JobOutcome]) -> str:
+    """How a run ended: a failure of any job is one of the run; a run of which nothing ran was skipped."""
+    return merge(tuple(outcomes)).result
+
+
+def needs_context(job: Job, outcomes: Mapping[str, JobOutcome]) -> Value:
+    return {
+        need: {"result": outcomes[need].result, "outputs": dict(outcomes[need].outputs)}
+        for need in job.needs
+        if need in outcomes
+    }
+
+
+def job_scope(
+    plan: Plan,
+    planned: PlannedJob,
+    outcomes: Mapping[str, JobOutcome],
+    contexts: Mapping[str, Value],
+    *,
+    cancelled: bool = False,
+) -> Scope:
+    """What expressions of a job see before its machine is there. `outcomes` are by job id, of every job that has ended; `contexts` are
+    `github`, `inputs` and `vars`; `cancelled` says that the run is being cancelled.
+
+    All ancestors count: `success()` is false after a skipped or failed one even where the jobs between succeeded, `failure()` is true after
+    any that failed."""
+    everyone = plan.ancestors(planned.job.id)
+
+    def asked(names: Sequence[Value]) -> list[str]:
+        wanted = {fold(to_text(name)) for name in names}
+        among = [need for need in everyone if fold(need) in wanted] if names else everyone
+        return [outcomes[need].result for need in among if need in outcomes]
+
+    functions = {
+        "always": lambda _: True,
+        "cancelled": lambda _: cancelled,
+        "success": lambda names: not cancelled and all(result == SUCCESS for result in asked(names)),
+        "failure": lambda names: not cancelled and FAILURE in asked(names),
+    }
+    known = {name: contexts.get(name) for name in ("github", "inputs", "vars")}
+    return Scope({**known, **planned.contexts, "needs": needs_context(planned.job, outcomes)}, functions)
+
+
+def should_run(
+    plan: Plan,
+    planned: PlannedJob,
+    outcomes: Mapping[str, JobOutcome],
+    contexts: Mapping[str, Value],
+    *,
+    cancelled: bool = False,
+) -> bool:
+    """Whether a job whose needs have all ended runs, by its `if`. Raises EvaluationError."""
+    return planned.job.if_.holds(job_scope(plan, planned, outcomes, contexts, cancelled=cancelled))
+
+
+def runs_on_labels(job: Job, scope: Scope) -> tuple[str, ...]:
+    """The labels of `runs-on`; an expression may give several. Raises EvaluationError, also where there is none."""
+    labels: list[str] = []
+    for template in job.runs_on:
+        value = template.value(scope)
+        if isinstance(value, Mapping):
+            value = value.get("labels")
+        labels += [to_text(item) for item in value] if isinstance(value, list | tuple) else [to_text(value)]
+    labels = [label for label in labels if label]
+    if not labels:
+        raise EvaluationError(f"The job '{job.id}' has no label in `runs-on`")
+    return tuple(labels)
+
+
+def step_scope(scope: Scope, *, status: str, contexts: Mapping[str, Value]) -> Scope:
+    """What expressions of a step see: the job's scope with `env`, `steps`, `job`, `runner`, `secrets` in `contexts` and the status functions
+    of a step, which ask for the status of the job so far."""
+    functions: dict[str, Callable[[Sequence[Value]], Value]] = {
+        "always": lambda _: True,
+        "success": lambda _: status == SUCCESS,
+        "failure": lambda _: status == FAILURE,
+        "cancelled": lambda _: status == CANCELLED,
+    }
+    return Scope({**scope.contexts, **contexts}, {**scope.functions, **functions})
+
+
+def steps_context(outcomes: Mapping[str, StepOutcome]) -> Value:
+    """The context `steps`, of those that ended and have an id."""
+    return {
+        name: {"outputs": dict(step.outputs), "outcome": step.outcome, "conclusion": step.conclusion}
+        for name, step in outcomes.items()
+        if name
+    }
+
+
+def job_outputs(job: Job, scope: Scope, masker: Masker) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The outputs of a job that ended, and warnings: an empty one is not set, one with a secret in it is withheld. Raises EvaluationError."""
+    outputs: dict[str, str] = {}
+    warnings: list[str] = []
+    for name, value in job.outputs.texts(scope).items():
+        if value and masker.mask(value) != value:
+            warnings.append(f"Skip output '{name}' since it may contain secret.")
+        elif value:
+            outputs[name] = value
+    return outputs, tuple(warnings)
+
+
+def timeout_s(minutes: Template | None, scope: Scope, default_s: float) -> float:
+    """`timeout-minutes` in seconds; fractions count. Raises EvaluationError for what is no number of minutes."""
+    if minutes is None:
+        return default_s
+    number = to_number(minutes.value(scope))
+    if not number > 0:
+        raise EvaluationError(f"'timeout-minutes' must be a number above 0, and is '{minutes.raw}'")
+    return number * 60
+
+
+def flag(template: Template | None, scope: Scope) -> bool:
+    """`continue-on-error` and its like: false where there is none. Raises EvaluationError for what is neither true nor false."""
+    if template is None:
+        return False
+    value = template.value(scope)
+    if not isinstance(value, bool):
+        raise EvaluationError(f"Unexpected value '{to_text(value)}'")
+    return value
