@@ -98,6 +98,8 @@ class Output:
         if len(payload) > self._room:
             raise ProtocolError(f"the guest sent {len(payload)} bytes on a channel with credit for {self._room}")
         self._room -= len(payload)
+        if not payload:
+            return  # needs no credit, so nothing of it may be kept
         if self._discarding:
             self._consume(len(payload))
             return

@@ -113,7 +113,7 @@ def _check(length: int, stream: int, kind: int, channel: int, reserved: int) -> 
         raise ProtocolError(f"the reserved bytes of a frame are {reserved:#x}, not zero")
     match kind:
         case Kind.DATA:
-            right = length > 0 and stream > 0 and channel <= Channel.ERROR
+            right = stream > 0 and channel <= Channel.ERROR
         case Kind.CONTROL:
             right = 0 < length <= MAX_CONTROL and channel == 0
         case Kind.CREDIT:

@@ -36,7 +36,7 @@ class Record(Struct, frozen=True, kw_only=True):
     path: bytes
     kind: Kind
     mode: Annotated[int, Meta(ge=0, le=0o7777)]
-    mtime_ns: Annotated[int, Meta(ge=-(1 << 63), lt=1 << 63)]
+    mtime_ns: Annotated[int, Meta(ge=-(1 << 63), le=(1 << 63) - 1)]
     uid: Size
     gid: Size
     size: Size | None = None

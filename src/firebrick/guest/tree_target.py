@@ -8,35 +8,20 @@ and sticky bits and owners are not taken over, and directories stay accessible t
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import msgspec
-
 from firebrick.guest.errors import TreeError
-from firebrick.guest.tree import (
-    EXTENT,
-    LENGTH,
-    MAX_DEPTH,
-    MAX_EXTENT,
-    MAX_PATH,
-    MAX_RECORD,
-    Record,
-    TreeCount,
-    TreeLimits,
-)
+from firebrick.guest.tree import Record, TreeCount, TreeLimits
+from firebrick.guest.tree_parser import TreeParser, components
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FOLLOWED = _DIRECTORY & ~os.O_NOFOLLOW
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_MAX_NAME = 255
-_MAX_LINK = 4095
-
-_Parser = Generator[None, bytes, None]
-_decode = msgspec.msgpack.Decoder(Record).decode
 
 
 @dataclass(slots=True)
@@ -57,15 +42,9 @@ class TreeTarget:
 
     def __init__(self, target: Path, *, limits: TreeLimits) -> None:
         self._target = target
-        self._limits = limits
-        self._entries = 0
-        self._bytes = 0
+        self._parser = TreeParser(self, limits)
         self._levels: list[_Level] = []
-        self._held = b""
-        self._at = 0
-        self._complete = False
-        self._parser = self._parse()
-        next(self._parser)
+        self._file: tuple[int, Record] | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -73,107 +52,105 @@ class TreeTarget:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._parser.close()
+        if self._file is not None:
+            os.close(self._file[0])
         while self._levels:
             os.close(self._levels.pop().fd)
 
-    @property
-    def count(self) -> TreeCount:
-        """What was written so far."""
-        return TreeCount(self._entries, self._bytes)
-
     def feed(self, piece: bytes) -> None:
         """Write what `piece` holds."""
-        if self._complete and piece:
-            raise TreeError("the guest sent more after the end of a tree")
-        try:
-            self._parser.send(piece)
-        except StopIteration:
-            if self._at != len(self._held):
-                raise TreeError("the guest sent more after the end of a tree") from None
+        self._parser.feed(piece)
 
     def finish(self) -> TreeCount:
         """Say that nothing more comes. Raises TreeError if the stream is not complete."""
-        if not self._complete:
-            raise TreeError("the guest's tree ends in the middle")
-        return self.count
+        count = self._parser.finish()
+        with self._named(b""):
+            self._leave_to(0)
+        return count
 
-    # --- the stream ---
+    # --- what the parser finds ---
 
-    def _parse(self) -> _Parser:
-        yield
-        while size := LENGTH.unpack((yield from self._exactly(LENGTH.size)))[0]:
-            if size > MAX_RECORD:
-                raise TreeError(f"the guest sent a tree record of {size} bytes, more than {MAX_RECORD}")
-            record = _record((yield from self._exactly(size)))
-            self._entries += 1
-            if self._entries > self._limits.entries:
-                raise TreeError(f"the guest's tree has more than {self._limits.entries} entries")
+    def entry(self, record: Record, path: list[bytes]) -> None:
+        with self._named(record.path):
+            if path:
+                self._place(record, path)
+            else:
+                self._root(record)
+
+    def data(self, at: int, piece: memoryview) -> None:
+        assert self._file is not None
+        fd, record = self._file
+        with self._named(record.path):
+            while piece:
+                done = os.pwrite(fd, piece, at)
+                at += done
+                piece = piece[done:]
+
+    def end_file(self) -> None:
+        assert self._file is not None
+        (fd, record), self._file = self._file, None
+        with self._named(record.path):
             try:
-                yield from self._place(record)
-            except OSError as e:
-                raise TreeError(f"cannot write {os.fsdecode(record.path)!r} below {self._target}: {e}") from e
-        self._leave_to(0)
-        self._complete = True
+                os.ftruncate(fd, record.size or 0)
+                os.fchmod(fd, record.mode & 0o777)
+                os.utime(fd, ns=(record.mtime_ns, record.mtime_ns))
+            finally:
+                os.close(fd)
 
-    def _exactly(self, size: int) -> Generator[None, bytes, bytes]:
-        while len(self._held) - self._at < size:
-            self._held = self._held[self._at :] + (yield)
-            self._at = 0
-        self._at += size
-        return self._held[self._at - size : self._at]
-
-    def _place(self, record: Record) -> _Parser:
-        components = _components(record.path)
-        if not components:
-            yield from self._root(record)
-            return
-        if not self._levels:
-            if self._entries > 1:
-                raise TreeError("the guest's tree has entries below a root that is a file")
-            self._make_root(None)
-        self._go_to(components[:-1])
-        parent, name = self._levels[-1].fd, components[-1]
-        match record.kind:
-            case "directory":
-                self._enter(parent, name, record)
-            case "file":
-                yield from self._file(parent, name, record)
-            case "symlink":
-                self._symlink(parent, name, record)
-            case "hardlink":
-                self._hardlink(parent, name, record)
+    @contextmanager
+    def _named(self, path: bytes) -> Iterator[None]:
+        """Say of what went wrong here where it went wrong."""
+        try:
+            yield
+        except OSError as e:
+            raise TreeError(f"cannot write {os.fsdecode(path) or 'the root'!r} below {self._target}: {e}") from e
 
     # --- where ---
 
-    def _root(self, record: Record) -> _Parser:
-        if self._entries != 1:
-            raise TreeError("the guest's tree has its root in the middle")
+    def _root(self, record: Record) -> None:
         if record.kind == "directory":
             self._make_root(record)
-        elif record.kind == "file":
-            parent = os.open(self._target.parent, _DIRECTORY & ~os.O_NOFOLLOW)
-            try:
-                yield from self._file(parent, os.fsencode(self._target.name), record)
-            finally:
-                os.close(parent)
-        else:
-            raise TreeError(f"the guest's tree has a {record.kind} for a root")
+            return
+        parent = os.open(self._target.parent, _FOLLOWED)
+        try:
+            self._open_file(parent, os.fsencode(self._target.name), record)
+        finally:
+            os.close(parent)
 
     def _make_root(self, record: Record | None) -> None:
+        """Open the target. Its mode and time are the guest's only if it was made here."""
         made = None
         with suppress(FileExistsError):
             self._target.mkdir(mode=0o700)
             made = record
-        self._levels.append(_Level(b"", os.open(self._target, _DIRECTORY & ~os.O_NOFOLLOW), made))
+        self._levels.append(_Level(b"", os.open(self._target, _FOLLOWED), made))
 
-    def _go_to(self, components: list[bytes]) -> None:
-        """Make `components` the directory things are put into."""
+    def _place(self, record: Record, path: list[bytes]) -> None:
+        if not self._levels:
+            if self._parser.count.entries > 1:
+                raise TreeError("the tree has entries below a root that is a file")
+            self._make_root(None)
+        self._go_to(path[:-1])
+        parent, name = self._levels[-1].fd, path[-1]
+        match record.kind:
+            case "directory":
+                self._enter(parent, name, record)
+            case "file":
+                self._open_file(parent, name, record)
+            case "symlink":
+                _clear(parent, name)
+                os.symlink(record.target or b"", name, dir_fd=parent)
+                os.utime(name, ns=(record.mtime_ns, record.mtime_ns), dir_fd=parent, follow_symlinks=False)
+            case "hardlink":
+                self._hardlink(parent, name, components(record.target or b""))
+
+    def _go_to(self, directory: list[bytes]) -> None:
+        """Make `directory` the one things are put into."""
         same = 0
-        while same < min(len(components), len(self._levels) - 1) and components[same] == self._levels[same + 1].name:
+        while same < min(len(directory), len(self._levels) - 1) and directory[same] == self._levels[same + 1].name:
             same += 1
         self._leave_to(same + 1)
-        for name in components[same:]:
+        for name in directory[same:]:
             fd = os.open(name, _DIRECTORY, dir_fd=self._levels[-1].fd)
             self._levels.append(_Level(name, fd, None))
 
@@ -184,7 +161,7 @@ class TreeTarget:
             try:
                 if level.record is not None:
                     os.fchmod(level.fd, (level.record.mode & 0o777) | 0o700)
-                    _set_time(level.fd, level.record)
+                    os.utime(level.fd, ns=(level.record.mtime_ns, level.record.mtime_ns))
             finally:
                 os.close(level.fd)
 
@@ -195,107 +172,24 @@ class TreeTarget:
             os.mkdir(name, 0o700, dir_fd=parent)
         self._levels.append(_Level(name, os.open(name, _DIRECTORY, dir_fd=parent), record))
 
-    def _file(self, parent: int, name: bytes, record: Record) -> _Parser:
-        size = record.size
-        if size is None or size > self._limits.file_bytes:
-            raise TreeError(
-                f"the guest sent a file that says it has {size} bytes; {self._limits.file_bytes} are allowed"
-            )
+    def _open_file(self, parent: int, name: bytes, record: Record) -> None:
         _clear(parent, name)
-        fd = os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
-        try:
-            yield from self._extents(fd, size)
-            os.ftruncate(fd, size)
-            os.fchmod(fd, record.mode & 0o777)
-            _set_time(fd, record)
-        finally:
-            os.close(fd)
+        self._file = os.open(name, _NEW_FILE, 0o600, dir_fd=parent), record
 
-    def _extents(self, fd: int, size: int) -> _Parser:
-        written = 0
-        while True:
-            at, length = EXTENT.unpack((yield from self._exactly(EXTENT.size)))
-            if length == 0:
-                if at != size:
-                    raise TreeError(f"the guest ended a file of {size} bytes at {at}")
-                return
-            if length > MAX_EXTENT or not written <= at <= size - length:
-                raise TreeError(
-                    f"the guest sent {length} bytes at {at} for a file of {size} bytes, of which {written} were written"
-                )
-            self._bytes += length
-            if self._bytes > self._limits.bytes:
-                raise TreeError(f"the guest's tree has more than {self._limits.bytes} bytes")
-            yield from self._data(fd, at, length)
-            written = at + length
-
-    def _data(self, fd: int, at: int, length: int) -> _Parser:
-        """Write an extent as it comes in, without gathering it."""
-        while length:
-            if self._at == len(self._held):
-                self._held = yield
-                self._at = 0
-                continue
-            with memoryview(self._held) as view:
-                done = os.pwrite(fd, view[self._at : self._at + length], at)
-            self._at += done
-            at += done
-            length -= done
-
-    def _symlink(self, parent: int, name: bytes, record: Record) -> None:
-        target = record.target
-        if not target or b"\0" in target or len(target) > _MAX_LINK:
-            raise TreeError(f"the guest sent the symbolic link {record.path!r} without a proper target")
-        _clear(parent, name)
-        os.symlink(target, name, dir_fd=parent)
-        _set_time(name, record, parent)
-
-    def _hardlink(self, parent: int, name: bytes, record: Record) -> None:
-        components = _components(record.target or b"")
-        if not components:
-            raise TreeError(f"the guest sent the hard link {record.path!r} without a target")
+    def _hardlink(self, parent: int, name: bytes, target: list[bytes]) -> None:
         directory = os.dup(self._levels[0].fd)
         try:
-            for component in components[:-1]:
+            for component in target[:-1]:
                 below = os.open(component, _DIRECTORY, dir_fd=directory)
                 os.close(directory)
                 directory = below
-            if components != _components(record.path):
-                _clear(parent, name)
-                os.link(components[-1], name, src_dir_fd=directory, dst_dir_fd=parent, follow_symlinks=False)
+            _clear(parent, name)
+            os.link(target[-1], name, src_dir_fd=directory, dst_dir_fd=parent, follow_symlinks=False)
         finally:
             os.close(directory)
-
-
-def _record(packed: bytes) -> Record:
-    try:
-        return _decode(packed)
-    except (msgspec.MsgspecError, RecursionError) as e:
-        raise TreeError(f"the guest sent a tree record that makes no sense: {e}") from e
-
-
-def _components(path: bytes) -> list[bytes]:
-    """The names of a relative path; none for the root. Raises TreeError for whatever could mean another place."""
-    if not path:
-        return []
-    components = path.split(b"/")
-    if len(path) > MAX_PATH or len(components) > MAX_DEPTH:
-        raise TreeError(f"the guest's tree has a path of {len(path)} bytes and {len(components)} components: too long")
-    for component in components:
-        if component in (b"", b".", b"..") or b"\0" in component or len(component) > _MAX_NAME:
-            raise TreeError(f"the guest's tree has the path {path!r}, which is not below its root")
-    return components
 
 
 def _clear(parent: int, name: bytes) -> None:
     """Make way for a new file or link. A directory stays, and is an error."""
     with suppress(FileNotFoundError):
         os.unlink(name, dir_fd=parent)
-
-
-def _set_time(what: int | bytes, record: Record, parent: int | None = None) -> None:
-    times = (record.mtime_ns, record.mtime_ns)
-    if isinstance(what, int):
-        os.utime(what, ns=times)
-    else:
-        os.utime(what, ns=times, dir_fd=parent, follow_symlinks=False)
