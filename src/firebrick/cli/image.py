@@ -64,7 +64,7 @@ def list_images(json: Json = False) -> None:
         )
     for name in sorted(set(store.list_definitions()) - {image.name for image in images}):
         table.add_row(name, "", "", "[dim]not yet[/]", "")
-    Console(soft_wrap=True).print(table)
+    _print(table)
 
 
 @app.command("inspect")
@@ -158,7 +158,7 @@ def list_kernels(json: Json = False) -> None:
     table = _table("kernel", "version", "digest", "made", "from")
     for name, manifest in kernels.items():
         table.add_row(name, manifest.version, manifest.digest[:12], _ago(manifest.created), manifest.package)
-    Console(soft_wrap=True).print(table)
+    _print(table)
     if not kernels:
         typer.echo("There is none yet: `firebrick kernel build` makes one.")
 
@@ -212,5 +212,11 @@ def _ago(created: float) -> str:
 def _table(*headings: str) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False)
     for heading in headings:
-        table.add_column(heading, no_wrap=heading != "what")
+        table.add_column(heading, no_wrap=heading not in ("what", "from"))
     return table
+
+
+def _print(table: Table) -> None:
+    """As wide as it needs to be where nobody looks, because a program may."""
+    console = Console()
+    (console if console.is_terminal else Console(width=250)).print(table)

@@ -17,9 +17,7 @@ from firebrick.image.sandbox import sandboxed
 from firebrick.image.squashfs import squash_tar
 from firebrick.process import ProcessError, run
 
-_HINT: Final = (
-    "Install the Debian packages mmdebstrap and debian-archive-keyring. Does `apt-get update` work on this host?"
-)
+_HINT: Final = "Does `apt-get update` work on this host, and are the packages in this release?"
 _TIMEOUT_S: Final = 3600.0
 # What mmdebstrap says at the start of each of its stages, and what we call it.
 _STAGES: Final = {

@@ -11,7 +11,7 @@ from firebrick.image.sandbox import sandboxed
 from firebrick.process import run
 
 _TIMEOUT_S: Final = 7200.0
-_HINT: Final = "Install the Debian package buildah."
+_TAG: Final = "localhost/firebrick-build:latest"
 
 
 async def build_dockerfile(definition: Definition, source: Dockerfile, layout: Path, progress: Progress) -> None:
@@ -19,18 +19,19 @@ async def build_dockerfile(definition: Definition, source: Dockerfile, layout: P
 
     The RUN lines of a Dockerfile do run on this host: as root of the sandbox, which without root is nobody outside of it. A Dockerfile is
     what the owner of the host chose to build; none ever comes from a repository or an API request. Raises ProcessError, HostLacksError."""
+    # The format: SHELL, HEALTHCHECK and ONBUILD are known to Docker images alone. What is pushed below is OCI all the same.
     storage = layout.with_name("storage")
     progress.stage("Building the Dockerfile")
     where = ("--root", storage / "root", "--runroot", storage / "run", "--storage-driver", "vfs")
     arguments = [word for name, value in source.arguments.items() for word in ("--build-arg", f"{name}={value}")]
     build = sandboxed([
-        "buildah", *where, "bud", "--isolation", "chroot", "--format", "oci", "--layers=false", "--pull=false",
-        *arguments, "--file", definition.confined(source.path), "--tag", "firebrick-build", definition.confined(source.context),
+        "buildah", *where, "bud", "--isolation", "chroot", "--format", "docker", "--layers=false", "--pull=false",
+        *arguments, "--file", definition.confined(source.path), "--tag", _TAG, definition.confined(source.context),
     ])  # fmt: skip
-    environment = {"TMPDIR": str(layout.parent), "XDG_RUNTIME_DIR": str(layout.parent), "BUILDAH_ISOLATION": "chroot"}
-    await run(build, env=environment, timeout=_TIMEOUT_S, on_stderr=lambda chunk: _lines(chunk, progress), hint=_HINT)
-    push = sandboxed(["buildah", *where, "push", "--quiet", "firebrick-build", f"oci:{layout}:latest"])
-    await run(push, env=environment, timeout=_TIMEOUT_S, hint=_HINT)
+    environment = dict.fromkeys(("HOME", "TMPDIR", "XDG_RUNTIME_DIR"), str(layout.parent))
+    await run(build, env=environment, timeout=_TIMEOUT_S, on_stderr=lambda chunk: _lines(chunk, progress))
+    push = sandboxed(["buildah", *where, "push", "--quiet", _TAG, f"oci:{layout}:latest"])
+    await run(push, env=environment, timeout=_TIMEOUT_S)
 
 
 def _lines(chunk: bytes, progress: Progress) -> None:

@@ -16,8 +16,6 @@ from firebrick.image.squashfs import squash_sandboxed
 from firebrick.process import run
 
 _TIMEOUT_S: Final = 3600.0
-_UMOCI_HINT: Final = "Install the Debian package umoci."
-_SKOPEO_HINT: Final = "Install the Debian package skopeo."
 _INDEX_LIMIT: Final = 4 << 20
 _STATUS_LIMIT: Final = 64 << 20
 
@@ -43,7 +41,6 @@ async def build_oci(source: Path, reference: str, work: Path, target: Path, prog
     await run(
         sandboxed(["umoci", "--log=error", "unpack", "--image", f"{layout}:{reference}", bundle]),
         timeout=_TIMEOUT_S,
-        hint=_UMOCI_HINT,
     )
     rootfs = bundle / "rootfs"
     packages = await _installed(rootfs)
@@ -77,7 +74,7 @@ async def _from_archive(archive: Path, layout: Path) -> Path:
     """An archive of an OCI layout, or one that `docker save` wrote, as a layout directory."""
     kind = "docker-archive" if _is_docker_archive(archive) else "oci-archive"
     argv = ["skopeo", "--insecure-policy", "copy", "--quiet", f"{kind}:{archive}", f"oci:{layout}:latest"]
-    await run(argv, timeout=_TIMEOUT_S, hint=_SKOPEO_HINT)
+    await run(argv, timeout=_TIMEOUT_S)
     return layout
 
 

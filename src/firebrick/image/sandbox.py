@@ -19,16 +19,27 @@ from firebrick.process import find_program, run
 
 _IDS_NEEDED: Final = 65536
 _NAMESPACES: Final = ("--mount", "--pid", "--fork", "--kill-child=KILL", "--mount-proc")
+# Modes inside an image must not depend on the umask of who builds it. A constant text: what runs comes as arguments.
+_SETTLED: Final = ("sh", "-c", 'umask 022; exec "$@"', "sh")
+
+
+_PACKAGES: Final = {"sqfstar": "squashfs-tools", "mksquashfs": "squashfs-tools"}
 
 
 def sandboxed(argv: Sequence[str | os.PathLike[str]]) -> list[str | os.PathLike[str]]:
     """The argument list that runs `argv` as root of the sandbox.
 
-    Raises HostLacksError where the user has no subordinate ids or the programs that hand them out are missing."""
+    Raises HostLacksError where the program is missing, the user has no subordinate ids, or nothing can hand them out."""
+    program = os.fspath(argv[0])
+    if find_program(program) is None:
+        package = _PACKAGES.get(program, program)
+        raise HostLacksError(
+            f"cannot run {program}: it is not on this host", hint=f"Install the Debian package {package}."
+        )
     if os.geteuid() == 0:
-        return ["unshare", *_NAMESPACES, "--", *argv]
+        return ["unshare", *_NAMESPACES, "--", *_SETTLED, *argv]
     require_subordinate_ids()
-    return ["unshare", "--user", "--map-root-user", "--map-auto", *_NAMESPACES, "--", *argv]
+    return ["unshare", "--user", "--map-root-user", "--map-auto", *_NAMESPACES, "--", *_SETTLED, *argv]
 
 
 def require_subordinate_ids() -> None:

@@ -13,26 +13,23 @@ from firebrick.process import run
 _PLAIN: Final = ("-noI", "-noD", "-noF", "-noX")
 _SMALL: Final = ("-comp", "zstd")
 _QUIET: Final = ("-no-progress", "-quiet")
-_HINT: Final = "Install the Debian package squashfs-tools."
 _TIMEOUT_S: Final = 1800.0
 
 
 async def squash_tar(tar: int, target: Path) -> None:
     """Read a tar archive from the file descriptor `tar` to its end, and write it as squashfs to the new file `target`.
 
-    What the archive says of its own top is skipped by sqfstar, so the root directory's owner and mode are given."""
-    root = ("-root-uid", "0", "-root-gid", "0", "-root-mode", "755")
-    await run(["sqfstar", *_PLAIN, *_QUIET, *root, target], stdin=tar, timeout=_TIMEOUT_S, hint=_HINT)
+    sqfstar skips what the archive says of its own top and gives the root directory to whoever runs it, so it runs in the sandbox."""
+    argv = sandboxed(["sqfstar", *_PLAIN, *_QUIET, "-root-mode", "755", target])
+    await run(argv, stdin=tar, timeout=_TIMEOUT_S)
 
 
 async def squash_sandboxed(directory: Path, target: Path) -> None:
     """Write the tree below `directory`, with the owners it has inside the sandbox, as squashfs to the new file `target`."""
-    argv = sandboxed(["mksquashfs", directory, target, *_PLAIN, *_QUIET, "-noappend"])
-    await run(argv, timeout=_TIMEOUT_S, hint=_HINT)
+    argv = sandboxed(["mksquashfs", directory, target, *_PLAIN, *_QUIET, "-root-mode", "755", "-noappend"])
+    await run(argv, timeout=_TIMEOUT_S)
 
 
 async def squash_archive(directory: Path, target: Path) -> None:
     """Write a tree that is read rarely, all of it root's, as small squashfs to the new file `target`."""
-    await run(
-        ["mksquashfs", directory, target, *_SMALL, *_QUIET, "-noappend", "-all-root"], timeout=_TIMEOUT_S, hint=_HINT
-    )
+    await run(["mksquashfs", directory, target, *_SMALL, *_QUIET, "-noappend", "-all-root"], timeout=_TIMEOUT_S)
