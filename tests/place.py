@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 from firebrick.home import Home
@@ -13,14 +14,28 @@ _USERS_HOME = Home.find()
 
 
 def make_home(target: Path) -> Home:
-    """A home at `target` that shares images and kernels with the user's, and nothing else."""
+    """A home at `target` with the images and kernels of the user's, and nothing else. What is done to it is not done to the user's."""
     home = Home(target)
     home.root.mkdir(parents=True)
     for shared in (_USERS_HOME.images, _USERS_HOME.kernels):
         if not shared.is_dir():
             raise FileNotFoundError(f"{shared} is not there: run `make setup` first")
-        (home.root / shared.name).symlink_to(shared, target_is_directory=True)
+        shutil.copytree(
+            shared,
+            home.root / shared.name,
+            symlinks=True,
+            copy_function=_link,
+            ignore=shutil.ignore_patterns("staging", "locks", "claims"),
+        )
     return home
+
+
+def _link(source: str, target: str) -> None:
+    """Files in a store are never written again, so a second name is as good as a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def environment(home: Home, **more: str) -> dict[str, str]:

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from firebrick.home import Home
+from firebrick.node.settings import NodeSettings
+from firebrick.server.settings import ServeSettings
 from tests.docs.page import PAGES, ROOT, anchors, blocks, links, name, prose
+from tools import cli_reference
 
 # What `sh` blocks show is done elsewhere, because it changes the host or takes the whole CI run: by which file.
 DONE_BY = {
@@ -65,6 +69,25 @@ def test_every_dependency_has_its_reason() -> None:
         + list(crates.get("dev-dependencies", {}))
     )
     assert [each for each in names if not re.search(rf"(^\| |, ){re.escape(each)}(,| \|)", reasons, re.MULTILINE)] == []
+
+
+def test_every_setting_is_documented() -> None:
+    page = (ROOT / "docs/reference/settings.md").read_text()
+    settings = {f"FIREBRICK_{field.upper()}" for field in ServeSettings.model_fields} | set(
+        NodeSettings.__struct_fields__
+    )
+    assert [each for each in sorted(settings) if f"`{each}`" not in page] == []
+
+
+def test_every_place_of_the_home_is_documented() -> None:
+    page = (ROOT / "docs/reference/settings.md").read_text()
+    home = Home(Path("/home"))
+    places = {getattr(home, each).name for each, kind in vars(Home).items() if isinstance(kind, property)}
+    assert [each for each in sorted(places) if not re.search(rf"`{re.escape(each)}/?`", page)] == []
+
+
+def test_the_command_line_is_documented_as_it_is() -> None:
+    assert cli_reference.TARGET.read_text() == cli_reference.page(), "run: python tools/cli_reference.py"
 
 
 def test_the_readme_shows_a_real_picture() -> None:

@@ -37,7 +37,7 @@ def doctor(
 async def examine(home: Home) -> list[Finding]:
     """Every finding, in the order of what depends on what. Changes nothing but the cached answer whether KVM works."""
     findings = [check() for check in host.LOCAL]
-    return [*findings, await host.qemu(), await host.acceleration(home), host.home_directory(home), *host.stored(home)]
+    return [*findings, *await host.virtual_machines(home), host.home_directory(home), *host.stored(home)]
 
 
 def _print(findings: Sequence[Finding], *, ok: bool) -> None:

@@ -17,12 +17,14 @@ from typing import Final
 from firebrick.home import Home
 from firebrick.image.errors import HostLacksError
 from firebrick.image.sandbox import require_subordinate_ids
-from firebrick.process import ProcessError, find_program, run
+from firebrick.image.store import ImageStore
+from firebrick.machine.accel import Acceleration, Accelerator
+from firebrick.machine.errors import HostError
+from firebrick.machine.host import qemu_version
+from firebrick.process import find_program
 
 _MEMORY_WANTED: Final = 4 << 30
 _DISK_WANTED: Final = 8 << 30
-_OLDEST_QEMU: Final = (7, 2)
-_VERSION_TIMEOUT_S: Final = 10.0
 
 # Program: the Debian package it is in, and what cannot be done without it.
 _IMAGE_TOOLS: Final = {
@@ -76,37 +78,71 @@ def memory() -> Finding:
     total, free = (int(fields[name].split()[0]) << 10 for name in ("MemTotal", "MemAvailable"))
     found = f"{total / 2**30:.1f} GiB, {free / 2**30:.1f} GiB of it available"
     if free < _MEMORY_WANTED:
-        return Finding("memory", Verdict.NOTE, found, "A job's machine has 2 GiB by default; ask for less with --memory, or run fewer jobs at once.")
+        return Finding(
+            "memory",
+            Verdict.NOTE,
+            found,
+            "A job's machine has 2 GiB by default; ask for less with --memory, or run fewer jobs at once.",
+        )
     return Finding("memory", Verdict.OK, found)
 
 
 def home_directory(home: Home) -> Finding:
     existing = next(path for path in (home.root, *home.root.parents) if path.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
-        return Finding("home", Verdict.MISSING, f"{home.root} cannot be written", "Set FIREBRICK_HOME to a directory of yours.")
+        return Finding(
+            "home", Verdict.MISSING, f"{home.root} cannot be written", "Set FIREBRICK_HOME to a directory of yours."
+        )
     free = shutil.disk_usage(existing).free
     found = f"{home.root}, {free / 2**30:.0f} GiB free"
     if free < _DISK_WANTED:
-        return Finding("home", Verdict.NOTE, found, "Images and builds take a few GiB; set FIREBRICK_HOME to a larger disk.")
+        return Finding(
+            "home", Verdict.NOTE, found, "Images and builds take a few GiB; set FIREBRICK_HOME to a larger disk."
+        )
     return Finding("home", Verdict.OK, found)
 
 
-async def qemu() -> Finding:
-    program = find_program("qemu-system-x86_64")
-    if program is None:
-        return Finding("qemu", Verdict.MISSING, "there is no qemu-system-x86_64", "Install the Debian package qemu-system-x86.")
+async def virtual_machines(home: Home) -> list[Finding]:
+    """QEMU, and whether it uses KVM: asks the processor if this host has not been asked before."""
     try:
-        first = (await run([program, "--version"], timeout=_VERSION_TIMEOUT_S)).text.splitlines()[0]
-    except ProcessError as error:
-        return Finding("qemu", Verdict.MISSING, f"{program} does not start: {error}", "Install the Debian package qemu-system-x86 again.")
-    number = first.partition("version ")[2].split("(")[0].strip()
-    if _numbers(number) < _OLDEST_QEMU:
-        return Finding("qemu", Verdict.MISSING, f"{number}, too old", "Firebrick needs QEMU 7.2 or newer: Debian 12 has it.")
-    return Finding("qemu", Verdict.OK, f"{number} at {program}")
+        version = await qemu_version(home.cache)
+        choice = await Acceleration(home.cache, version).choose()
+    except HostError as error:
+        return [Finding("qemu", Verdict.MISSING, str(error), error.hint)]
+    except OSError as error:
+        return [
+            Finding(
+                "qemu",
+                Verdict.MISSING,
+                f"cannot keep what is found: {error}",
+                "Set FIREBRICK_HOME to a directory of yours.",
+            )
+        ]
+    if choice.accelerator is Accelerator.KVM:
+        return [Finding("qemu", Verdict.OK, version), Finding("kvm", Verdict.OK, choice.reason)]
+    return [
+        Finding("qemu", Verdict.OK, version),
+        Finding(
+            "kvm", Verdict.NOTE, choice.reason, "Nothing has to be done: programs in machines run slower, forks do not."
+        ),
+    ]
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
+def stored(home: Home) -> list[Finding]:
+    """The kernels and images that are there already."""
+    store = ImageStore(home)
+    kernels = [f"{name} {manifest.version}" for name, manifest in store.list_kernels().items()]
+    images = [f"{image.name} ({image.size / 2**20:.0f} MiB)" for image in store.list_images()]
+    return [
+        Finding("kernels", Verdict.OK, ", ".join(kernels))
+        if kernels
+        else Finding(
+            "kernels", Verdict.NOTE, "none yet", "The first machine makes one; or now: firebrick kernel build"
+        ),
+        Finding("images", Verdict.OK, ", ".join(images))
+        if images
+        else Finding("images", Verdict.NOTE, "none yet", "firebrick image build base toolchain"),
+    ]
 
 
 def _tools(name: str, tools: dict[str, tuple[str, str]], verdict: Verdict) -> Finding:
@@ -119,7 +155,11 @@ def _tools(name: str, tools: dict[str, tuple[str, str]], verdict: Verdict) -> Fi
 
 
 def scratch_tool() -> Finding:
-    return _tools("scratch disks", {"qemu-img": ("qemu-utils", "scratch disks"), "mke2fs": ("e2fsprogs", "scratch disks")}, Verdict.MISSING)
+    return _tools(
+        "scratch disks",
+        {"qemu-img": ("qemu-utils", "scratch disks"), "mke2fs": ("e2fsprogs", "scratch disks")},
+        Verdict.MISSING,
+    )
 
 
 def image_tools() -> Finding:
@@ -145,7 +185,12 @@ def user_namespaces() -> Finding:
         return Finding(name, Verdict.OK, "not needed: this is root")
     switch = Path("/proc/sys/kernel/unprivileged_userns_clone")
     if switch.exists() and switch.read_text().strip() == "0":
-        return Finding(name, Verdict.NOTE, "switched off for users", "To make images as root: sysctl kernel.unprivileged_userns_clone=1")
+        return Finding(
+            name,
+            Verdict.NOTE,
+            "switched off for users",
+            "To make images as root: sysctl kernel.unprivileged_userns_clone=1",
+        )
     try:
         require_subordinate_ids()
     except HostLacksError as error:
@@ -156,19 +201,33 @@ def user_namespaces() -> Finding:
 def vsock() -> Finding:
     if os.access("/dev/vhost-vsock", os.R_OK | os.W_OK):
         return Finding("vsock", Verdict.OK, "/dev/vhost-vsock")
-    return Finding("vsock", Verdict.OK, "no /dev/vhost-vsock for this user: the agent is reached over virtio-serial, which every QEMU has")
+    return Finding(
+        "vsock",
+        Verdict.OK,
+        "no /dev/vhost-vsock for this user: the agent is reached over virtio-serial, which every QEMU has",
+    )
 
 
 def control_groups() -> Finding:
     if Path("/sys/fs/cgroup/cgroup.controllers").exists():
         return Finding("cgroups", Verdict.OK, "version 2")
-    return Finding("cgroups", Verdict.NOTE, "no cgroup version 2", "Machines are bounded by QEMU alone; boot with systemd.unified_cgroup_hierarchy=1 for more.")
+    return Finding(
+        "cgroups",
+        Verdict.NOTE,
+        "no cgroup version 2",
+        "Machines are bounded by QEMU alone; boot with systemd.unified_cgroup_hierarchy=1 for more.",
+    )
 
 
 def agent() -> Finding:
     path = Path(str(files("firebrick.guest") / "bin" / "firebrick-agent"))
     if not path.is_file():
-        return Finding("agent", Verdict.MISSING, f"{path} is not there", "In the source tree: make agent. Else install the wheel again.")
+        return Finding(
+            "agent",
+            Verdict.MISSING,
+            f"{path} is not there",
+            "In the source tree: make agent. Else install the wheel again.",
+        )
     return Finding("agent", Verdict.OK, f"{path}, {path.stat().st_size / 1024:.0f} KiB")
 
 

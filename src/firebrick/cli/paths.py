@@ -6,8 +6,6 @@ import json as json_format
 from typing import Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from firebrick.home import Home
 
@@ -35,9 +33,7 @@ def paths(
     if json:
         typer.echo(json_format.dumps({name: str(path) for name, path in places.items()}, indent=2))
         return
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    for heading in ("name", "path", "what", ""):
-        table.add_column(heading, no_wrap=heading != "what")
+    widths = (max(map(len, places)), max(len(str(path)) for path in places.values()))
     for name, path in places.items():
-        table.add_row(name, str(path), _WHAT[name], "" if path.exists() else "[dim]not made yet[/]")
-    Console(soft_wrap=True).print(table)
+        there = "" if path.exists() else " (not made yet)"
+        typer.echo(f"{name:<{widths[0]}}  {path!s:<{widths[1]}}  {_WHAT[name]}{there}")
