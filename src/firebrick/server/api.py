@@ -11,11 +11,11 @@ from importlib.metadata import version
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
-import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
 
 from firebrick.server import problem, stream
+from firebrick.server.artifact import encode_manifest
 from firebrick.server.builds import Builds
 from firebrick.server.errors import ArtifactNotFoundError
 from firebrick.server.guard import Guard
@@ -139,11 +139,11 @@ async def artifacts(build: TheBuild, builds: TheBuilds) -> list[ArtifactView]:
 
 @router.get("/build/{build_id}/manifest.json", tags=["artifacts"], response_class=Response)
 async def manifest(build: TheBuild, builds: TheBuilds) -> Response:
-    """The same with what was built, as the file it is stored in."""
+    """The same, and what was built, as one file."""
     found = await builds.manifest(build)
     if found is None:
         raise ArtifactNotFoundError(f"build {build.id} has no manifest yet")
-    return Response(msgspec.json.encode(found), media_type="application/json")
+    return Response(encode_manifest(found), media_type="application/json")
 
 
 @router.get("/build/{build_id}/artifacts/{path:path}", tags=["artifacts"], response_class=FileResponse)

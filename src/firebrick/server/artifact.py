@@ -79,10 +79,15 @@ def _read(directory: Path, path: str, owner: tuple[str, str]) -> Artifact:
     return Artifact(path=path, size=size, sha256=digest.hexdigest(), name=owner[0], job=owner[1])
 
 
+def encode_manifest(manifest: Manifest) -> bytes:
+    """The text of `manifest.json`."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+
+
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write it whole or not at all."""
     partial = path.with_suffix(".partial")
-    partial.write_bytes(msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    partial.write_bytes(encode_manifest(manifest))
     partial.replace(path)
 
 

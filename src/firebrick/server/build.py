@@ -42,12 +42,12 @@ from firebrick.server.artifact import Manifest, gather, write_manifest
 from firebrick.server.errors import PlanError
 from firebrick.server.log import BuildLog
 from firebrick.server.place import Place
+from firebrick.server.plan import Plan
 from firebrick.server.record import Build, BuildRequest, Outcome, State
 from firebrick.server.settings import ServeSettings
 from firebrick.server.stop import Stop, StoppedError
 from firebrick.server.store import Store
 from firebrick.workflow.problem import WorkflowError
-from firebrick.workflow.syntax import Workflow
 
 _OVERTIME_S: Final = 600.0
 _BREATH_EVENTS: Final = 128
@@ -61,7 +61,7 @@ class SupersededError(Exception):
 class Planner(Protocol):
     """Says what is to run on a tree. Raises PlanError and WorkflowError."""
 
-    def __call__(self, tree: Path, request: BuildRequest) -> Workflow: ...
+    def __call__(self, tree: Path, request: BuildRequest) -> Plan: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +121,9 @@ class Attempt:
     async def _all(self) -> Outcome:
         await asyncio.to_thread(self._place.clear_attempt)
         checkout = await self._stop.bound(self._clone())
-        workflow = await asyncio.to_thread(self._tools.plan, checkout.path, self._build.request)
+        plan = await asyncio.to_thread(self._tools.plan, checkout.path, self._build.request)
         await self._advance(State.STARTING, sha=checkout.sha)
-        result = await self._stop.bound(self._run(workflow, checkout), CancelCause.SHUTDOWN)
+        result = await self._stop.bound(self._run(plan, checkout), CancelCause.SHUTDOWN)
         await self._advance(State.COLLECTING)
         count = await self._collect(checkout)
         return self._outcome(result, count)
@@ -147,10 +147,10 @@ class Attempt:
         credential = self._place.credential() or settings.credential_for(address.host)
         return dataclasses.replace(address, credential=credential)
 
-    async def _run(self, workflow: Workflow, checkout: Checkout) -> RunResult:
+    async def _run(self, plan: Plan, checkout: Checkout) -> RunResult:
         """Have the node run it, and pass on what it tells. A user's cancel lets the run wind up; a shutdown does not come here: it leaves."""
-        self._log.say(f"==> Running {workflow.name} on {checkout.sha[:12]}")
-        order = self._order(workflow, checkout)
+        self._log.say(f"==> Running {plan.workflow.name} on {checkout.sha[:12]}")
+        order = self._order(plan, checkout)
         breath = Breath()
         async with asyncio.timeout(order.resources.timeout_s + _OVERTIME_S), self._tools.node.start_run(order) as run:
             cancel = asyncio.create_task(self._pass_on_cancel(run), name=f"cancel-{order.id}")
@@ -165,19 +165,19 @@ class Attempt:
     async def _pass_on_cancel(self, run: LiveRun) -> None:
         run.cancel(await self._stop.asked())
 
-    def _order(self, workflow: Workflow, checkout: Checkout) -> RunOrder:
+    def _order(self, plan: Plan, checkout: Checkout) -> RunOrder:
         request = self._build.request
         repository = parse_address(
             request.repo_url, protocols=frozenset({request.repo_url.partition("://")[0]})
         ).repository
         return RunOrder(
             id=f"{self._build.id}-{self._build.attempt}",
-            workflow=workflow,
+            workflow=plan.workflow,
             source=Source(path=checkout.path, repository=repository, ref=checkout.ref, sha=checkout.sha),
             artifact_dir=self._place.artifacts,
             resources=Resources(vcpus=request.vcpus, memory_mib=request.memory_mib, timeout_s=request.timeout_s),
             image=request.image or None,
-            collect=request.artifacts,
+            collect=plan.collect,
         )
 
     async def _note(self, event: Event) -> None:
@@ -185,18 +185,20 @@ class Attempt:
             case LogLine():
                 self._log.add(at=event.at, job=event.job, step=event.step, stream=event.stream, text=event.text)
             case JobStarted():
-                self._log.say(f"==> Job {event.name}: {event.image}, {event.start} in {event.start_ms:.0f} ms")
+                what = f"==> Job {event.name}: {event.image}, {event.start} in {event.start_ms:.0f} ms"
+                self._log.say(what, at=event.at, job=event.job)
                 self._steps |= {(event.job, index): name for index, name in enumerate(event.steps)}
                 if self._build.state is State.STARTING:
                     await self._advance(State.RUNNING)
             case StepStarted():
                 self._steps[event.job, event.step] = event.name
-                self._log.say(f"--> {event.name}")
+                self._log.say(f"--> {event.name}", at=event.at, job=event.job, step=event.step)
             case StepFinished(conclusion=Conclusion.FAILURE):
                 self._note_failure(event)
             case Annotation():
                 place = f"{event.file}:{event.line}: " if event.file and event.line else ""
-                self._log.say(f"{event.level}: {place}{event.message}")
+                text = f"{event.level}: {place}{event.message}"
+                self._log.say(text, at=event.at, job=event.job, step=event.step)
             case ArtifactStored():
                 self._owners[event.path] = (event.name, event.job)
             case _:

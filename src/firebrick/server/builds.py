@@ -30,7 +30,7 @@ from firebrick.server.feed import Feeds
 from firebrick.server.follow import Update, follow
 from firebrick.server.log import Tail, read_tail, read_text
 from firebrick.server.place import Place
-from firebrick.server.plan import choose_workflow
+from firebrick.server.plan import make_plan
 from firebrick.server.queue import BuildQueue, open_queue
 from firebrick.server.record import Build, BuildRequest, Counts, State
 from firebrick.server.scheduler import Demand
@@ -143,7 +143,7 @@ class Builds:
 
 @asynccontextmanager
 async def open_builds(
-    home: Home, node: RunHost, settings: ServeSettings, *, plan: Planner = choose_workflow
+    home: Home, node: RunHost, settings: ServeSettings, *, plan: Planner = make_plan
 ) -> AsyncIterator[Builds]:
     """The builds of this home, run on this node. What a dead server left is taken up first. On exit nothing is under way, and builds
     that were are queued again. Raises HomeInUseError where another server has the home."""

@@ -52,10 +52,12 @@ class BuildLog:
         self._flush_due: asyncio.Handle | None = None
         self._full = False
 
-    def say(self, text: str) -> None:
-        """A line, or several, of the server itself. Kept even when the log is full: it says how the build ended."""
+    def say(self, text: str, *, at: float | None = None, job: str = "", step: int = -1) -> None:
+        """A line, or several, of the server itself, now or at the time given. Kept even when the log is full: it says how the build ended."""
         for line in text.splitlines() or [""]:
-            self._append(LogRecord(n=self._lines + 1, at=time.time(), text=line))
+            self._append(
+                LogRecord(n=self._lines + 1, at=time.time() if at is None else at, job=job, step=step, text=line)
+            )
 
     def add(self, *, at: float, job: str, step: int, stream: str, text: str) -> None:
         """A line of the build. One longer than 64 KiB is broken into several; beyond the limit of the log lines are dropped, once said so."""

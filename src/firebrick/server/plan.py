@@ -1,14 +1,15 @@
-"""What is to run on a tree: the workflow named in the request, else its command, else the repository's workflow, else a command found by looking."""
+"""What is to run on a tree: the workflow named in the request, else its command, else the repository's workflow, else what its files suggest."""
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from firebrick.server.confined import OutsideError, names_beneath, read_beneath
 from firebrick.server.errors import PlanError
 from firebrick.server.record import BuildRequest
+from firebrick.workflow.detect import detect, from_command
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.syntax import Workflow
 
@@ -17,16 +18,24 @@ _LARGEST: Final = 512 << 10
 _SUFFIXES: Final = (".yml", ".yaml")
 
 
-def choose_workflow(tree: Path, request: BuildRequest) -> Workflow:
-    """The workflow to run. The tree is hostile: nothing outside it is read, links included.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The workflow to run, and globs of what to keep of each job's workspace."""
+
+    workflow: Workflow
+    collect: tuple[str, ...]
+
+
+def make_plan(tree: Path, request: BuildRequest) -> Plan:
+    """The plan for a tree. It is hostile: nothing outside it is read, links included.
 
     Raises PlanError where there is nothing to run, WorkflowError for a file with mistakes."""
     if request.workflow:
-        return _named(tree, request.workflow)
+        return Plan(_named(tree, request.workflow), request.artifacts)
     if request.command:
-        return command_workflow(request.command)
+        return Plan(from_command(request.command), request.artifacts)
     found = _of_repository(tree)
-    return found or _detected(tree)
+    return Plan(found, request.artifacts) if found else _detected(tree, request)
 
 
 def _named(tree: Path, path: str) -> Workflow:
@@ -43,28 +52,30 @@ def _named(tree: Path, path: str) -> Workflow:
 def _of_repository(tree: Path) -> Workflow | None:
     """The first workflow by name that runs on a push, or else the first; of the first directory that has any."""
     for directory in _DIRECTORIES:
-        names = [name for name in names_beneath(tree, directory) if name.endswith(_SUFFIXES)]
         first: Workflow | None = None
-        for name in names:
-            workflow = _named(tree, f"{directory}/{name}")
-            if "push" in workflow.on:
-                return workflow
-            first = first or workflow
+        for name in names_beneath(tree, directory):
+            if name.endswith(_SUFFIXES):
+                workflow = _named(tree, f"{directory}/{name}")
+                if "push" in workflow.on:
+                    return workflow
+                first = first or workflow
         if first:
             return first
     return None
 
 
-def command_workflow(command: str) -> Workflow:
-    """A workflow of one job that runs a command in the repository's tree."""
-    steps = [{"uses": "actions/checkout@v4"}, {"name": command.strip().splitlines()[0][:80], "run": command}]
-    jobs = {"build": {"runs-on": "linux", "steps": steps}}
-    # JSON is YAML, and quotes for us whatever the command holds.
-    return read_workflow(json.dumps({"name": "command", "on": "workflow_dispatch", "jobs": jobs}), "command")
+def _detected(tree: Path, request: BuildRequest) -> Plan:
+    found = detect(names_beneath(tree, ""), lambda name: _text(tree, name))
+    if found is None:
+        raise PlanError(
+            "the repository has no workflow, and none of the files that would say how to build it",
+            hint="Add a workflow in .github/workflows, or give a `command` with the request.",
+        )
+    return Plan(found.workflow, request.artifacts or found.collect)
 
 
-def _detected(tree: Path) -> Workflow:
-    raise PlanError(
-        f"{tree.name}: the repository has no workflow, and nothing says how to build it",
-        hint="Add a workflow in .github/workflows, or give a `command` with the request.",
-    )
+def _text(tree: Path, name: str) -> str | None:
+    try:
+        return read_beneath(tree, name, _LARGEST).decode(errors="replace")
+    except OSError:
+        return None

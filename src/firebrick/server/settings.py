@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
 
 from firebrick.config import Settings
 from firebrick.forge.address import DEFAULT_PROTOCOLS, Credential
@@ -13,6 +13,14 @@ from firebrick.forge.clone import CloneLimits
 from firebrick.server.scheduler import Capacity
 
 Count = Annotated[int, Field(ge=1)]
+Level = Literal["debug", "info", "warning", "error"]
+
+
+def _level(value: object) -> object:
+    """Also what Rust programs take: `target=level` parts among levels, of which only a bare level means anything here."""
+    words = [word.strip().lower() for word in str(value).split(",") if "=" not in word]
+    level = {"trace": "debug", "warn": "warning"}.get(words[-1], words[-1]) if words else "info"
+    return level or "info"
 
 
 class ServeSettings(Settings):
@@ -34,6 +42,11 @@ class ServeSettings(Settings):
     allow_local_repos: bool = False
     allowed_hosts: frozenset[str] = frozenset()
     git_credentials: Annotated[dict[str, SecretStr], Field(default_factory=dict)]
+    log_level: Annotated[
+        Level,
+        BeforeValidator(_level),
+        Field(validation_alias=AliasChoices("FIREBRICK_LOG_LEVEL", "RUST_LOG", "log_level")),
+    ] = "info"
     shutdown_s: Annotated[float, Field(gt=0)] = 20.0
 
     @property

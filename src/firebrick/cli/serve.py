@@ -1,0 +1,83 @@
+"""`firebrick serve`: the build service on this host's node."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import structlog
+import typer
+from pydantic import ValidationError
+
+from firebrick.cli.errors import UsageError
+from firebrick.home import Home
+from firebrick.node.node import Node
+from firebrick.server.serve import serve as serve_builds
+from firebrick.server.settings import ServeSettings
+
+
+class LogFormat(StrEnum):
+    AUTO = "auto"
+    TEXT = "text"
+    JSON = "json"
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1, or FIREBRICK_HOST, or HOST]")
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port; 0 takes a free one. [default: 8080, or FIREBRICK_PORT, or PORT]"),
+    ] = None,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Lines for people, or JSON; auto: text on a terminal.")
+    ] = LogFormat.AUTO,
+) -> None:
+    """Serve the build API over HTTP, and run the builds on this host."""
+    settings = _settings(host=host, port=port)
+    configure_logging(settings.log_level, log_format)
+    asyncio.run(_serve(settings))
+
+
+async def _serve(settings: ServeSettings) -> None:
+    home = settings.layout
+
+    def announce(url: str) -> None:
+        print(f"Firebrick serves builds on {url} (home {home.root})", flush=True)  # noqa: T201 - this is the command line
+
+    async with Node.open(home) as node:
+        await serve_builds(home, node, settings, on_ready=announce)
+
+
+def _settings(**given: object) -> ServeSettings:
+    try:
+        return ServeSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    except ValidationError as error:
+        # Not the error itself: it repeats the values, and a credential may be among them.
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
+        hint = f"Look into the environment (FIREBRICK_...) and {Home.find().config_file}."
+        raise UsageError(f"a setting is not as it must be: {wrong}", hint=hint) from None
+
+
+def configure_logging(level: str, form: LogFormat) -> None:
+    """Send events to stderr, from `level` up."""
+    text = form is LogFormat.TEXT or (form is LogFormat.AUTO and sys.stderr.isatty())
+    renderer = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if text else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([] if text else [structlog.processors.format_exc_info]),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")

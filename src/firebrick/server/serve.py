@@ -1,0 +1,116 @@
+"""The server as a process: listen, serve until told to stop, and stop in order.
+
+The first SIGTERM or SIGINT closes the door and lets followers go; then builds under way are interrupted and queued again. A second one cuts that short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Final
+
+import uvicorn
+
+from firebrick.home import Home
+from firebrick.node.contract import RunHost
+from firebrick.server.api import create_app
+from firebrick.server.build import Planner
+from firebrick.server.builds import Builds, open_builds
+from firebrick.server.errors import ServerError
+from firebrick.server.guard import hosts_for
+from firebrick.server.plan import make_plan
+from firebrick.server.settings import ServeSettings
+
+_BACKLOG: Final = 1024
+_GOODBYE_S: Final = 5
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class ListenError(ServerError):
+    """The address cannot be listened on."""
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which leaves the signals to us and says when it listens."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]  # a generator there, a context manager all the same
+        return nullcontext()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._on_ready()
+
+
+async def serve(
+    home: Home,
+    node: RunHost,
+    settings: ServeSettings,
+    *,
+    on_ready: Callable[[str], None],
+    plan: Planner = make_plan,
+) -> None:
+    """Serve until a signal comes. `on_ready` is called once, with the address, when requests are answered.
+
+    Raises ListenError, HomeInUseError."""
+    with listen(settings.host, settings.port) as door:
+        async with open_builds(home, node, settings, plan=plan) as builds:
+            app = create_app(builds, hosts=hosts_for(settings.host, settings.allowed_hosts))
+            config = uvicorn.Config(
+                app,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=_GOODBYE_S,
+            )
+            server = _Server(config, lambda: on_ready(url_of(door)))
+            with _stopped_by_signals(server, builds):
+                await server.serve(sockets=[door])
+
+
+@contextmanager
+def _stopped_by_signals(server: uvicorn.Server, builds: Builds) -> Iterator[None]:
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def stop() -> None:
+        if server.should_exit:
+            server.force_exit = True
+            task.cancel()
+        server.should_exit = True
+        builds.close_followers()
+
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, stop)
+    try:
+        yield
+    finally:
+        for number in _SIGNALS:
+            loop.remove_signal_handler(number)
+
+
+@contextmanager
+def listen(host: str, port: int) -> Iterator[socket.socket]:
+    """A listening socket. Raises ListenError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        door = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise ListenError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}",
+            hint="Choose another with --host and --port; port 0 takes a free one.",
+        ) from error
+    with door:
+        yield door
+
+
+def url_of(door: socket.socket) -> str:
+    host, port = door.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

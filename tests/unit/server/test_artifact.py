@@ -1,0 +1,42 @@
+"""The manifest names every regular file, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+from firebrick.server.artifact import Manifest, gather, read_manifest, write_manifest
+
+
+def test_files_are_hashed_and_links_and_pipes_are_not_there(tmp_path: Path) -> None:
+    (tmp_path / "out" / "deep").mkdir(parents=True)
+    (tmp_path / "out" / "deep" / "b").write_bytes(b"bb")
+    (tmp_path / "out" / "a").write_bytes(b"")
+    (tmp_path / "z").write_bytes(b"z")
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    (tmp_path / "out" / "loop").symlink_to(tmp_path)
+    (tmp_path / os.fsdecode(b"not-utf8-\xff")).write_bytes(b"x")
+    os.mkfifo(tmp_path / "pipe")
+    found = gather(tmp_path, {"z": ("named", "job")})
+    assert [(a.path, a.size, a.name, a.job) for a in found] == [
+        ("z", 1, "named", "job"),
+        ("out/a", 0, "", ""),
+        ("out/deep/b", 2, "", ""),
+    ]
+    assert found[2].sha256 == hashlib.sha256(b"bb").hexdigest()
+
+
+def test_the_manifest_is_json_and_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    assert read_manifest(path) is None
+    (tmp_path / "a").write_text("x")
+    artifacts = gather(tmp_path, {})
+    manifest = Manifest(
+        build_id="b", repo_url="u", branch="main", commit="c", created_at="t", total_size=1, artifacts=artifacts
+    )
+    write_manifest(path, manifest)
+    assert read_manifest(path) == manifest
+    assert json.loads(path.read_text())["artifacts"][0]["path"] == "a"
+    assert not list(tmp_path.glob("*.partial"))
