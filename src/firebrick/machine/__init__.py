@@ -1,0 +1,54 @@
+"""The driver library: microVMs from Python.
+
+async with machine.launch(spec) as m:
+    done = await m.run(["uname", "-a"], check=True)
+    async with m.fork() as copy: ...
+"""
+
+from firebrick.machine.accel import Accelerator
+from firebrick.machine.driver import Driver, Exit, ExitCause, HostUsage, VirtualMachine
+from firebrick.machine.errors import (
+    BootError,
+    HostError,
+    MachineError,
+    MachineGoneError,
+    SnapshotError,
+    SpecError,
+    StateError,
+)
+from firebrick.machine.fake import Fake, Faults
+from firebrick.machine.machine import Machine, Usage, launch, restore
+from firebrick.machine.owner import reap
+from firebrick.machine.qemu import Qemu
+from firebrick.machine.snapshot import Snapshot
+from firebrick.machine.spec import Drive, MachineSpec, Network
+from firebrick.machine.state import State
+
+__all__ = [
+    "Accelerator",
+    "BootError",
+    "Drive",
+    "Driver",
+    "Exit",
+    "ExitCause",
+    "Fake",
+    "Faults",
+    "HostError",
+    "HostUsage",
+    "Machine",
+    "MachineError",
+    "MachineGoneError",
+    "MachineSpec",
+    "Network",
+    "Qemu",
+    "Snapshot",
+    "SnapshotError",
+    "SpecError",
+    "State",
+    "StateError",
+    "Usage",
+    "VirtualMachine",
+    "launch",
+    "reap",
+    "restore",
+]

@@ -57,9 +57,9 @@ class VirtualMachine(Protocol):
     async def resume(self) -> None:
         """Let them go on. Idempotent."""
 
-    async def save(self, target: Path) -> Mapping[str, str]:
+    async def save(self, target: Path) -> None:
         """Write memory, device state and disk into the empty directory `target`. The machine must be paused, stays paused, and can
-        be resumed after: a snapshot never changes its source. Returns what the driver must know to restore it (version, machine type)."""
+        be resumed after: a snapshot never changes its source. When this is cancelled it has stopped writing by the time it raises."""
 
     async def kill(self) -> Exit:
         """End it now. Idempotent; safe in any state, also after it ended by itself. Returns how it ended."""
@@ -78,12 +78,24 @@ class Driver(Protocol):
 
     name: str
 
+    async def facts(self, spec: MachineSpec) -> Mapping[str, str]:
+        """What a machine made now would depend on: versions, machine type, accelerator, processor. A snapshot is restored only where
+        these are what they were when its machine was started. Cheap after the first call."""
+
+    def answered(self) -> None:
+        """The library says: the agent of a machine `boot` has made answered."""
+
+    def stayed_silent(self, seconds: float) -> bool:
+        """The library says: it did not. True where the driver has changed its mind about how to boot machines, and another try is worth it."""
+
     def boot(self, spec: MachineSpec, directory: Path) -> AbstractAsyncContextManager[VirtualMachine]:
         """Start a machine from nothing. `directory` is empty, belongs to this machine alone and outlives it; the driver's files go there.
         On exit from the context the machine is dead and every host resource it held is gone, whatever happened inside.
 
         Raises HostError where the host lacks something, SpecError for what this driver cannot be asked."""
 
-    def restore(self, spec: MachineSpec, snapshot: Path, directory: Path) -> AbstractAsyncContextManager[VirtualMachine]:
+    def restore(
+        self, spec: MachineSpec, snapshot: Path, directory: Path
+    ) -> AbstractAsyncContextManager[VirtualMachine]:
         """Start a machine from a directory `save` has filled. Any number may be restored from one snapshot at once; they share its
         files copy-on-write and never change them. The machine runs when this yields."""

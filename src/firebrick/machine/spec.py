@@ -52,6 +52,8 @@ class MachineSpec:
         if not 1 <= self.vcpus <= 64:
             raise SpecError(f"cannot make a machine with {self.vcpus} vcpus", hint="Ask for 1 to 64.")
         if not 64 <= self.memory_mib <= 1 << 20:
-            raise SpecError(f"cannot make a machine with {self.memory_mib} MiB of memory", hint="Ask for 64 MiB to 1 TiB.")
+            raise SpecError(
+                f"cannot make a machine with {self.memory_mib} MiB of memory", hint="Ask for 64 MiB to 1 TiB."
+            )
         if not 16 <= self.scratch_mib <= 1 << 24:
             raise SpecError(f"cannot make a scratch disk of {self.scratch_mib} MiB", hint="Ask for 16 MiB to 16 TiB.")

@@ -1,0 +1,175 @@
+"""The command line of QEMU, made from a plan by pure functions.
+
+Two machine types: `microvm`, small and quick to start, for all that fits it; `q35`, a whole PC, where the guest is to run machines itself (nested
+virtualisation needs a processor model and a firmware microvm does not go with). A fork must be given the very devices its snapshot had, in
+the same order: nothing here depends on the host but the accelerator, and that is compared before a restore.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from firebrick.machine.accel import Accelerator
+from firebrick.machine.owner import process_name
+from firebrick.machine.spec import Drive, MachineSpec, Network
+
+PROGRAM = "qemu-system-x86_64"
+AGENT_PORT = "firebrick.agent"
+MEMORY_ID = "m0"
+
+_SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+_KERNEL_ARGS = ("console=ttyS0", "quiet", "reboot=t", "panic=-1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One start of QEMU. `layers` are those of the scratch disk, the empty file system first; the descriptors are inherited;
+    `state_fd` is the device state to start from, None to start from nothing."""
+
+    spec: MachineSpec
+    machine: str
+    accelerator: Accelerator
+    memory: Path
+    layers: Sequence[Path]
+    agent_fd: int
+    monitor_fd: int
+    state_fd: int | None = None
+    tsc_khz: int | None = None
+
+
+def machine_type(spec: MachineSpec) -> str:
+    return "q35" if spec.nested else "microvm"
+
+
+def processor(spec: MachineSpec, accelerator: Accelerator) -> str:
+    if accelerator is Accelerator.KVM:
+        return "host"
+    return "EPYC,+svm,+npt" if spec.nested else "max"
+
+
+def command(plan: Plan) -> list[str]:
+    """The arguments, program first."""
+    return [PROGRAM, *_machine(plan), *_start(plan), *_channels(plan), *_disks(plan), *_network(plan.spec)]
+
+
+def kernel_command_line(spec: MachineSpec, accelerator: Accelerator, tsc_khz: int | None) -> str:
+    clock = (f"tsc_early_khz={tsc_khz}",) if accelerator is Accelerator.TCG and tsc_khz else ()
+    return " ".join((*_KERNEL_ARGS, *clock, *spec.kernel_args))
+
+
+def _machine(plan: Plan) -> list[str]:
+    spec = plan.spec
+    thread = ",thread=multi" if plan.accelerator is Accelerator.TCG else ""
+    backend = {
+        "qom-type": "memory-backend-file",
+        "id": MEMORY_ID,
+        "size": spec.memory_mib << 20,
+        "mem-path": str(plan.memory),
+        "share": False,
+    }
+    return [
+        *("-name", process_name(plan.machine)),
+        *("-M", f"{machine_type(spec)},memory-backend={MEMORY_ID},suppress-vmdesc=on"),
+        *("-accel", plan.accelerator + thread),
+        *("-cpu", processor(spec, plan.accelerator)),
+        *("-m", str(spec.memory_mib)),
+        *("-smp", str(spec.vcpus)),
+        *("-object", json.dumps(backend)),
+        # The state a snapshot holds is that of the devices alone; without this QEMU would expect its own settings at its head.
+        *("-global", "migration.send-configuration=off"),
+        *("-sandbox", _SANDBOX),
+        *("-display", "none"),
+        "-nodefaults",
+        "-no-user-config",
+        "-no-reboot",
+    ]
+
+
+def _start(plan: Plan) -> list[str]:
+    if plan.state_fd is not None:  # kernel and initramfs are in the memory already
+        return ["-incoming", f"fd:{plan.state_fd}"]
+    spec = plan.spec
+    return [
+        *("-kernel", str(spec.kernel)),
+        *("-initrd", str(spec.initrd)),
+        *("-append", kernel_command_line(spec, plan.accelerator, plan.tsc_khz)),
+    ]
+
+
+def _channels(plan: Plan) -> list[str]:
+    """The console goes to standard output; agent and monitor are sockets that listen already, so nobody has to wait for them."""
+    return [
+        *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
+        *("-chardev", f"socket,id=agent,fd={plan.agent_fd},server=on,wait=off"),
+        *_device(plan.spec, "virtio-serial"),
+        *("-device", json.dumps({"driver": "virtserialport", "chardev": "agent", "name": AGENT_PORT})),
+        *(
+            "-chardev",
+            f"socket,id=monitor,fd={plan.monitor_fd},server=on,wait=off",
+            "-mon",
+            "chardev=monitor,mode=control",
+        ),
+    ]
+
+
+def _device(spec: MachineSpec, kind: str, **properties: Any) -> list[str]:
+    bus = "pci" if spec.nested else "device"
+    return ["-device", json.dumps({"driver": f"{kind}-{bus}", **properties})]
+
+
+def _disks(plan: Plan) -> Iterator[str]:
+    spec = plan.spec
+    if spec.root is not None:
+        yield from _disk(spec, Drive(name="root", path=spec.root))
+    yield from _blockdevs(plan.layers)
+    yield from _device(spec, "virtio-blk", drive=scratch_node(len(plan.layers) - 1), serial="scratch")
+    for drive in spec.drives:
+        yield from _disk(spec, drive)
+
+
+def _disk(spec: MachineSpec, drive: Drive) -> Iterator[str]:
+    node = f"drive-{drive.name}"
+    yield from (
+        "-blockdev",
+        json.dumps({**file_node(drive.path, drive.format, read_only=drive.read_only), "node-name": node}),
+    )
+    yield from _device(spec, "virtio-blk", drive=node, serial=drive.name)
+
+
+def _blockdevs(layers: Sequence[Path]) -> Iterator[str]:
+    for index, layer in enumerate(layers):
+        last = index == len(layers) - 1
+        node = file_node(layer, "raw" if index == 0 else "qcow2", read_only=not last)
+        if index:
+            node["backing"] = scratch_node(index - 1)
+        yield from ("-blockdev", json.dumps({**node, "node-name": scratch_node(index)}))
+
+
+def scratch_node(index: int) -> str:
+    """What QEMU calls the layer with this number."""
+    return f"scratch-{index}"
+
+
+def file_node(path: Path, image_format: str, *, read_only: bool) -> dict[str, Any]:
+    """A disk image as QEMU's block layer takes it. The guest's flushes stop at the host's memory: a scratch disk need not outlive the host's power."""
+    cache = {"direct": False, "no-flush": True}
+    return {
+        "driver": image_format,
+        "read-only": read_only,
+        "cache": cache,
+        "file": {"driver": "file", "filename": str(path), "read-only": read_only, "cache": cache},
+    }
+
+
+def _network(spec: MachineSpec) -> list[str]:
+    if spec.network is Network.NONE:
+        return []
+    return [
+        "-netdev",
+        json.dumps({"type": "user", "id": "net"}),
+        *_device(spec, "virtio-net", netdev="net", mac="52:54:00:12:34:56"),
+    ]

@@ -1,0 +1,170 @@
+"""Machines that are not there: a guest in memory behind the driver contract, with faults that can be switched on.
+
+It ships with the library so that whoever builds on it can test without QEMU, and it runs the same conformance tests as the real drivers. Programs
+of the guest are Python coroutines (`firebrick.guest.double`); a snapshot keeps the file tree, programs that ran are not in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from firebrick.guest.double import GuestDouble, Program
+from firebrick.guest.stream import ByteStream
+from firebrick.machine.driver import Exit, ExitCause, HostUsage
+from firebrick.machine.errors import MachineError, MachineGoneError
+from firebrick.machine.ring import Ring
+from firebrick.machine.spec import MachineSpec
+from firebrick.process import shielded
+
+_GUEST = "guest"
+
+
+@dataclass(slots=True)
+class Faults:
+    """What goes wrong from now on. `start` is raised by boot and restore, `save` by save; `silent`: agents never say a word; `dead`: machines
+    end as soon as they have started; `save_s`: seconds a save takes; `retry`: the driver says that booting again is worth it, so many times."""
+
+    start: MachineError | None = None
+    save: MachineError | None = None
+    silent: bool = False
+    dead: bool = False
+    save_s: float = 0.0
+    retry: int = 0
+
+
+@dataclass
+class Fake:
+    """The driver. `machines` are all that were ever started, in order; `programs` are what their guests have beside the usual ones."""
+
+    faults: Faults = field(default_factory=Faults)
+    programs: dict[str, Program] = field(default_factory=dict)
+    machines: list[FakeMachine] = field(default_factory=list)
+    name: str = "fake"
+    version: str = "1"
+
+    async def facts(self, spec: MachineSpec) -> Mapping[str, str]:  # noqa: ARG002 - the contract's signature
+        return {"fake": self.version}
+
+    def answered(self) -> None:
+        self.faults.retry = 0
+
+    def stayed_silent(self, seconds: float) -> bool:  # noqa: ARG002 - the contract's signature
+        self.faults.retry -= 1
+        return self.faults.retry >= 0
+
+    @asynccontextmanager
+    async def boot(self, spec: MachineSpec, directory: Path) -> AsyncIterator[FakeMachine]:  # noqa: ARG002
+        async with self._run(GuestDouble(programs=self.programs)) as machine:
+            yield machine
+
+    @asynccontextmanager
+    async def restore(self, spec: MachineSpec, snapshot: Path, directory: Path) -> AsyncIterator[FakeMachine]:  # noqa: ARG002
+        async with self._run(GuestDouble.restore((snapshot / _GUEST).read_bytes(), programs=self.programs)) as machine:
+            yield machine
+
+    @asynccontextmanager
+    async def _run(self, guest: GuestDouble) -> AsyncIterator[FakeMachine]:
+        if self.faults.start is not None:
+            raise self.faults.start
+        guest.silent = self.faults.silent
+        machine = FakeMachine(guest, self.faults)
+        self.machines.append(machine)
+        if self.faults.dead:
+            machine.end(Exit(ExitCause.CRASHED, "it was told to"))
+        try:
+            yield machine
+        finally:
+            await shielded(machine.close())
+
+
+class FakeMachine:
+    """A VirtualMachine. `guest` is its inside; `end` makes it end in any way; `close` is the driver's."""
+
+    def __init__(self, guest: GuestDouble, faults: Faults) -> None:
+        self.pid: int | None = None
+        self.guest = guest
+        self._faults = faults
+        self._console = Ring(64 << 10)
+        self._running = asyncio.Event()
+        self._running.set()
+        self._over: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        self._ending: asyncio.Task[None] | None = None
+        self._watch = asyncio.create_task(self._until_power_off(), name="fake-watch")
+        self._console.write(b"a machine in memory\n")
+
+    def end(self, how: Exit) -> None:
+        """The machine ends, now, in this way. The first end counts."""
+        if not self._over.done():
+            self._over.set_result(how)
+            self._console.write(f"{how.message}\n".encode())
+            self._running.set()
+            self._ending = asyncio.create_task(self.guest.close(), name="fake-end")
+
+    async def channel(self) -> ByteStream:
+        if self._over.done():
+            raise ConnectionRefusedError("the machine has ended")
+        return _Gated(self.guest.connect(), self._running)
+
+    async def pause(self) -> None:
+        self._check("pause")
+        self._running.clear()
+
+    async def resume(self) -> None:
+        self._check("resume")
+        self._running.set()
+
+    async def save(self, target: Path) -> None:
+        self._check("save")
+        await asyncio.sleep(self._faults.save_s)
+        if self._faults.save is not None:
+            raise self._faults.save
+        (target / _GUEST).write_bytes(self.guest.save())
+
+    async def kill(self) -> Exit:
+        self.end(Exit(ExitCause.KILLED, "it was killed"))
+        return await self.wait()
+
+    async def wait(self) -> Exit:
+        return await asyncio.shield(self._over)
+
+    def console(self) -> str:
+        return self._console.text()
+
+    def usage(self) -> HostUsage:
+        return HostUsage(0.0, 0, 0)
+
+    async def close(self) -> None:
+        await self.kill()
+        self._watch.cancel()
+        await asyncio.gather(self._watch, *([self._ending] if self._ending else []), return_exceptions=True)
+
+    def _check(self, operation: str) -> None:
+        if self._over.done():
+            raise MachineGoneError(f"cannot {operation} the machine: it has ended")
+
+    async def _until_power_off(self) -> None:
+        await self.guest.powered_off.wait()
+        self.end(Exit(ExitCause.POWEROFF, "the guest powered off"))
+
+
+class _Gated:
+    """A byte stream that stands still while the machine is paused."""
+
+    def __init__(self, stream: ByteStream, running: asyncio.Event) -> None:
+        self._stream = stream
+        self._running = running
+
+    async def read(self, limit: int) -> bytes:
+        data = await self._stream.read(limit)
+        await self._running.wait()
+        return data
+
+    async def write(self, data: bytes | memoryview) -> None:
+        await self._stream.write(data)
+
+    async def close(self) -> None:
+        await self._stream.close()
