@@ -153,9 +153,11 @@ class Agent:
         stream is lost."""
         async with connected(stream) as connection:
             async with asyncio.timeout(timeout):
+                began = time.monotonic_ns()
                 hello = await connection.greet(_HELLO_PATIENCE)
                 _check_version(hello)
-                await connection.ask(_identity_message(identity), message.IdentityDone)
+                waited_ns = time.monotonic_ns() - began
+                await connection.ask(_identity_message(identity, waited_ns), message.IdentityDone)
             yield cls(connection, hello)
 
     # --- commands ---
@@ -284,10 +286,11 @@ def _check_version(hello: Hello) -> None:
         )
 
 
-def _identity_message(identity: Identity) -> message.SetIdentity:
+def _identity_message(identity: Identity, waited_ns: int) -> message.SetIdentity:
+    """`waited_ns` is how old the identity has become while the machine started: its clock shall not be late by that."""
     return message.SetIdentity(
         entropy=identity.entropy,
-        realtime_ns=identity.realtime_ns,
+        realtime_ns=identity.realtime_ns + waited_ns,
         hostname=identity.hostname,
         machine_id=identity.machine_id,
     )
