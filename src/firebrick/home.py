@@ -51,7 +51,7 @@ class Home:
 
     @property
     def nodes(self) -> Path:
-        """One socket per running node, named after its process: `<pid>.sock`."""
+        """One socket per running node, named after its process: `<pid>-<number>.sock`."""
         return self.root / "nodes"
 
     @property

@@ -19,11 +19,13 @@ class Conclusion(StrEnum):
 
 
 class CancelCause(StrEnum):
-    """Why a run was cancelled; `TIMEOUT` makes its conclusion a failure, the others `cancelled`."""
+    """Why a run, or a job of it, was cancelled; `TIMEOUT` makes its conclusion a failure, the others `cancelled`. `MATRIX`: another
+    combination of the job's matrix failed, and the strategy says fail-fast."""
 
     USER = "user"
     TIMEOUT = "timeout"
     SHUTDOWN = "shutdown"
+    MATRIX = "matrix"
 
 
 def _tag(name: str) -> str:
@@ -60,7 +62,8 @@ class StepStarted(Event, frozen=True, kw_only=True):
 
 
 class LogLine(Event, frozen=True, kw_only=True):
-    """One line without its newline. `step` is -1 for lines of the node itself. `stream` is `stdout`, `stderr` or `node`."""
+    """One line without its newline. `step` is -1 for lines that belong to no step. `stream` is `node` for words of the node itself, else
+    `stdout`: a step's two streams are one pipe, so that its lines come in the order they were written."""
 
     job: str
     step: int

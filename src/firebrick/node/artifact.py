@@ -1,0 +1,93 @@
+"""Files out of guests into the artifact directory of a run. Names and sizes come from the guest and are taken as hostile."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import re
+import time
+from collections.abc import Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Final
+
+from firebrick.guest.client import Files
+from firebrick.node.errors import StepError
+from firebrick.node.event import ArtifactStored
+from firebrick.node.glob import Found
+from firebrick.node.log import Emit
+
+_FORBIDDEN: Final = re.compile(r'[\x00-\x1f"*/:<>?\\|]')
+_NAME_BYTES: Final = 200
+
+
+class ArtifactShelf:
+    """The artifacts of one run: a directory each, `<directory>/<name>/...`, of plain files. `limit` bounds the bytes of all together."""
+
+    def __init__(self, directory: Path, emit: Emit, *, limit: int) -> None:
+        self._directory = directory
+        self._emit = emit
+        self._left = limit
+        self._limit = limit
+        self._names: set[str] = set()
+
+    async def store(
+        self, job: str, name: str, files: Files, found: Sequence[Found], *, root: str, overwrite: bool = False
+    ) -> int:
+        """Store the files, each under its path relative to `root`, and return how many bytes that were.
+
+        Raises StepError for a bad or taken name and where the limit is reached; what was stored until then stays."""
+        self._check_name(name, overwrite=overwrite)
+        self._names.add(name)
+        total = 0
+        for file in found:
+            relative = posixpath.join(name, posixpath.relpath(file.path, root))
+            total += await self._fetch(job, name, files, file.path, relative)
+        return total
+
+    def _check_name(self, name: str, *, overwrite: bool) -> None:
+        if not name or name in (".", "..") or _FORBIDDEN.search(name) or len(os.fsencode(name)) > _NAME_BYTES:
+            raise StepError(
+                f"{name!r} cannot be the name of an artifact", hint='It may not be empty or hold " : < > | * ? / \\.'
+            )
+        if name in self._names and not overwrite:
+            raise StepError(
+                f"an artifact with the name {name!r} is already there",
+                hint="Give each its own name, or set `overwrite: true`.",
+            )
+
+    async def _fetch(self, job: str, name: str, files: Files, source: str, relative: str) -> int:
+        target = self._directory / relative
+        if ".." in Path(relative).parts or len(os.fsencode(relative)) > 4000:
+            raise StepError(f"cannot store {source!r}: its path cannot be kept")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        size, digest = await self._write(files, source, target)
+        self._emit(ArtifactStored(at=time.time(), job=job, name=name, path=_text(relative), size=size, sha256=digest))
+        return size
+
+    async def _write(self, files: Files, source: str, target: Path) -> tuple[int, str]:
+        size, digest = 0, hashlib.sha256()
+        fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        with os.fdopen(fd, "wb", buffering=0) as out:
+            async with aclosing(files.stream(source)) as chunks:
+                async for chunk in chunks:
+                    size += len(chunk)
+                    self._spend(len(chunk), source)
+                    digest.update(chunk)
+                    out.write(chunk)
+        return size, digest.hexdigest()
+
+    def _spend(self, count: int, source: str) -> None:
+        self._left -= count
+        if self._left < 0:
+            raise StepError(
+                f"cannot store {source!r}: the artifacts of this run are more than {self._limit >> 20} MiB",
+                hint="Store less, or raise `artifact_limit_mib` in the [node] table of config.toml.",
+            )
+
+
+def _text(path: str) -> str:
+    """Names of guests need not be text; events are."""
+    return os.fsencode(path).decode(errors="replace")

@@ -1,0 +1,31 @@
+"""How a run learns that it shall end: a request first, an order later."""
+
+from __future__ import annotations
+
+import asyncio
+
+from firebrick.node.event import CancelCause
+
+
+class Cancellation:
+    """`request` asks the work to end and starts the time that what still has to run is given; when that is over, `expired` is set.
+
+    One for each job; `cause` is None until it was requested, and then never changes."""
+
+    def __init__(self, patience: float) -> None:
+        self.requested = asyncio.Event()
+        self.expired = asyncio.Event()
+        self.cause: CancelCause | None = None
+        self._patience = patience
+        self._timer: asyncio.TimerHandle | None = None
+
+    def request(self, cause: CancelCause) -> None:
+        """Idempotent: the first cause counts."""
+        if self.cause is None:
+            self.cause = cause
+            self.requested.set()
+            self._timer = asyncio.get_running_loop().call_later(self._patience, self.expired.set)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()

@@ -1,0 +1,93 @@
+"""The files a step writes for the runner: made fresh before it, read after it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Final
+
+from firebrick.guest.errors import AgentError, OutputTooLargeError
+from firebrick.node.bench import Bench
+from firebrick.node.context import TEMP
+from firebrick.node.guest import Guest
+from firebrick.workflow.command_file import (
+    MAX_SUMMARY,
+    FileCommandError,
+    check_summary,
+    extend_path,
+    file_command_failed,
+    parse_environment,
+    parse_pairs,
+    parse_path,
+)
+
+_LIMIT: Final = 8 << 20
+_NAMES: Final = ("env", "output", "path", "state", "step_summary")
+
+
+@dataclass(slots=True)
+class Left:
+    """What a step has left. `failed`: one of the files could not be understood."""
+
+    outputs: dict[str, str] = field(default_factory=dict)
+    summary: str = ""
+    failed: bool = False
+
+
+class StepFiles:
+    """The files of one step."""
+
+    def __init__(self, number: int) -> None:
+        self._paths = {name: f"{TEMP}/_runner_file_commands/{name}_{number}" for name in _NAMES}
+
+    @property
+    def variables(self) -> dict[str, str]:
+        return {f"GITHUB_{name.upper()}": path for name, path in self._paths.items()}
+
+    async def create(self, guest: Guest) -> None:
+        """Raises AgentError."""
+        writes = (guest.files.write(path, b"", parents=True) for path in self._paths.values())
+        for written in await asyncio.gather(*writes, return_exceptions=True):
+            if isinstance(written, BaseException):
+                raise written
+
+    async def collect(self, bench: Bench, number: int) -> Left:
+        """Apply what the step left to the bench and return the rest. A file that breaks the grammar is an error of the step."""
+        left = Left()
+        for name in ("env", "path", "output", "step_summary"):
+            try:
+                await self._apply(name, bench, number, left)
+            except (FileCommandError, OutputTooLargeError) as error:
+                bench.log.fault(number, f"{file_command_failed(name)} {error}")
+                left.failed = True
+        return left
+
+    async def _apply(self, name: str, bench: Bench, number: int, left: Left) -> None:
+        if name == "step_summary":
+            left.summary = await self._summary(bench)
+            return
+        text = (await self._read(bench.guest, name, _LIMIT)).decode(errors="replace")
+        if name == "path":
+            bench.path = extend_path(bench.path, parse_path(text))
+        elif name == "output":
+            left.outputs.update(parse_pairs(text))
+        else:
+            environment = parse_environment(text)
+            bench.env.update(environment.variables)
+            for error in environment.errors:
+                bench.log.fault(number, error)
+
+    async def _summary(self, bench: Bench) -> str:
+        data = await self._read(bench.guest, "step_summary", MAX_SUMMARY)
+        check_summary(len(data))
+        return data.decode(errors="replace")
+
+    async def _read(self, guest: Guest, name: str, limit: int) -> bytes:
+        """A step may have removed its files: that is as if they were empty."""
+        try:
+            data = await guest.files.read(self._paths[name], limit=limit + 1)
+        except AgentError:
+            return b""
+        if len(data) > limit and name != "step_summary":
+            raise FileCommandError(f"The file has more than {limit >> 20} MiB.")
+        return data

@@ -1,0 +1,57 @@
+"""What a job uses of its machine, and whom it gets one from. The logic of jobs needs no more than this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Protocol, Unpack
+
+from firebrick.guest.client import ExecOptions, Files, Process, TreeCount
+from firebrick.node.order import Resources
+
+Say = Callable[[str], None]
+
+
+class Guest(Protocol):
+    """See `firebrick.guest.client.Agent` for the contracts of these."""
+
+    @property
+    def files(self) -> Files: ...
+
+    def exec(
+        self, argv: Sequence[str | bytes], **options: Unpack[ExecOptions]
+    ) -> AbstractAsyncContextManager[Process]: ...
+
+    async def upload(
+        self,
+        source: Path,
+        target: str | bytes,
+        *,
+        only: Iterable[PurePath] | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        exclude: Iterable[str | bytes] = (),
+    ) -> TreeCount: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loan:
+    """A machine for one job. `start` is `fork` or `boot`, `start_ms` how long that took."""
+
+    guest: Guest
+    machine: str
+    start: str
+    start_ms: float
+
+
+class Lender(Protocol):
+    """Where jobs get machines from."""
+
+    async def images(self) -> Sequence[str]:
+        """The names of images a machine can be had of."""
+
+    def lend(self, image: str, resources: Resources, *, purpose: str, say: Say) -> AbstractAsyncContextManager[Loan]:
+        """A machine for as long as the context lasts; waits for its turn where the node is full. `say` is told, in words, what takes
+        long. Raises firebrick.machine.errors.MachineError, firebrick.node.errors.NodeError."""

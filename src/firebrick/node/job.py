@@ -1,0 +1,226 @@
+"""One job on one machine, read top-down: image, machine, workspace, steps, what is kept, and everything released before it is reported."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from firebrick.guest.errors import AgentError, ChannelError, GuestError, OutputTooLargeError, TreeError
+from firebrick.machine.errors import MachineError
+from firebrick.node.artifact import ArtifactShelf
+from firebrick.node.bench import Bench
+from firebrick.node.cancel import Cancellation
+from firebrick.node.context import EVENT_PATH, TEMP, TOOL_CACHE, Place, default_variables, runner_context
+from firebrick.node.contract import JobResult
+from firebrick.node.errors import NodeError, StepError
+from firebrick.node.event import CancelCause, Conclusion, JobStarted
+from firebrick.node.glob import find_files, parse_patterns
+from firebrick.node.guest import Lender, Loan
+from firebrick.node.label import image_of
+from firebrick.node.log import JobLog
+from firebrick.node.order import RunOrder
+from firebrick.node.settings import NodeSettings
+from firebrick.node.source import SourceReader, open_source
+from firebrick.node.step import run_step
+from firebrick.process import ProcessError, shielded
+from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.outcome import CANCELLED, job_outputs, runs_on_labels, timeout_s
+from firebrick.workflow.plan import PlannedJob
+
+# What ends a job before its time without being a mistake of ours: each is a sentence, and becomes the message of the job.
+_LOSSES = (MachineError, GuestError, NodeError, EvaluationError, ProcessError, OSError)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobTask:
+    """Everything one job needs from its run and its node. `scope` is what the job's own expressions see."""
+
+    order: RunOrder
+    planned: PlannedJob
+    scope: Scope
+    lender: Lender
+    settings: NodeSettings
+    shelf: ArtifactShelf
+    log: JobLog
+    cancellation: Cancellation
+
+
+async def run_job(task: JobTask) -> JobResult:
+    """Carry the job out. When this returns its machine is gone and all it held is released.
+
+    Never raises for what goes wrong in or around the job. If cancelled, it releases everything and raises CancelledError."""
+    body = asyncio.create_task(_carry_out(task), name=f"job-{task.planned.key}")
+    watch = asyncio.create_task(_give_up(task, body), name=f"job-{task.planned.key}-watch")
+    try:
+        await asyncio.wait([body])
+        return _result(task, body)
+    finally:
+        watch.cancel()
+        body.cancel()
+        await shielded(_ended(body, watch))
+
+
+async def _ended(*tasks: asyncio.Task[Any]) -> None:
+    await asyncio.wait(tasks)
+
+
+async def _give_up(task: JobTask, body: asyncio.Task[JobResult]) -> None:
+    """Cancelled while it waits for a machine, a job ends at once; on its machine, when the time for its last steps is over."""
+    await task.cancellation.requested.wait()
+    if task.log.started:
+        await task.cancellation.expired.wait()
+    body.cancel()
+
+
+def _result(task: JobTask, body: asyncio.Task[JobResult]) -> JobResult:
+    if body.cancelled():
+        return JobResult(conclusion=_cancelled(task), message=cause_message(task.cancellation.cause))
+    try:
+        return body.result()
+    except _LOSSES as error:
+        hint = getattr(error, "hint", "")
+        text = f"{error}" + (f" {hint}" if hint else "")
+        task.log.node(text)
+        return JobResult(conclusion=Conclusion.FAILURE, message=task.log.mask(text))
+
+
+def _cancelled(task: JobTask) -> Conclusion:
+    return Conclusion.FAILURE if task.cancellation.cause is CancelCause.TIMEOUT else Conclusion.CANCELLED
+
+
+def cause_message(cause: CancelCause | None) -> str:
+    match cause:
+        case CancelCause.TIMEOUT:
+            return "The time for this job or run is over."
+        case CancelCause.MATRIX:
+            return "Cancelled, because another job of the matrix failed."
+        case CancelCause.SHUTDOWN:
+            return "Cancelled, because the node ends."
+        case _:
+            return "Cancelled."
+
+
+async def _carry_out(task: JobTask) -> JobResult:
+    image = await _image(task)
+    purpose = f"job {task.planned.key} of {task.order.id}"
+    lent = task.lender.lend(image, task.order.resources, purpose=purpose, say=task.log.node)
+    limit = task.settings.source_limit_mib << 20
+    async with open_source(task.order.source, limit=limit) as source, lent as loan:
+        _report_start(task, loan, image)
+        return await _work(task, _bench(task, loan, source))
+
+
+def _bench(task: JobTask, loan: Loan, source: SourceReader) -> Bench:
+    place = Place.of(task.order)
+    runner = runner_context(loan.machine)
+    github = task.scope.contexts["github"]
+    assert isinstance(github, Mapping)
+    return Bench(
+        order=task.order,
+        place=place,
+        guest=loan.guest,
+        log=task.log,
+        source=source,
+        shelf=task.shelf,
+        settings=task.settings,
+        cancellation=task.cancellation,
+        scope=task.scope,
+        defaults=task.planned.job.defaults,
+        runner=runner,
+        variables=default_variables(github, runner, place),
+    )
+
+
+async def _image(task: JobTask) -> str:
+    if task.order.image is not None:
+        return task.order.image
+    labels = runs_on_labels(task.planned.job, task.scope)
+    settings = task.settings
+    images = await task.lender.images()
+    return image_of(labels, images=images, configured=settings.labels, default=settings.default_image)
+
+
+def _report_start(task: JobTask, loan: Loan, image: str) -> None:
+    steps = tuple(task.log.mask(step.display_name) for step in task.planned.job.steps)
+    task.log.start(
+        JobStarted(
+            at=time.time(),
+            job=task.planned.key,
+            name=task.planned.name,
+            machine=loan.machine,
+            image=image,
+            start=loan.start,
+            start_ms=loan.start_ms,
+            steps=steps,
+        )
+    )
+
+
+async def _work(task: JobTask, bench: Bench) -> JobResult:
+    job = task.planned.job
+    limit = timeout_s(job.timeout_minutes, task.scope, task.order.resources.timeout_s)
+    timer = asyncio.get_running_loop().call_later(limit, task.cancellation.request, CancelCause.TIMEOUT)
+    try:
+        await _set_up(bench)
+        bench.env.update(await bench.evaluate(task.order.workflow.env.texts))
+        bench.env.update(await bench.evaluate(job.env.texts))
+        for number, step in enumerate(job.steps):
+            await run_step(bench, number, step)
+        return await _finish(task, bench)
+    finally:
+        timer.cancel()
+
+
+async def _set_up(bench: Bench) -> None:
+    """The directories of a job and the event; the machine is fresh, so nothing is in the way."""
+    files = bench.guest.files
+    event = json.dumps(dict(bench.order.source.event)).encode()
+    made = (
+        files.mkdir(bench.place.workspace, parents=True),
+        files.mkdir(TOOL_CACHE, parents=True),
+        files.mkdir(f"{TEMP}/_runner_file_commands", parents=True),
+        files.write(EVENT_PATH, event, parents=True),
+    )
+    for done in await asyncio.gather(*made, return_exceptions=True):
+        if isinstance(done, BaseException):
+            raise done
+
+
+async def _finish(task: JobTask, bench: Bench) -> JobResult:
+    outputs = await _outputs(task, bench)
+    if bench.conclusion == "success" and task.order.collect:
+        await _collect(task, bench, task.order.collect)
+    conclusion = Conclusion(bench.conclusion)
+    message = cause_message(task.cancellation.cause) if bench.status == CANCELLED else ""
+    return JobResult(conclusion=conclusion, outputs=outputs, message=message)
+
+
+async def _outputs(task: JobTask, bench: Bench) -> dict[str, str]:
+    try:
+        outputs, warnings = await bench.evaluate(lambda scope: job_outputs(task.planned.job, scope, task.log.masker))
+    except EvaluationError as error:
+        task.log.node(f"The outputs of the job cannot be evaluated: {error}")
+        bench.failed = True
+        return {}
+    for warning in warnings:
+        task.log.node(warning)
+    return outputs
+
+
+async def _collect(task: JobTask, bench: Bench, patterns: Sequence[str]) -> None:
+    """What the order asks to bring out of the workspace; nothing is no error, more than the limit is one."""
+    try:
+        workspace = bench.place.workspace
+        found = await find_files(bench.guest.files, parse_patterns(patterns, workspace))
+        inside = [file for file in found if file.path.startswith(f"{workspace}/")]
+        if inside:
+            await task.shelf.store(task.planned.key, task.planned.key, bench.guest.files, inside, root=workspace)
+    except ChannelError:
+        raise
+    except (StepError, AgentError, TreeError, OutputTooLargeError) as error:
+        task.log.node(f"cannot collect the files of the job: {error}")
+        bench.failed = True

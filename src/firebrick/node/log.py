@@ -1,0 +1,82 @@
+"""The one way from a job to the journal: masked, numbered, bounded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+
+from firebrick.node.event import Annotation, Event, JobStarted, LogLine
+from firebrick.workflow.command import Message
+from firebrick.workflow.masker import Masker
+
+Emit = Callable[[Event], None]
+NODE_STEP = -1
+
+
+class JobLog:
+    """The log of one job. Everything said here is masked with the secrets of the order and what the job asked to mask.
+
+    `limit` is in bytes; what comes after it is dropped, and one line says so. `started`: the job has its machine."""
+
+    def __init__(self, job: str, emit: Emit, *, secrets: Iterable[str] = (), limit: int) -> None:
+        self.job = job
+        self.emit = emit
+        self.masker = Masker(secrets)
+        self.started = False
+        self._left = limit
+        self._limit = limit
+
+    def start(self, event: JobStarted) -> None:
+        self.started = True
+        self.emit(event)
+
+    def add_mask(self, value: str) -> None:
+        self.masker.add(value)
+
+    def mask(self, text: str) -> str:
+        return self.masker.mask(text)
+
+    def line(self, step: int, text: str, stream: str = "stdout") -> None:
+        if self._left <= 0:
+            return
+        text = self.mask(text)
+        self._left -= len(text) + 1
+        self._emit_line(step, stream, text)
+        if self._left <= 0:
+            self._emit_line(
+                step,
+                "node",
+                f"The log of this job has reached its limit of {self._limit >> 20} MiB: no more of it is kept.",
+            )
+
+    def node(self, text: str, step: int = NODE_STEP) -> None:
+        """A word of the node itself."""
+        for line in text.splitlines():
+            self._emit_line(step, "node", self.mask(line))
+
+    def annotate(self, step: int, message: Message) -> None:
+        """The message stands in the log, and, unless there were too many, as an annotation."""
+        self.line(step, f"##[{message.level}]{message.message}")
+        if not message.annotated:
+            return
+        self.emit(
+            Annotation(
+                at=time.time(),
+                job=self.job,
+                step=step,
+                level=message.level,
+                message=self.mask(message.message),
+                title=self.mask(message.title),
+                file=self.mask(message.file),
+                line=message.line,
+                end_line=message.end_line,
+                column=message.column,
+                end_column=message.end_column,
+            )
+        )
+
+    def fault(self, step: int, text: str) -> None:
+        self.annotate(step, Message(level="error", message=text))
+
+    def _emit_line(self, step: int, stream: str, text: str) -> None:
+        self.emit(LogLine(at=time.time(), job=self.job, step=step, stream=stream, text=text))

@@ -1,0 +1,70 @@
+"""A node: owns the machines of one process, runs what it is ordered to, and answers those who want to look into its machines.
+
+async with Node.open(Home.find()) as node:
+async with node.start_run(order) as run:
+...
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Self
+
+from firebrick.home import Home
+from firebrick.machine import Driver, Qemu, reap
+from firebrick.node.contract import LiveRun
+from firebrick.node.door import open_door
+from firebrick.node.guest import Say
+from firebrick.node.journal import Journal
+from firebrick.node.order import Resources, RunOrder
+from firebrick.node.pool import Pool
+from firebrick.node.run import start_run
+from firebrick.node.settings import NodeSettings, read_settings
+from firebrick.process import shielded
+
+
+class Node:
+    """A `RunHost`. Made by `open`."""
+
+    def __init__(self, home: Home, pool: Pool, settings: NodeSettings) -> None:
+        self.home = home
+        self.settings = settings
+        self._pool = pool
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        home: Home,
+        *,
+        driver: Driver | None = None,
+        capacity: int | None = None,
+        settings: NodeSettings | None = None,
+    ) -> AsyncIterator[Self]:
+        """A node that lives as long as the context. `driver` defaults to QEMU, `settings` to those of the home, `capacity` (machines at
+        once) to what the settings say. What dead processes have left in the home is ended and removed first.
+
+        Raises NodeError for settings that cannot be read."""
+        told = settings or read_settings(home.config_file)
+        home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        await asyncio.to_thread(reap, home.machines)
+        pool = Pool(home, driver or Qemu(home.cache), told, capacity=capacity or told.capacity)
+        try:
+            async with open_door(home.nodes, pool.roster):
+                yield cls(home, pool, told)
+        finally:
+            await shielded(pool.roster.close())
+
+    @property
+    def machines(self) -> int:
+        return self._pool.capacity
+
+    def start_run(self, order: RunOrder) -> AbstractAsyncContextManager[LiveRun]:
+        """See `RunHost.start_run`."""
+        return start_run(order, self._pool, self.settings, Journal.create(self.home.runs))
+
+    async def prepare(self, image: str, resources: Resources, say: Say = lambda _: None) -> None:
+        """See `RunHost.prepare`; `say` is told what is being done."""
+        await self._pool.prepare(image, resources, say)

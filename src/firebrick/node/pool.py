@@ -1,0 +1,91 @@
+"""Machines for jobs: each a fork of its template, as many at once as the node carries, first come first served."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+from firebrick.home import Home
+from firebrick.image.model import Image, Kernel
+from firebrick.image.store import ImageStore
+from firebrick.machine import BootError, Driver, Machine, MachineSpec, SnapshotError, restore
+from firebrick.node.guest import Loan, Say
+from firebrick.node.order import Resources
+from firebrick.node.roster import Roster
+from firebrick.node.settings import NodeSettings
+from firebrick.node.template import TemplateShelf, machine_spec
+
+_KERNEL: Final = "debian"
+
+
+class Pool:
+    """A `Lender`. `roster` has the machines that are lent."""
+
+    def __init__(self, home: Home, driver: Driver, settings: NodeSettings, *, capacity: int) -> None:
+        self.capacity = capacity
+        self.roster = Roster()
+        self._home = home
+        self._driver = driver
+        self._settings = settings
+        self._store = ImageStore(home)
+        self._templates = TemplateShelf(home, driver, self._store, kept=settings.templates_kept)
+        self._turns = asyncio.Semaphore(capacity)
+
+    async def images(self) -> Sequence[str]:
+        return sorted({*self._store.list_definitions(), *(image.name for image in self._store.list_images())})
+
+    @asynccontextmanager
+    async def lend(self, image: str, resources: Resources, *, purpose: str, say: Say) -> AsyncIterator[Loan]:
+        """See `Lender.lend`."""
+        if self._turns.locked():
+            say(f"Waiting for a machine: the node carries {self.capacity} at once.")
+        async with self._turns, AsyncExitStack() as stack:
+            found, kernel, spec = await self._finalize(image, resources, say)
+            machine, milliseconds = await self._start(stack, spec, found, kernel, say)
+            stack.enter_context(self.roster.registered(machine, image, purpose))
+            yield Loan(guest=machine, machine=machine.id, start="fork", start_ms=milliseconds)
+
+    async def prepare(self, image: str, resources: Resources, say: Say) -> None:
+        """Make what a fork needs: kernel, image and template."""
+        found, kernel, spec = await self._finalize(image, resources, say)
+        await self._templates.ensure(spec, found, kernel, say)
+
+    async def _finalize(self, image: str, resources: Resources, say: Say) -> tuple[Image, Kernel, MachineSpec]:
+        progress = _Spoken(say)
+        kernel = await self._store.ensure_kernel(_KERNEL, progress=progress)
+        found = await self._store.ensure_image(image, progress=progress)
+        network = resources.network or self._settings.network
+        return found, kernel, machine_spec(found, kernel, resources, network=network)
+
+    async def _start(
+        self, stack: AsyncExitStack, spec: MachineSpec, image: Image, kernel: Kernel, say: Say
+    ) -> tuple[Machine, float]:
+        """A fork and how long it took. A template it cannot be had from is made anew, once."""
+        template = await self._templates.ensure(spec, image, kernel, say)
+        began = time.perf_counter()
+        try:
+            machine = await stack.enter_async_context(restore(template, self._driver, home=self._home.root))
+        except (SnapshotError, BootError) as error:
+            say(f"The template cannot be used and is made anew: {error}")
+            self._templates.discard(template)
+            template = await self._templates.ensure(spec, image, kernel, say)
+            began = time.perf_counter()
+            machine = await stack.enter_async_context(restore(template, self._driver, home=self._home.root))
+        return machine, (time.perf_counter() - began) * 1000
+
+
+class _Spoken:
+    """The progress of images and kernels, as words."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+
+    def stage(self, text: str, *, total: float | None = None) -> None:  # noqa: ARG002 - the signature is Progress's
+        self._say(text)
+
+    def advance(self, done: float, *, total: float | None = None) -> None: ...
+
+    def line(self, text: str) -> None: ...

@@ -1,0 +1,178 @@
+"""The script of a `run` step in its shell: started, listened to, and ended in time."""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+import signal
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from firebrick.guest.client import ExitStatus, Process
+from firebrick.guest.errors import FileMissingError
+from firebrick.node.bench import Bench
+from firebrick.node.context import TEMP
+from firebrick.node.lines import LineSplitter
+from firebrick.workflow.command import (
+    CommandReader,
+    Debug,
+    EndGroup,
+    Group,
+    Mask,
+    Message,
+    Parsed,
+    Refused,
+    SetOutput,
+    Text,
+)
+from firebrick.workflow.outcome import FAILURE, SUCCESS
+from firebrick.workflow.shell import Shell, find_shell
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """`shell` is what the workflow says, or empty; `directory` is relative to the workspace, or empty; `env` is complete."""
+
+    text: str
+    shell: str
+    directory: str
+    env: Mapping[str, str]
+    timeout_s: float | None
+
+
+@dataclass(slots=True)
+class Result:
+    """`interrupted`: it was ended because the run was cancelled."""
+
+    outcome: str = SUCCESS
+    exit_code: int | None = None
+    outputs: dict[str, str] = field(default_factory=dict)
+    interrupted: bool = False
+
+
+async def run_script(bench: Bench, number: int, script: Script) -> Result:
+    """Run it to its end. Raises ShellError for a shell that is none, FileMissingError and its like for what cannot be started."""
+    shell = find_shell(script.shell)
+    path = await _write(bench, shell, script)
+    listener = _Listener(bench, number)
+    try:
+        status = await _execute(bench, shell, path, script, listener)
+    except FileMissingError:
+        if shell.fallback is None or not await bench.guest.files.exists(_directory(bench, script)):
+            raise
+        status = await _execute(bench, shell.fallback, path, script, listener)
+    return listener.conclude(status, script.timeout_s)
+
+
+async def _write(bench: Bench, shell: Shell, script: Script) -> str:
+    path = f"{TEMP}/{uuid.uuid4()}{shell.extension}"
+    await bench.guest.files.write(path, shell.script(script.text), mode=0o755, parents=True)
+    return path
+
+
+def _directory(bench: Bench, script: Script) -> str:
+    return posixpath.normpath(posixpath.join(bench.place.workspace, script.directory))
+
+
+async def _execute(bench: Bench, shell: Shell, path: str, script: Script, listener: _Listener) -> ExitStatus:
+    started = bench.guest.exec(
+        shell.argv(path),
+        env=script.env,
+        cwd=_directory(bench, script),
+        timeout=script.timeout_s,
+        merge=True,
+    )
+    async with started as process, _ended_on_request(bench, process, listener):
+        splitter = LineSplitter()
+        async for chunk in process.stdout:
+            for line in splitter.feed(chunk):
+                listener.hear(line)
+        for line in splitter.end():
+            listener.hear(line)
+        return await process.wait()
+
+
+@asynccontextmanager
+async def _ended_on_request(bench: Bench, process: Process, listener: _Listener) -> AsyncIterator[None]:
+    """While the context lasts, a cancellation ends the process: politely, firmly, surely. A step that began after the cancellation
+    was asked for (it has `always()`) is left alone until what such steps are given is over."""
+    told = bench.cancellation
+    event = told.expired if told.requested.is_set() else told.requested
+    task = asyncio.create_task(_end(bench, process, event, listener), name=f"step-end-{bench.log.job}")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def _end(bench: Bench, process: Process, event: asyncio.Event, listener: _Listener) -> None:
+    await event.wait()
+    listener.result.interrupted = True
+    await process.signal(signal.SIGINT)
+    await asyncio.sleep(bench.settings.interrupt_s)
+    await process.signal(signal.SIGTERM)
+    await asyncio.sleep(bench.settings.terminate_s)
+    await process.signal(signal.SIGKILL)
+
+
+class _Listener:
+    """Makes log, annotations, masks and outputs of what a step writes."""
+
+    def __init__(self, bench: Bench, number: int) -> None:
+        self._bench = bench
+        self._number = number
+        unsecure = bench.env.get("ACTIONS_ALLOW_UNSECURE_COMMANDS", "").lower() == "true"
+        self._reader = CommandReader(bench.place.workspace, allow_unsecure=unsecure)
+        self.result = Result()
+
+    def hear(self, line: str) -> None:
+        for parsed in self._reader.feed(line):
+            self._act(parsed)
+
+    def _act(self, parsed: Parsed) -> None:
+        log, number = self._bench.log, self._number
+        match parsed:
+            case Text(text):
+                log.line(number, text)
+            case Group(title):
+                log.line(number, f"##[group]{title}")
+            case EndGroup():
+                log.line(number, "##[endgroup]")
+            case Debug(text):
+                if self._bench.env.get("ACTIONS_STEP_DEBUG", "").lower() == "true":
+                    log.line(number, f"##[debug]{text}")
+            case Message():
+                log.annotate(number, parsed)
+            case Mask(value):
+                log.add_mask(value)
+            case SetOutput(name, value):
+                self.result.outputs[name] = value
+            case Refused(message):
+                log.fault(number, message)
+                self.result.outcome = FAILURE
+            case _:
+                pass  # state is for the later steps of an action, and a script has none
+
+    def conclude(self, status: ExitStatus, timeout_s: float | None) -> Result:
+        log, result = self._bench.log, self.result
+        result.exit_code = status.code if status.code is not None else 128 + (status.signal or 0)
+        if status.ok and not result.interrupted:
+            return result
+        result.outcome = FAILURE
+        if result.interrupted:
+            log.fault(self._number, "The operation was canceled.")
+        elif status.timed_out:
+            log.fault(self._number, f"The step has timed out after {_minutes(timeout_s or 0.0)}.")
+        else:
+            if status.oom:
+                log.fault(self._number, "The machine ran out of memory: a process of this step was killed.")
+            log.fault(self._number, f"Process completed with exit code {result.exit_code}.")
+        return result
+
+
+def _minutes(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{minutes:g} minute" + ("" if minutes == 1 else "s")

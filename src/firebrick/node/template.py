@@ -1,0 +1,131 @@
+"""Templates: machines that were booted once, warmed up and saved, so that every other one starts as a fork of theirs."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from firebrick.guest.errors import GuestError
+from firebrick.home import Home
+from firebrick.image.lock import hold_lock
+from firebrick.image.model import Image, Kernel
+from firebrick.image.store import ImageStore
+from firebrick.machine import Driver, Machine, MachineSpec, Network, Snapshot, SnapshotError, launch
+from firebrick.node.guest import Say
+from firebrick.node.order import Resources
+
+# What jobs run first: read once before the snapshot, so that every fork finds it in its page cache.
+_WARM_UP: Final = (
+    ("sh", "-c", "true"),
+    ("bash", "-c", "true"),
+    ("env", "true"),
+    ("ls", "/"),
+    ("git", "--version"),
+    ("make", "--version"),
+    ("cc", "--version"),
+    ("python3", "-c", "pass"),
+)
+_WARM_UP_S: Final = 10.0
+
+
+def machine_spec(image: Image, kernel: Kernel, resources: Resources, *, network: bool) -> MachineSpec:
+    return MachineSpec(
+        kernel=kernel.path,
+        initrd=kernel.initrd,
+        root=image.path,
+        vcpus=resources.vcpus,
+        memory_mib=resources.memory_mib,
+        scratch_mib=resources.scratch_mib,
+        kernel_args=kernel.args,
+        network=Network.USER if network else Network.NONE,
+    )
+
+
+class TemplateShelf:
+    """The templates of a home, shared by every process that uses it: one makes a template, the others wait for it and use it too."""
+
+    def __init__(self, home: Home, driver: Driver, images: ImageStore, *, kept: int) -> None:
+        self._home = home
+        self._driver = driver
+        self._images = images
+        self._kept = kept
+
+    async def key(self, spec: MachineSpec, image: Image, kernel: Kernel) -> str:
+        """Everything a snapshot depends on: what the machine is, its image and kernel with the agent, the driver and the host."""
+        facts = dict(sorted((await self._driver.facts(spec)).items()))
+        parts = (self._driver.name, facts, image.digest, kernel.digest, str(spec.kernel), str(spec.root))
+        sizes = (spec.vcpus, spec.memory_mib, spec.scratch_mib, spec.kernel_args, spec.network.value)
+        return hashlib.sha256(msgspec.json.encode((parts, sizes))).hexdigest()[:24]
+
+    async def ensure(self, spec: MachineSpec, image: Image, kernel: Kernel, say: Say) -> Snapshot:
+        """The template for machines like `spec`; booted and saved first if there is none, or none that is whole.
+
+        Raises MachineError."""
+        path = self._home.templates / await self.key(spec, image, kernel)
+        found = self._load(path)
+        if found is not None:
+            return found
+        lock = path.with_name(f".{path.name}.lock")
+        async with hold_lock(lock, waiting=lambda: say("Another process makes the template for this machine.")):
+            found = self._load(path)
+            if found is None:
+                say(
+                    f"Making the template for {image.name} ({spec.vcpus} vcpus, {spec.memory_mib} MiB): booting it once."
+                )
+                found = await self._make(path, spec, image)
+                self._forget_oldest(path)
+            return found
+
+    def discard(self, template: Snapshot) -> None:
+        """For one that turned out not to start. Machines that run from it have their own names for its files."""
+        shutil.rmtree(template.path, ignore_errors=True)
+
+    def _load(self, path: Path) -> Snapshot | None:
+        """None where there is none, or where it is damaged: then it is removed."""
+        if not path.is_dir():
+            return None
+        try:
+            found = Snapshot.load(path)
+        except SnapshotError:
+            shutil.rmtree(path, ignore_errors=True)
+            return None
+        with contextlib.suppress(OSError):
+            os.utime(path)
+        return found
+
+    async def _make(self, path: Path, spec: MachineSpec, image: Image) -> Snapshot:
+        async with launch(spec, self._driver, home=self._home.root, hostname="template") as machine:
+            await _warm_up(machine)
+            taken = await machine.snapshot(path)
+        self._images.claim(image, path)
+        return taken
+
+    def _forget_oldest(self, newest: Path) -> None:
+        """Keep those used last. A fork that is being started from one just now may fail, and then makes it anew."""
+        templates = [
+            entry for entry in self._home.templates.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+        ]
+        by_use = sorted((entry for entry in templates if entry != newest), key=_last_use, reverse=True)
+        for entry in by_use[self._kept - 1 :]:
+            shutil.rmtree(entry, ignore_errors=True)
+
+
+def _last_use(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return time.time()
+
+
+async def _warm_up(machine: Machine) -> None:
+    """Images need not have any of these, and nothing depends on how they end."""
+    for argv in _WARM_UP:
+        with contextlib.suppress(GuestError):
+            await machine.run(argv, timeout=_WARM_UP_S)
