@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable
 from os import fsencode
 
 from firebrick.guest import message
@@ -41,7 +41,7 @@ class Files:
             await stream.last(message.Done)
             return content
 
-    async def stream(self, path: Text, *, offset: int = 0) -> AsyncIterator[bytes]:
+    async def stream(self, path: Text, *, offset: int = 0) -> AsyncGenerator[bytes, None]:
         """The content from `offset`, in chunks of any size. Close the iterator (`contextlib.aclosing`) if it is not run to its end."""
         asked = message.Read(path=fsencode(path), offset=offset, limit=None)
         async with self._connection.stream(asked) as stream:

@@ -16,10 +16,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final, Unpack
 
 from firebrick.guest.client import (
@@ -126,11 +126,18 @@ class Machine:
             return await self.agent.run(argv, input=input, check=check, **options)
 
     async def upload(
-        self, source: Path, target: str | bytes, *, uid: int | None = None, gid: int | None = None
+        self,
+        source: Path,
+        target: str | bytes,
+        *,
+        only: Iterable[PurePath] | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        exclude: Iterable[str | bytes] = (),
     ) -> TreeCount:
         """Send a directory. See `Agent.upload`."""
         async with self._using():
-            return await self.agent.upload(source, target, uid=uid, gid=gid)
+            return await self.agent.upload(source, target, only=only, uid=uid, gid=gid, exclude=exclude)
 
     async def download(self, source: str | bytes, target: Path) -> TreeCount:
         """Bring a directory or file. See `Agent.download`."""
