@@ -29,12 +29,14 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _FILE_LIMIT: Final = 256 << 10
 _CONTEXT_FILES: Final = 100_000
 
-PackageName = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+)?$", max_length=200)]
-PathPattern = Annotated[str, Meta(pattern=r"^/[^\n\r\x00']*$", max_length=500)]
-Suite = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]*$", max_length=40)]
-Component = Annotated[str, Meta(pattern=r"^[a-z][a-z-]*$", max_length=40)]
-Reference = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=128)]
-ArgumentName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
+PackageName = Annotated[
+    str, Meta(pattern=r"^[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?(=[A-Za-z0-9.+:~-]+)?\Z", max_length=200)
+]
+PathPattern = Annotated[str, Meta(pattern=r"^/[^\n\r\x00']*\Z", max_length=500)]
+Suite = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9-]*\Z", max_length=40)]
+Component = Annotated[str, Meta(pattern=r"^[a-z][a-z-]*\Z", max_length=40)]
+Reference = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z", max_length=128)]
+ArgumentName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*\Z", max_length=100)]
 
 
 class Debian(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -37,6 +37,7 @@ from firebrick.image.tuned import build_tuned_kernel, tuned_definition
 from firebrick.process import ProcessError, ProgramNotFoundError
 
 KERNELS: Final = ("debian", "tuned")
+_SHORTEST_DIGEST: Final = 8
 _IMAGE_SPACE: Final = 2 << 30
 _KERNEL_SPACE: Final = {"debian": 1 << 30, "tuned": 4 << 30}
 
@@ -64,6 +65,9 @@ class ImageStore:
         Raises UnknownImageError, DefinitionError, HostLacksError, BuildError."""
         definition = resolve_definition(name, self.definitions)
         if definition is None:
+            # Built from a file elsewhere, or removed since: what there is under this name is what was asked for.
+            if image := self.find_image(str(name)):
+                return image
             raise unknown(str(name), self.definitions)
         digest = await asyncio.to_thread(definition.digest)
         if not refresh and (image := self._made_from(definition, digest)):
@@ -73,21 +77,22 @@ class ImageStore:
             # Whoever had the lock may have made what we want.
             if not refresh and (image := self._made_from(definition, digest)):
                 return image
+            self._forget_damaged(definition.name)
+            if not refresh and (image := self._made_under_other_name(definition, digest)):
+                return image
             return await self._build_image(definition, digest, progress)
 
     def find_image(self, name: str) -> Image | None:
         """The image of this name, or with this digest (at least 8 hex digits of it), as it is; None where there is none."""
-        digest = self._images.find(name) if "/" not in name else None
-        if digest is None and len(name) >= 8:
-            digest = next((d for d in self._images.digests() if d.startswith(name)), None)
+        digest = self._locate(name)
         return self._image(name, digest) if digest is not None else None
 
     def list_images(self) -> list[Image]:
         """Every image in the store. One with two names is there twice; one without a name has the first 12 digits of its digest."""
         names = self._images.names()
-        found = [self._image(name, digest) for name, digest in names.items() if self._images.find(name)]
+        found = [self._unchecked(name, digest) for name, digest in names.items() if self._images.find(name)]
         nameless = [d for d in self._images.digests() if d not in names.values()]
-        return found + [self._image(digest[:12], digest) for digest in nameless]
+        return found + [self._unchecked(digest[:12], digest) for digest in nameless]
 
     def list_definitions(self) -> list[str]:
         return list_definitions(self.definitions)
@@ -114,21 +119,23 @@ class ImageStore:
         return alive
 
     async def remove_image(self, name: str) -> None:
-        """Forget the name, and remove the image if it has no other. Raises UnknownImageError, InUseError."""
-        image = self.find_image(name)
-        if image is None:
+        """Forget the name, and remove the image if it has no other; given a digest, all names. Raises UnknownImageError, InUseError."""
+        digest = self._locate(name)
+        if digest is None:
             raise UnknownImageError(f"there is no image `{name}`", hint="`firebrick image ls` lists them.")
         async with self._images.lock(name):
-            others = [n for n, digest in self._images.names().items() if digest == image.digest and n != name]
-            if not others and (users := self.users(image.digest)):
+            names = {its for its, meant in self._images.names().items() if meant == digest}
+            others = names - {name} if name in names else set()
+            if not others and (users := self.users(digest)):
                 raise InUseError(
                     f"cannot remove the image {name}: {users[0]} starts from it"
                     + (f", and {len(users) - 1} more" if users[1:] else ""),
                     hint="Stop the machines and remove the templates that use it first.",
                 )
-            self._images.unpoint(name)
+            for forgotten in names - others:
+                self._images.unpoint(forgotten)
             if not others:
-                self._remove_object(image.digest)
+                self._remove_object(digest)
 
     async def prune_images(self) -> list[Image]:
         """Remove every image that has no name and no user: what rebuilt images have left behind."""
@@ -182,15 +189,37 @@ class ImageStore:
 
     def _made_from(self, definition: Definition, digest: str) -> Image | None:
         found = self._images.find(definition.name)
-        image = self._image(definition.name, found) if found is not None else None
-        return image if image is not None and image.manifest.definition == digest else None
+        image = self._unchecked(definition.name, found) if found is not None else None
+        return image if image is not None and image.manifest.definition == digest and _is_whole(image) else None
+
+    def _made_under_other_name(self, definition: Definition, digest: str) -> Image | None:
+        for candidate, manifest in self._images.manifests():
+            if manifest.definition == digest and _is_whole(image := self._unchecked(definition.name, candidate)):
+                self._images.point(definition.name, candidate)
+                return image
+        return None
+
+    def _forget_damaged(self, name: str) -> None:
+        """A damaged image is in the way of the same one made again."""
+        found = self._images.find(name)
+        if found is not None and not _is_whole(self._unchecked(name, found)):
+            self._images.remove(found)
+
+    def _locate(self, name: str) -> str | None:
+        digest = self._images.find(name) if "/" not in name else None
+        if digest is None and len(name) >= _SHORTEST_DIGEST:
+            digest = next((d for d in self._images.digests() if d.startswith(name)), None)
+        return digest
+
+    def _unchecked(self, name: str, digest: str) -> Image:
+        return Image(name=name, path=self._images.object(digest) / ROOT_FILE, manifest=self._images.manifest(digest))
 
     def _image(self, name: str, digest: str) -> Image:
-        image = Image(name=name, path=self._images.object(digest) / ROOT_FILE, manifest=self._images.manifest(digest))
-        if not image.path.is_file() or image.path.stat().st_size != image.size:
+        image = self._unchecked(name, digest)
+        if not _is_whole(image):
             raise DamagedError(
                 f"the image {name} is damaged: {image.path} is not the file of {image.size} bytes it was",
-                hint=f"Remove {image.path.parent} and build it again.",
+                hint=f"`firebrick image rm {name}`, and build it again.",
             )
         return image
 
@@ -251,3 +280,11 @@ class ImageStore:
             manifest=manifest,
             modules=modules if modules.is_file() else None,
         )
+
+
+def _is_whole(image: Image) -> bool:
+    """What can be seen without reading it; `verify_image` reads it."""
+    try:
+        return image.path.stat().st_size == image.size
+    except OSError:
+        return False
