@@ -108,7 +108,9 @@ class Git:
         return True
 
     async def _run(self, arguments: Sequence[str], limit: int) -> Completed:
-        argv = ["prlimit", *self._limits, "git", "-C", os.fspath(self._directory), *arguments]
+        # Without the signal git is told that a file has become too large, and says so, where it would just die.
+        limits = ("env", "--ignore-signal=XFSZ", "prlimit", *self._limits)
+        argv = [*limits, "git", "-C", os.fspath(self._directory), *arguments]
         try:
             return await run(argv, env=self._environment, limit=limit)
         except ProgramNotFoundError as error:
@@ -143,9 +145,9 @@ _REASONS: Final[Sequence[tuple[Sequence[str], type[ForgeError], str]]] = (
         "Check the branch and the commit; the commit must still be reachable from a branch.",
     ),
     (
-        ("Out of memory", "out of memory", "memory exhausted", "File too large", "mmap failed"),
+        ("Out of memory", "out of memory", "memory exhausted", "File too large", "mmap failed", "died of signal"),
         CloneLimitError,
-        "The repository needs more memory or larger files than a clone may use.",
+        "It needs more memory, larger files or more time than a clone may take; `clone_max_mib` and `clone_timeout_s` set that.",
     ),
     (
         (
