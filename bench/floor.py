@@ -62,6 +62,7 @@ class Setup:
     accelerator: str
     directory: Path
     memory: int = 256
+    kernel_args: tuple[str, ...] = ()
 
 
 class Bare:
@@ -140,14 +141,17 @@ def _connect(path: Path) -> socket.socket:
 def _arguments(setup: Setup, channel: int, control: int, memory: str | None) -> list[str]:
     machine = "microvm,suppress-vmdesc=on" + (",memory-backend=m0" if memory else "")
     backend = ["-object", f"memory-backend-file,id=m0,size={setup.memory}M,{memory}"] if memory else []
+    command_line = " ".join(("console=ttyS0", "quiet", "reboot=t", "panic=-1", *setup.kernel_args))
+    processor = "host" if setup.accelerator == "kvm" else "max"
     return [
-        "qemu-system-x86_64", "-M", machine, "-accel", setup.accelerator, "-cpu", "max", "-m", str(setup.memory), "-smp", "1",
-        *backend, "-global", "migration.send-configuration=off",
-        "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-kernel", str(setup.kernel), "-initrd", str(setup.initramfs), "-append", "console=ttyS0 quiet reboot=t panic=-1", "-serial", "null",
-        "-chardev", f"socket,id=c,fd={channel},server=on,wait=off", "-device", "virtio-serial-device", "-device", "virtserialport,chardev=c,name=bench",
-        "-chardev", f"socket,id=q,fd={control},server=on,wait=off", "-mon", "chardev=q,mode=control",
-    ]  # fmt: skip
+        *("qemu-system-x86_64", "-M", machine, "-accel", setup.accelerator, "-cpu", processor),
+        *("-m", str(setup.memory), "-smp", "1", *backend, "-global", "migration.send-configuration=off"),
+        *("-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "null"),
+        *("-kernel", str(setup.kernel), "-initrd", str(setup.initramfs), "-append", command_line),
+        *("-chardev", f"socket,id=c,fd={channel},server=on,wait=off"),
+        *("-device", "virtio-serial-device", "-device", "virtserialport,chardev=c,name=bench"),
+        *("-chardev", f"socket,id=q,fd={control},server=on,wait=off", "-mon", "chardev=q,mode=control"),
+    ]
 
 
 def _launch(setup: Setup, memory: str | None = None, state: Path | None = None) -> Bare:

@@ -37,7 +37,7 @@ class Ran:
 
     @property
     def conclusion(self) -> str:
-        return self.of("run_finished")[-1]["conclusion"]
+        return str(self.of("run_finished")[-1]["conclusion"])
 
     @property
     def log(self) -> str:

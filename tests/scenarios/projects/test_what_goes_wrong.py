@@ -64,9 +64,9 @@ def test_a_step_that_takes_too_long_is_ended(repository: Callable[..., Path], ru
     assert (ran.status, ran.failed_steps()) == (1, ["Wait"])
     assert ran.of("run_finished")[-1]["seconds"] < 60
     untimed = repository(**{WORKFLOW: workflow("name: Wait\n        run: echo waiting && sleep 300")})
-    built = server.wait(server.submit(untimed, timeout=5))
+    built = server.wait(server.submit(untimed, timeout_s=5))
     assert built["status"] == "failed"
-    assert "time" in built["error"].lower()
+    assert "time" in built["message"].lower()
 
 
 def test_a_run_is_cancelled_by_an_interrupt(repository: Callable[..., Path], runner: Runner) -> None:
@@ -91,7 +91,7 @@ def test_a_build_is_cancelled_through_the_api(repository: Callable[..., Path], s
     assert server.client.post(f"/build/{build}/cancel").status_code < 300
     built = server.wait(build)
     assert built["status"] == "failed"
-    assert "cancel" in built["error"].lower()
+    assert "cancel" in built["message"].lower()
 
 
 def test_a_mistake_in_the_workflow_is_told_with_its_place(
@@ -107,4 +107,4 @@ def test_a_mistake_in_the_workflow_is_told_with_its_place(
     assert "steps" in ran.stderr.replace("stepz", "")
     built = server.wait(server.submit(tree))
     assert built["status"] == "failed"
-    assert f":{line}:5" in built["error"]
+    assert f":{line}:5" in built["message"]
