@@ -1,0 +1,613 @@
+//! The event loop: one thread, one link to the host, and what runs for it. Each turn waits, reads what the host sent, lets every activity
+//! move at most one turn's worth of bytes, and writes. Nothing in here blocks; what could is on a lane.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+
+use crate::cell::{Cell, Cells};
+use crate::console::say;
+use crate::exec::{self, Exec, Progress, Surroundings};
+use crate::failure::Failure;
+use crate::files;
+use crate::identity::Identities;
+use crate::lane::{LaneStream, Lanes};
+use crate::link::Link;
+use crate::outbox::Outbox;
+use crate::poll::{self, Poller, Ready, Slot, Token};
+use crate::power::{Power, Shutdown};
+use crate::protocol::{
+    self, Body, Code, Decoder, FileRequest, Frame, Message, Order, Request, Violation, OUTPUT,
+};
+use crate::proxy::Proxy;
+use crate::signals::Signals;
+use crate::spawn::Launcher;
+use crate::usage;
+
+/// Streams open at once; more are refused as busy.
+const ACTIVITIES: usize = 1024;
+/// What is read from the host in one turn, in pieces the size of a virtio buffer, so that one call empties many of them.
+const READ_PIECE: usize = 4096;
+const READ_PIECES: usize = 64;
+
+enum Activity {
+    Exec(Box<Exec>),
+    Lane(LaneStream),
+    Proxy(Box<Proxy>),
+}
+
+/// Where a snapshot stands.
+enum Quiet {
+    No,
+    /// Freezing and syncing; the flag is set when the sync is done.
+    Settling(Arc<AtomicBool>),
+    Yes,
+}
+
+pub struct Agent {
+    poller: Poller,
+    link: Link,
+    decoder: Decoder,
+    outbox: Outbox,
+    input: Vec<u8>,
+    scratch: Vec<u8>,
+    activities: BTreeMap<u32, Activity>,
+    /// Which activity an open stream is.
+    streams: HashMap<u32, u32>,
+    last_stream: u32,
+    next_key: u32,
+    /// Whose turn comes first.
+    turn: u32,
+    cells: Cells,
+    lanes: Lanes,
+    launcher: Launcher,
+    signals: Signals,
+    null: OwnedFd,
+    identities: Identities,
+    has_identity: bool,
+    quiet: Quiet,
+    power: Power,
+    shutdown: Option<Shutdown>,
+    link_readable: bool,
+}
+
+/// What an agent needs to have been made before.
+pub struct Parts {
+    pub link: Link,
+    pub cells: Cells,
+    pub identities: Identities,
+    pub signals: Signals,
+    pub power: Power,
+}
+
+impl Agent {
+    pub fn new(parts: Parts) -> Result<Self, Errno> {
+        let poller = Poller::new()?;
+        let lanes = Lanes::new()?;
+        let null = rustix::fs::open(
+            "/dev/null",
+            rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )?;
+        parts.link.watch(&poller)?;
+        poller.add(&parts.signals, Token::new(poll::SIGNALS, Slot::Input))?;
+        poller.add(lanes.bell(), Token::new(poll::LANES, Slot::Input))?;
+        parts.cells.watch(&poller)?;
+        Ok(Self {
+            poller,
+            link: parts.link,
+            decoder: Decoder::default(),
+            outbox: Outbox::new(),
+            input: vec![0; READ_PIECE * READ_PIECES],
+            scratch: Vec::new(),
+            activities: BTreeMap::new(),
+            streams: HashMap::new(),
+            last_stream: 0,
+            next_key: poll::FIRST_KEY,
+            turn: 0,
+            cells: parts.cells,
+            lanes,
+            launcher: Launcher::new()?,
+            signals: parts.signals,
+            null,
+            identities: parts.identities,
+            has_identity: false,
+            quiet: Quiet::No,
+            power: parts.power,
+            shutdown: None,
+            link_readable: false,
+        })
+    }
+
+    /// Serve until the machine is told to power off. Returns what is needed for that.
+    pub fn run(mut self) -> Result<Power, Errno> {
+        let mut events = Vec::with_capacity(64);
+        let mut more = false;
+        loop {
+            let timeout = if more || self.can_read() { Some(Duration::ZERO) } else { self.timeout() };
+            self.poller.wait(&mut events, timeout)?;
+            for event in &events {
+                self.dispatch(&poll::ready(event))?;
+            }
+            self.tick();
+            self.read_link();
+            more = self.advance();
+            self.settle();
+            self.flush();
+            if self.shutdown_done() {
+                return Ok(self.power);
+            }
+        }
+    }
+
+    fn can_read(&self) -> bool {
+        self.link_readable && !self.outbox.is_full()
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        let execs = self.activities.values().filter_map(|activity| match activity {
+            Activity::Exec(exec) => exec.deadline(),
+            _ => None,
+        });
+        let next = execs.chain(self.shutdown.as_ref().map(Shutdown::deadline)).min()?;
+        Some(next.saturating_duration_since(Instant::now()))
+    }
+
+    fn dispatch(&mut self, ready: &Ready) -> Result<(), Errno> {
+        match ready.token.key {
+            poll::LINK => self.link_changed(ready.hung_up),
+            poll::LISTENER => {
+                if self.link.accept(&self.poller)? {
+                    self.end_connection();
+                    self.greet();
+                }
+            }
+            poll::SIGNALS => self.reap(),
+            poll::LANES => self.lanes.bell().silence(),
+            poll::FREEZER => {}
+            key => match self.activities.get_mut(&key) {
+                Some(Activity::Exec(exec)) => exec.ready(ready.token.slot),
+                Some(Activity::Proxy(proxy)) => proxy.ready(),
+                _ => {} // one that ended in this very turn
+            },
+        }
+        Ok(())
+    }
+
+    // --- the connection ---
+
+    fn link_changed(&mut self, hung_up: bool) {
+        match (hung_up, self.link.connected) {
+            (true, _) if self.link.is_port() => self.lose_connection(),
+            (false, false) if self.link.is_port() && !self.link.condemned => self.greet(),
+            _ => {}
+        }
+        self.link_readable = true;
+    }
+
+    fn greet(&mut self) {
+        self.link.connected = true;
+        self.link_readable = true;
+        self.say_hello();
+    }
+
+    fn say_hello(&mut self) {
+        let release = rustix::system::uname().release().to_string_lossy().into_owned();
+        self.outbox.message(
+            0,
+            &Message::Hello {
+                version: protocol::VERSION,
+                minimum: protocol::VERSION,
+                agent: env!("CARGO_PKG_VERSION").into(),
+                kernel: release,
+                boot_id: self.identities.boot_id().into(),
+                quiesced: matches!(self.quiet, Quiet::Yes),
+            },
+        );
+        self.cells.prepare();
+    }
+
+    /// The host has gone.
+    fn lose_connection(&mut self) {
+        self.link.close(false);
+        self.end_connection();
+    }
+
+    /// The host broke the protocol.
+    fn refuse(&mut self, violation: &Violation) {
+        say(&format!("the connection is ended: {violation}"));
+        let tell = self.link.close(true);
+        self.end_connection();
+        if tell {
+            self.outbox.hang_up();
+        }
+    }
+
+    fn end_connection(&mut self) {
+        self.decoder = Decoder::default();
+        self.outbox.clear();
+        let frozen = matches!(self.quiet, Quiet::Yes);
+        self.let_go_of_all(frozen);
+        if frozen {
+            self.has_identity = false;
+        } else if matches!(self.quiet, Quiet::Settling(_)) {
+            self.thaw();
+        }
+    }
+
+    /// End every stream. What runs is killed, or with `keep` goes on unheard.
+    fn let_go_of_all(&mut self, keep: bool) {
+        self.streams.clear();
+        self.last_stream = 0;
+        self.activities.retain(|_, activity| match activity {
+            Activity::Exec(exec) => {
+                exec.let_go(keep);
+                true
+            }
+            Activity::Lane(_) | Activity::Proxy(_) => false,
+        });
+    }
+
+    fn read_link(&mut self) {
+        if !self.can_read() {
+            return;
+        }
+        let Some(link) = self.link.stream() else {
+            self.link_readable = false;
+            return;
+        };
+        let mut pieces: Vec<_> = self.input.chunks_mut(READ_PIECE).map(std::io::IoSliceMut::new).collect();
+        match rustix::io::readv(link, &mut pieces) {
+            Ok(0) => {
+                self.link_readable = false;
+                if self.link.connected || !self.link.is_port() {
+                    self.lose_connection();
+                }
+            }
+            Ok(length) => self.receive(length),
+            Err(Errno::AGAIN) => self.link_readable = false,
+            Err(Errno::INTR) => {}
+            Err(_) => {
+                self.link_readable = false;
+                self.lose_connection();
+            }
+        }
+    }
+
+    fn receive(&mut self, length: usize) {
+        if self.link.condemned {
+            return;
+        }
+        let input = std::mem::take(&mut self.input);
+        let mut left = &input[..length];
+        let result = loop {
+            match self.decoder.next(&mut left) {
+                Ok(Some(frame)) => {
+                    if let Err(violation) = self.take(frame) {
+                        break Err(violation);
+                    }
+                }
+                Ok(None) => break Ok(()),
+                Err(violation) => break Err(violation),
+            }
+        };
+        self.input = input;
+        if let Err(violation) = result {
+            self.refuse(&violation);
+        }
+    }
+
+    fn take(&mut self, frame: Frame) -> Result<(), Violation> {
+        let stream = frame.stream;
+        match frame.body {
+            Body::Control(raw) if stream == 0 => self.obey(protocol::decode(&raw)?),
+            Body::Control(raw) => self.answer(stream, protocol::decode(&raw)?),
+            Body::Reset => {
+                self.reset(stream);
+                Ok(())
+            }
+            body => match self.streams.get(&stream).and_then(|key| self.activities.get_mut(key)) {
+                Some(activity) => feed(activity, frame.channel, body),
+                // It crossed our last message on the way, or the stream was never opened.
+                None if stream <= self.last_stream => Ok(()),
+                None => Err(Violation(format!("stream {stream} was never opened"))),
+            },
+        }
+    }
+
+    fn reset(&mut self, stream: u32) {
+        let Some(key) = self.streams.remove(&stream) else { return };
+        match self.activities.get_mut(&key) {
+            Some(Activity::Exec(exec)) => exec.let_go(false),
+            _ => drop(self.activities.remove(&key)),
+        }
+    }
+
+    fn flush(&mut self) {
+        let Some(link) = self.link.stream().filter(|_| !self.outbox.is_empty()) else { return };
+        match self.outbox.flush(link) {
+            Ok(()) | Err(Errno::AGAIN) => {}
+            Err(_) => self.lose_connection(),
+        }
+    }
+
+    // --- orders ---
+
+    fn obey(&mut self, order: Order) -> Result<(), Violation> {
+        match order {
+            Order::HelloRequest => self.say_hello(),
+            Order::Identity(identity) => return self.identify(&identity),
+            Order::Ping { token } => self.outbox.message(0, &Message::Pong { token }),
+            Order::Quiesce => self.quiesce(),
+            Order::Resume => {
+                self.thaw();
+                self.outbox.message(0, &Message::Resumed);
+            }
+            Order::Usage => {
+                let report = usage::report(&self.cells);
+                self.outbox.message(0, &Message::UsageReport(report));
+            }
+            Order::Poweroff { grace_ms } => self.begin_shutdown(Duration::from_millis(grace_ms)),
+        }
+        Ok(())
+    }
+
+    fn identify(&mut self, identity: &protocol::Identity) -> Result<(), Violation> {
+        if matches!(self.quiet, Quiet::Yes) {
+            self.let_go_of_all(true);
+            self.has_identity = false;
+        }
+        self.identities.apply(identity).map_err(|failure| Violation(failure.message))?;
+        self.has_identity = true;
+        self.thaw();
+        self.outbox.message(0, &Message::IdentityDone { boot_id: self.identities.boot_id().into() });
+        Ok(())
+    }
+
+    fn quiesce(&mut self) {
+        if !matches!(self.quiet, Quiet::No) {
+            return;
+        }
+        self.cells.freeze(true, cells_of(&self.activities));
+        let synced = Arc::new(AtomicBool::new(false));
+        let done = synced.clone();
+        let sync = self.lanes.run_and_ring(move || {
+            rustix::fs::sync();
+            done.store(true, Ordering::Release);
+        });
+        if sync.is_err() {
+            // All lanes are taken: what is not on the disk yet is in the memory of the snapshot.
+            synced.store(true, Ordering::Release);
+        }
+        self.quiet = Quiet::Settling(synced);
+    }
+
+    /// Say `quiesced` once everything has come to a stop.
+    fn settle(&mut self) {
+        let Quiet::Settling(synced) = &self.quiet else { return };
+        if synced.load(Ordering::Acquire) && self.cells.frozen() {
+            self.quiet = Quiet::Yes;
+            self.outbox.message(0, &Message::Quiesced);
+        }
+    }
+
+    fn thaw(&mut self) {
+        if !matches!(self.quiet, Quiet::No) {
+            self.cells.freeze(false, cells_of(&self.activities));
+            self.quiet = Quiet::No;
+        }
+    }
+
+    // --- requests ---
+
+    fn answer(&mut self, stream: u32, request: Request) -> Result<(), Violation> {
+        match request {
+            Request::Signal { .. } | Request::Resize(_) => {
+                self.tell(stream, &request);
+                return Ok(());
+            }
+            _ if stream <= self.last_stream => {
+                return Err(Violation(format!("stream {stream} was opened before")));
+            }
+            _ => self.last_stream = stream,
+        }
+        let key = self.next_key;
+        self.next_key = self.next_key.checked_add(1).unwrap_or(poll::FIRST_KEY);
+        match self.admit().and_then(|()| self.start(stream, key, request)) {
+            Ok(activity) => {
+                self.activities.insert(key, activity);
+                self.streams.insert(stream, key);
+            }
+            Err(failure) => self.outbox.message(stream, &failure.into_message()),
+        }
+        Ok(())
+    }
+
+    fn admit(&self) -> Result<(), Failure> {
+        if !self.has_identity {
+            return Err(Failure::new(Code::NoIdentity, "this machine has no identity yet"));
+        }
+        if !matches!(self.quiet, Quiet::No) {
+            return Err(Failure::new(Code::Busy, "this machine stands still for a snapshot"));
+        }
+        if self.shutdown.is_some() || self.activities.len() >= ACTIVITIES {
+            return Err(Failure::new(
+                Code::Busy,
+                "this machine is shutting down, or has too many streams open",
+            ));
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, stream: u32, key: u32, request: Request) -> Result<Activity, Failure> {
+        match request {
+            Request::Exec(request) => {
+                let around = Surroundings {
+                    poller: &self.poller,
+                    launcher: &mut self.launcher,
+                    cells: &mut self.cells,
+                    null: &self.null,
+                };
+                let exec = Exec::start(stream, key, &request, around)?;
+                self.outbox.message(stream, &Message::Started { pid: exec.pid() });
+                Ok(Activity::Exec(Box::new(exec)))
+            }
+            Request::Connect(request) => {
+                Ok(Activity::Proxy(Box::new(Proxy::start(stream, key, &request, &self.poller)?)))
+            }
+            Request::File(request) => self.start_lane(stream, request),
+            Request::Signal { .. } | Request::Resize(_) => {
+                Err(Failure::bad("there is no exec on this stream"))
+            }
+        }
+    }
+
+    fn start_lane(&mut self, stream: u32, request: FileRequest) -> Result<Activity, Failure> {
+        let output = request.has_output();
+        let lane = self.lanes.start(stream, output, move |io| files::carry_out(&request, io))?;
+        Ok(Activity::Lane(lane))
+    }
+
+    /// A message for an exec that may have ended: then it is too late and means nothing.
+    fn tell(&mut self, stream: u32, request: &Request) {
+        let activity = self.streams.get(&stream).and_then(|key| self.activities.get(key));
+        match (activity, request) {
+            (Some(Activity::Exec(exec)), Request::Signal { number, group }) => exec.signal(*number, *group),
+            (Some(Activity::Exec(exec)), Request::Resize(size)) => exec.resize(*size),
+            _ => {}
+        }
+    }
+
+    // --- turns ---
+
+    /// Let every activity move bytes once, the one behind the last first. Returns whether another turn would move more.
+    fn advance(&mut self) -> bool {
+        if matches!(self.quiet, Quiet::Yes) {
+            return false;
+        }
+        let behind = self.activities.range(self.turn + 1..).map(|(key, _)| *key);
+        let before = self.activities.range(..=self.turn).map(|(key, _)| *key);
+        let order: Vec<u32> = behind.chain(before).collect();
+        let mut more = false;
+        for key in order {
+            more |= self.advance_one(key);
+        }
+        more && self.outbox.has_room()
+    }
+
+    fn advance_one(&mut self, key: u32) -> bool {
+        let (over, more) = match self.activities.get_mut(&key) {
+            Some(Activity::Exec(exec)) => match exec.advance(&mut self.outbox, &mut self.scratch) {
+                Progress::More => (false, true),
+                Progress::Waiting => (false, false),
+                Progress::Finished => (true, false),
+            },
+            Some(Activity::Lane(lane)) => (lane.advance(&mut self.outbox), false),
+            Some(Activity::Proxy(proxy)) => match proxy.advance(&mut self.outbox) {
+                Some(more) => (false, more),
+                None => (true, false),
+            },
+            None => return false,
+        };
+        if more {
+            self.turn = key;
+        }
+        if over {
+            self.forget(key);
+        }
+        more
+    }
+
+    fn forget(&mut self, key: u32) {
+        self.streams.retain(|_, other| *other != key);
+        if let Some(Activity::Exec(exec)) = self.activities.remove(&key) {
+            if let Some(cell) = exec.into_cell() {
+                self.cells.give_back(cell);
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        for activity in self.activities.values_mut() {
+            if let Activity::Exec(exec) = activity {
+                exec.tick(now);
+            }
+        }
+        if let Some(shutdown) = &mut self.shutdown {
+            shutdown.tick(now, || self.cells.kill_all(cells_of(&self.activities)));
+        }
+    }
+
+    /// Collect every child that has ended: ours, and as PID 1 all orphans.
+    fn reap(&mut self) {
+        while let Some(signal) = self.signals.take() {
+            if signal != libc::SIGCHLD {
+                self.begin_shutdown(Duration::ZERO);
+            }
+        }
+        while let Some((pid, ended)) = exec::reap() {
+            for activity in self.activities.values_mut() {
+                match activity {
+                    Activity::Exec(exec) if exec.pid() == pid && !exec.has_ended() => exec.ended(ended),
+                    _ => {}
+                }
+            }
+        }
+        for activity in self.activities.values_mut() {
+            if let Activity::Exec(exec) = activity {
+                exec.child_died();
+            }
+        }
+    }
+
+    // --- the end ---
+
+    fn begin_shutdown(&mut self, grace: Duration) {
+        if self.shutdown.is_none() {
+            self.thaw();
+            self.power.terminate(cells_of(&self.activities));
+            self.shutdown = Some(Shutdown::new(grace));
+        }
+    }
+
+    fn shutdown_done(&self) -> bool {
+        self.shutdown.as_ref().is_some_and(|shutdown| {
+            let running = match self.cells.work() {
+                Some(_) => self.cells.populated(),
+                None => self.activities.values().any(|activity| matches!(activity, Activity::Exec(_))),
+            };
+            !running || shutdown.is_over(Instant::now())
+        })
+    }
+}
+
+fn cells_of(activities: &BTreeMap<u32, Activity>) -> impl Iterator<Item = &Cell> {
+    activities.values().filter_map(|activity| match activity {
+        Activity::Exec(exec) => exec.cell(),
+        _ => None,
+    })
+}
+
+fn feed(activity: &mut Activity, channel: u8, body: Body) -> Result<(), Violation> {
+    match (activity, body) {
+        (Activity::Exec(exec), Body::Credit(bytes)) => exec.grant(channel, bytes),
+        (Activity::Lane(lane), Body::Credit(bytes)) if channel == OUTPUT => lane.grant(bytes),
+        (Activity::Proxy(proxy), Body::Credit(bytes)) if channel == OUTPUT => proxy.grant(bytes),
+        (_, Body::Data(_) | Body::Eof) if channel != protocol::INPUT => {
+            return Err(Violation(format!("the host has nothing to say on channel {channel}")));
+        }
+        (Activity::Exec(exec), Body::Data(data)) => return exec.data(data),
+        (Activity::Lane(lane), Body::Data(data)) => return lane.data(data),
+        (Activity::Proxy(proxy), Body::Data(data)) => return proxy.data(data),
+        (Activity::Exec(exec), Body::Eof) => exec.eof(),
+        (Activity::Lane(lane), Body::Eof) => lane.eof(),
+        (Activity::Proxy(proxy), Body::Eof) => proxy.eof(),
+        (_, Body::Credit(_) | Body::Control(_) | Body::Reset) => {}
+    }
+    Ok(())
+}

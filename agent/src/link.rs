@@ -1,0 +1,133 @@
+//! The byte stream to the host: a virtio-serial port, or whatever connection a socket has accepted last.
+//!
+//! A port is opened once and held: while we hold it nobody else in the guest can open it. It cannot be closed from our side in a way the
+//! host would see, so a connection that must end is ended with bytes no decoder accepts, and what the host still sends is
+//! thrown away until it has closed and opened the port. The kernel wakes us when it does either; a host that did both faster than we wake
+//! would not be noticed, and is told apart by its `hello_request`.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::poll::{Poller, Slot, Token, LINK, LISTENER};
+
+const PORT_NAME: &str = "firebrick.agent";
+pub const VSOCK_PORT: u32 = 1024;
+
+enum Carrier {
+    Port,
+    Listener(OwnedFd),
+}
+
+pub struct Link {
+    carrier: Carrier,
+    stream: Option<OwnedFd>,
+    /// The host is on the other side.
+    pub connected: bool,
+    /// A connection of a port that was ended from our side: until the host closes it, it is not listened to.
+    pub condemned: bool,
+}
+
+impl Link {
+    /// The agent's virtio-serial port, if this machine has it.
+    pub fn find_port() -> Option<Self> {
+        for entry in std::fs::read_dir("/sys/class/virtio-ports").ok()?.flatten() {
+            let name = std::fs::read_to_string(entry.path().join("name")).unwrap_or_default();
+            if name.trim() == PORT_NAME {
+                let device = Path::new("/dev").join(entry.file_name());
+                let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+                let port = rustix::fs::open(device, flags, Mode::empty()).ok()?;
+                return Some(Self {
+                    carrier: Carrier::Port,
+                    stream: Some(port),
+                    connected: false,
+                    condemned: false,
+                });
+            }
+        }
+        None
+    }
+
+    fn listen(socket: OwnedFd) -> Result<Self, Errno> {
+        rustix::net::listen(&socket, 4)?;
+        Ok(Self { carrier: Carrier::Listener(socket), stream: None, connected: false, condemned: false })
+    }
+
+    pub fn listen_unix(path: &Path) -> Result<Self, Errno> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        rustix::net::bind(&socket, &SocketAddrUnix::new(path)?)?;
+        Self::listen(socket)
+    }
+
+    pub fn listen_vsock() -> Result<Self, Errno> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = rustix::net::socket_with(AddressFamily::VSOCK, SocketType::STREAM, flags, None)?;
+        let address = libc::sockaddr_vm {
+            svm_family: libc::AF_VSOCK as libc::sa_family_t,
+            svm_reserved1: 0,
+            svm_port: VSOCK_PORT,
+            svm_cid: libc::VMADDR_CID_ANY,
+            svm_zero: [0; 4],
+        };
+        let length = std::mem::size_of_val(&address) as libc::socklen_t;
+        // SAFETY: passes a complete address of the socket's own family.
+        let bound = unsafe {
+            libc::bind(std::os::fd::AsRawFd::as_raw_fd(&socket), (&raw const address).cast(), length)
+        };
+        if bound < 0 {
+            return Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO));
+        }
+        Self::listen(socket)
+    }
+
+    pub fn watch(&self, poller: &Poller) -> Result<(), Errno> {
+        match &self.carrier {
+            Carrier::Port => {
+                self.stream().map_or(Ok(()), |port| poller.add(port, Token::new(LINK, Slot::Input)))
+            }
+            Carrier::Listener(socket) => poller.add(socket, Token::new(LISTENER, Slot::Input)),
+        }
+    }
+
+    pub fn stream(&self) -> Option<BorrowedFd<'_>> {
+        self.stream.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether the host coming and going shows as the port hanging up.
+    pub fn is_port(&self) -> bool {
+        matches!(self.carrier, Carrier::Port)
+    }
+
+    /// Take the newest connection; it replaces the one before. Returns whether there was one.
+    pub fn accept(&mut self, poller: &Poller) -> Result<bool, Errno> {
+        let Carrier::Listener(socket) = &self.carrier else { return Ok(false) };
+        let mut newest = None;
+        loop {
+            match rustix::net::accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+                Ok(connection) => newest = Some(connection),
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(Errno::AGAIN) => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        let Some(connection) = newest else { return Ok(false) };
+        poller.add(&connection, Token::new(LINK, Slot::Input))?;
+        self.stream = Some(connection);
+        Ok(true)
+    }
+
+    /// The connection is over. Returns whether the host must be told by bytes.
+    pub fn close(&mut self, ours: bool) -> bool {
+        self.connected = false;
+        if self.is_port() {
+            self.condemned = ours;
+            return ours;
+        }
+        self.stream = None;
+        false
+    }
+}

@@ -1,0 +1,175 @@
+//! What is on its way to the host. Process output is read from its pipe straight behind its frame header, so that a byte is copied once
+//! between the pipe and the port.
+
+use std::os::fd::AsFd;
+
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+
+use crate::protocol::{self, encode_header, Kind, Message, HEADER};
+
+/// Output of streams waits in its pipes while more than this is on its way: it bounds memory, and how long an answer can queue behind output.
+const ROOM: usize = 256 * 1024;
+/// Nothing is read from the host while more than this is on its way: a host that asks and never reads cannot fill our memory.
+const FULL: usize = 4 * ROOM;
+
+pub struct Outbox {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Outbox {
+    pub fn new() -> Self {
+        Self { bytes: Vec::with_capacity(64 * 1024), sent: 0 }
+    }
+
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.sent = 0;
+    }
+
+    fn waiting(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.waiting() == 0
+    }
+
+    pub fn has_room(&self) -> bool {
+        self.waiting() < ROOM
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.waiting() >= FULL
+    }
+
+    pub fn message(&mut self, stream: u32, message: &Message) {
+        let raw = protocol::encode(message);
+        self.frame(stream, Kind::Control, 0, &raw);
+    }
+
+    pub fn credit(&mut self, stream: u32, channel: u8, granted: u32) {
+        self.frame(stream, Kind::Credit, channel, &granted.to_le_bytes());
+    }
+
+    pub fn eof(&mut self, stream: u32, channel: u8) {
+        self.frame(stream, Kind::Eof, channel, &[]);
+    }
+
+    pub fn data(&mut self, stream: u32, channel: u8, bytes: &[u8]) {
+        self.frame(stream, Kind::Data, channel, bytes);
+    }
+
+    /// Bytes that no decoder accepts, for a link that cannot be closed from this side: the host sees the connection end.
+    pub fn hang_up(&mut self) {
+        self.clear();
+        self.bytes.extend_from_slice(&[0xff; HEADER]);
+    }
+
+    fn frame(&mut self, stream: u32, kind: Kind, channel: u8, payload: &[u8]) {
+        self.bytes.extend_from_slice(&encode_header(payload.len(), stream, kind, channel));
+        self.bytes.extend_from_slice(payload);
+    }
+
+    /// Read at most `limit` bytes from `fd` as one data frame. Returns how many; 0 is the end and leaves no frame.
+    pub fn read_from(
+        &mut self,
+        fd: impl AsFd,
+        stream: u32,
+        channel: u8,
+        limit: usize,
+    ) -> Result<usize, Errno> {
+        let start = self.bytes.len();
+        self.bytes.reserve(HEADER + limit);
+        self.bytes.extend_from_slice(&[0; HEADER]);
+        // The reservation may be larger than asked for; the frame must not be.
+        let spare = &mut self.bytes.spare_capacity_mut()[..limit];
+        let read = rustix::io::read(fd, spare).map(|(filled, _)| filled.len());
+        let Ok(length @ 1..) = read else {
+            self.bytes.truncate(start);
+            return read;
+        };
+        // SAFETY: the kernel has filled `length` bytes behind the header, within the capacity reserved above.
+        unsafe { self.bytes.set_len(start + HEADER + length) };
+        self.bytes[start..start + HEADER].copy_from_slice(&encode_header(
+            length,
+            stream,
+            Kind::Data,
+            channel,
+        ));
+        Ok(length)
+    }
+
+    /// Write as much as the link takes now. `Err(AGAIN)`: the link is full, wait for it.
+    pub fn flush(&mut self, link: impl AsFd) -> Result<(), Errno> {
+        while self.sent < self.bytes.len() {
+            match rustix::io::write(&link, &self.bytes[self.sent..]) {
+                Ok(0) => return Err(Errno::AGAIN),
+                Ok(written) => self.sent += written,
+                Err(Errno::INTR) => {}
+                Err(error) => {
+                    self.compact();
+                    return Err(error);
+                }
+            }
+        }
+        self.clear();
+        Ok(())
+    }
+
+    fn compact(&mut self) {
+        if self.sent > self.bytes.len() / 2 {
+            self.bytes.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+}
+
+/// Read and forget. Returns how many bytes, as `read` does.
+pub fn discard(fd: impl AsFd, scratch: &mut Vec<u8>) -> Result<usize, Errno> {
+    scratch.clear();
+    scratch.reserve(64 * 1024);
+    rustix::io::read(fd, spare_capacity(scratch))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Body, Decoder};
+    use rustix::pipe::{pipe_with, PipeFlags};
+
+    #[test]
+    fn frames_what_a_pipe_holds() {
+        let (read, write) = pipe_with(PipeFlags::NONBLOCK).expect("a pipe");
+        let mut outbox = Outbox::new();
+        assert_eq!(outbox.read_from(&read, 7, 1, 10), Err(Errno::AGAIN));
+        assert!(outbox.is_empty());
+        rustix::io::write(&write, b"hello world").expect("room in the pipe");
+        assert_eq!(outbox.read_from(&read, 7, 1, 5), Ok(5));
+        let mut input = outbox.bytes.as_slice();
+        let frame = Decoder::default().next(&mut input).expect("a frame of ours").expect("a whole frame");
+        assert_eq!((frame.stream, frame.channel, frame.body), (7, 1, Body::Data(b"hello".to_vec())));
+        drop(write);
+        assert_eq!(outbox.read_from(&read, 7, 1, 100), Ok(6));
+        assert_eq!(outbox.read_from(&read, 7, 1, 100), Ok(0));
+    }
+
+    #[test]
+    fn keeps_what_the_link_does_not_take() {
+        let (read, write) = pipe_with(PipeFlags::NONBLOCK).expect("a pipe");
+        let mut outbox = Outbox::new();
+        let payload = vec![5; 200_000];
+        outbox.data(1, 1, &payload);
+        outbox.eof(1, 1);
+        let mut seen = Vec::new();
+        while outbox.flush(&write) == Err(Errno::AGAIN) {
+            let mut piece = Vec::with_capacity(50_000);
+            rustix::io::read(&read, spare_capacity(&mut piece)).expect("the pipe is full");
+            seen.extend(piece);
+        }
+        drop(write);
+        std::io::Read::read_to_end(&mut std::fs::File::from(read), &mut seen).expect("the rest");
+        assert_eq!(seen.len(), HEADER + payload.len() + HEADER);
+    }
+}
