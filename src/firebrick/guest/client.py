@@ -23,7 +23,7 @@ from typing import Self, Unpack
 
 from firebrick.guest import message, protocol
 from firebrick.guest.connection import Connection, connected
-from firebrick.guest.errors import ChannelError, StreamClosedError, VersionError
+from firebrick.guest.errors import StreamClosedError, VersionError
 from firebrick.guest.exchange import Stream
 from firebrick.guest.execution import (
     Completed,
@@ -246,9 +246,7 @@ class Agent:
         """Ask for an answer and return how many seconds it took."""
         began = time.monotonic()
         token = time.monotonic_ns()
-        pong = await self._connection.ask(message.Ping(token=token), message.Pong)
-        if pong.token != token:
-            raise ChannelError("the guest answered a ping nobody sent")
+        await self._connection.ask(message.Ping(token=token), message.Pong, expected=message.Pong(token=token))
         return time.monotonic() - began
 
     async def usage(self) -> GuestUsage:

@@ -25,6 +25,7 @@ MAX_UNANSWERED = 256
 
 _MESSAGES = protocol.Messages[message.FromGuestConnection](message.FromGuestConnection, "on stream 0")
 _A = TypeVar("_A", bound=message.Message)
+_Answer = asyncio.Future[message.Message]
 
 
 class Connection:
@@ -34,7 +35,7 @@ class Connection:
         self._stream = stream
         self._next = 1
         self._streams: dict[int, Stream] = {}
-        self._owed: dict[type[message.Message], deque[asyncio.Future[message.Message]]] = {}
+        self._owed: dict[type[message.Message], deque[tuple[_Answer, message.Message | None]]] = {}
         self._greeted = asyncio.Event()
         self._gate = asyncio.Event()
         self._gate.set()
@@ -59,10 +60,11 @@ class Connection:
                 assert self.hello is not None
                 return self.hello
 
-    async def ask(self, question: message.FromHostConnection, answer: type[_A]) -> _A:
-        """Send a question on stream 0 and wait for its answer; answers of one type come in the order of their questions."""
+    async def ask(self, question: message.FromHostConnection, answer: type[_A], *, expected: _A | None = None) -> _A:
+        """Send a question on stream 0 and wait for its answer; answers of one type come in the order of their questions. Another one
+        than `expected`, where that is given, is a protocol error."""
         await self._may_send()
-        future = self._owe(answer)
+        future = self._owe(answer, expected)
         await self._send(protocol.control(0, question))
         reply = await future
         assert isinstance(reply, answer)
@@ -73,15 +75,15 @@ class Connection:
         await self._may_send()
         await self._send(protocol.control(0, record))
 
-    def _owe(self, answer: type[message.Message]) -> asyncio.Future[message.Message]:
+    def _owe(self, answer: type[message.Message], expected: message.Message | None = None) -> _Answer:
         self._check()
         owed = self._owed.setdefault(answer, deque())
         if len(owed) >= MAX_UNANSWERED:
             raise BusyError(
                 f"cannot ask the agent: {len(owed)} questions of this kind are without an answer", code="busy"
             )
-        future: asyncio.Future[message.Message] = asyncio.get_running_loop().create_future()
-        owed.append(future)
+        future: _Answer = asyncio.get_running_loop().create_future()
+        owed.append((future, expected))
         return future
 
     # --- freezing ---
@@ -215,7 +217,10 @@ class Connection:
             owed = self._owed.get(type(record))
             if not owed:
                 raise ProtocolError(f"the guest sent {type(record).__name__.lower()} without being asked")
-            future = owed.popleft()
+            future, expected = owed[0]
+            if expected is not None and record != expected:
+                raise ProtocolError(f"the guest answered {record} where {expected} was right")
+            owed.popleft()
             if not future.done():
                 future.set_result(record)
 
@@ -235,7 +240,7 @@ class Connection:
         self._over = True
         self._cause = cause
         for owed in self._owed.values():
-            for future in owed:
+            for future, _ in owed:
                 if not future.done():
                     future.set_exception(self.failure())
                     future.exception()  # who asked may be gone; that is no news for the log

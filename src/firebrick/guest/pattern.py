@@ -2,56 +2,57 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from collections.abc import Callable, Sequence
 
-from firebrick.guest.errors import TreeError
+_ANY = None
+"""Stands for the component `**`."""
+
+_Component = re.Pattern[str] | None
 
 
 def matcher(patterns: Sequence[bytes]) -> Callable[[bytes], bool]:
-    """Whether a relative path matches one of the patterns as a whole. Raises TreeError for a pattern that makes no sense."""
-    expressions = [_expression(p.strip(b"/").split(b"/")) for p in patterns if p.strip(b"/")]
-    if not expressions:
-        return lambda _path: False
-    try:
-        compiled = re.compile(b"|".join(expressions), re.DOTALL)
-    except re.error as e:
-        raise TreeError(f"cannot use the patterns {[*patterns]!r}: {e}", hint="Check what is between brackets.") from e
-    return lambda path: compiled.fullmatch(path) is not None
+    """Whether a relative path matches one of the patterns. Linear in the path for each, whatever the pattern."""
+    names = [_component(p) for p in patterns if p and b"/" not in p.rstrip(b"/")]
+    paths = [[_component(c) for c in p.strip(b"/").split(b"/")] for p in patterns if b"/" in p.rstrip(b"/")]
+
+    def matches(path: bytes) -> bool:
+        components = path.decode("latin-1").split("/")
+        return any(_fits([name], components[-1:]) for name in names) or any(_fits(p, components) for p in paths)
+
+    return matches
 
 
-def _expression(components: list[bytes]) -> bytes:
-    """`**` stands for any number of components, none included; whatever separates it from its neighbours goes with it."""
-    built = b""
-    for i, component in enumerate(components):
-        last = i == len(components) - 1
-        if component == b"**":
-            built += b".*" if last else b"(?:[^/]+/)*"
+def _component(pattern: bytes) -> _Component:
+    text = pattern.rstrip(b"/").decode("latin-1")
+    if text == "**":
+        return _ANY
+    # What fnmatch does not know: a backslash before a byte that stands for itself, and `^` for `!` in a set.
+    text = re.sub(r"\\(.)", lambda m: f"[{m[1]}]" if m[1] in "*?[" else m[1], text, flags=re.DOTALL)
+    return re.compile(fnmatch.translate(text.replace("[^", "[!")))
+
+
+def _fits(pattern: list[_Component], path: list[str]) -> bool:
+    """Match component by component. Only the last `**` is ever tried again, one component further; at the end it needs at least one."""
+    p = t = 0
+    retry: tuple[int, int] | None = None
+    while t < len(path):
+        if p < len(pattern) and pattern[p] is _ANY:
+            if p == len(pattern) - 1:
+                return True
+            p += 1
+            retry = (p, t)
+        elif p < len(pattern) and _one(pattern[p], path[t]):
+            p += 1
+            t += 1
+        elif retry is not None:
+            p, t = retry[0], retry[1] + 1
+            retry = (p, t)
         else:
-            built += _component(component) + (b"" if last else b"/")
-    # `a/**` matches `a` as well, so the slash before a final `**` may be missing.
-    return re.sub(rb"/\.\*\Z", b"(?:/.*)?", built) if components[-1] == b"**" else built
+            return False
+    return p == len(pattern)
 
 
-def _component(pattern: bytes) -> bytes:
-    built = b""
-    at = 0
-    while at < len(pattern):
-        byte = pattern[at : at + 1]
-        at += 1
-        if byte == b"*":
-            built += b"[^/]*"
-        elif byte == b"?":
-            built += b"[^/]"
-        elif byte == b"[" and (end := pattern.find(b"]", at + 1 + (pattern[at : at + 1] == b"!"))) > 0:
-            built += _set(pattern[at:end])
-            at = end + 1
-        else:
-            built += re.escape(byte)
-    return built
-
-
-def _set(members: bytes) -> bytes:
-    negated = members.startswith(b"!")
-    escaped = re.sub(rb"([\\\[\]^&~|])", rb"\\\1", members[negated:])
-    return b"(?!/)[" + (b"^" if negated else b"") + escaped + b"]"
+def _one(component: _Component, name: str) -> bool:
+    return component is not None and component.match(name) is not None

@@ -101,6 +101,7 @@ class Exchange:
         if self._outlives():
             self._let_go()
             return
+        self._unheard = True
         self._job.cancel()
         await asyncio.wait([self._job])
 
