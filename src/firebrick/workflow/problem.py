@@ -36,8 +36,10 @@ class Problem:
         return self.position.column
 
     def __str__(self) -> str:
-        """`<file> (Line: L, Col: C): <message>`, with what was expected after it."""
-        return f"{self.file} {self.position}: {self.message}" + (f" Expected: {self.expected}" if self.expected else "")
+        """`<file> (Line: L, Col: C): <message>`, with what was expected behind it in brackets."""
+        return f"{self.file} {self.position}: {self.message}" + (
+            f" (expected: {self.expected})" if self.expected else ""
+        )
 
     def excerpt(self) -> str:
         """The line of the file and a caret under the place, both indented by a gutter; empty without a source line."""

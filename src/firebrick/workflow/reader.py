@@ -38,7 +38,7 @@ def read_workflow(text: str | bytes, path: str) -> Workflow:
         _check_shell(_defaults(fields.get("defaults")).shell, walk)
     if walk.problems:
         hint = "Correct the file; `firebrick workflow check FILE` shows all of its problems again."
-        raise WorkflowError(tuple(sorted(set(walk.problems), key=lambda problem: problem.position)), hint=hint)
+        raise WorkflowError(tuple(sorted(dict.fromkeys(walk.problems), key=lambda problem: problem.position)), hint=hint)
     return Workflow(
         name=fields.get("name") or path,
         path=path,
@@ -47,7 +47,7 @@ def read_workflow(text: str | bytes, path: str) -> Workflow:
         defaults=_defaults(fields.get("defaults")),
         jobs=jobs,
         run_name=fields.get("run-name"),
-        warnings=tuple(sorted(set(walk.warnings), key=lambda problem: problem.position)),
+        warnings=tuple(sorted(dict.fromkeys(walk.warnings), key=lambda problem: problem.position)),
     )
 
 

@@ -195,8 +195,8 @@ def _concurrency(at: Allowed) -> Shape:
 
 def _defaults(at: Allowed | None) -> Shape:
     run = {
-        "shell": Key(_text("a shell", at, filled=True)),
-        "working-directory": Key(_text("a directory", at, filled=True)),
+        "shell": Key(_text("a shell", at, filled=True, placed=True)),
+        "working-directory": Key(_text("a directory", at, filled=True, placed=True)),
     }
     return _record("defaults", {"run": Key(_record("shell and working-directory", run))})
 

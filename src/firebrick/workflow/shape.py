@@ -242,6 +242,8 @@ _TESTS: Mapping[Kind, Callable[[ScalarValue], bool]] = {
 
 def _nearest(name: str, records: Iterable[Record]) -> str:
     """`did you mean 'x'?` where a key is near, and else all there are."""
+    if name == "<<":
+        return "the keys themselves: the language has anchors and aliases, and no merge keys"
     keys = sorted({key for record in records for key in record.keys})
     near = difflib.get_close_matches(name[:64].lower(), keys, n=1, cutoff=0.6)
     return f"'{near[0]}'?" if near else f"one of {', '.join(keys)}"

@@ -185,7 +185,7 @@ class _Composer:
         entries, height = [], 0
         while not isinstance(event := next(self._events), MappingEndEvent):
             key, below_key = self._node(event, depth + 1)
-            value, below = self._node(next(self._events), depth + 1)
+            value, below = self._node(_at_key(next(self._events), event), depth + 1)
             entries.append((key, value))
             height = max(height, below, below_key)
         return MappingNode(tuple(entries), _place(start)), height + 1
@@ -208,6 +208,13 @@ class _Composer:
             raise _YamlError(
                 "Maximum object size exceeded", _place(event), f"at most {MAX_NODES} values, aliases expanded"
             )
+
+
+def _at_key(value: Event, key: Event) -> Event:
+    """A value that is not there is where its key ends, not where the parser noticed."""
+    if isinstance(value, ScalarEvent) and not value.value and value.implicit[0]:
+        value.start_mark = key.end_mark
+    return value
 
 
 def _place(event: Event) -> Position:

@@ -1,0 +1,95 @@
+import base64
+import json
+import time
+from urllib.parse import quote
+
+import pytest
+
+from firebrick.workflow.masker import Masker
+
+SECRET = "p@ss w&rd'\"<é>"
+
+
+def test_values_and_what_touches():
+    masker = Masker(["abc", "cde", "xyz"])
+    assert masker.mask("abc") == "***"
+    assert masker.mask("1abc2xyz3") == "1***2***3"
+    assert masker.mask("abcde") == "***"
+    assert masker.mask("abcxyz") == "***"
+    assert masker.mask("abd") == "abd"
+    assert masker.mask("") == ""
+
+
+def test_nothing_to_mask():
+    masker = Masker(["", "  ", "\n"])
+    assert not masker
+    assert masker.mask("text") == "text"
+
+
+def test_a_longer_secret_wins_over_its_part():
+    assert Masker(["secret", "secret-longer"]).mask("is secret-longer!") == "is ***!"
+
+
+def test_added_later():
+    masker = Masker(["one"])
+    assert masker.mask("one two") == "*** two"
+    masker.add("two")
+    assert masker.mask("one two") == "*** ***"
+
+
+def test_several_lines_are_masked_line_by_line():
+    masker = Masker(["-----BEGIN-----\r\n  abcdef  \nghijkl\n"])
+    assert [masker.mask(line) for line in ("x -----BEGIN-----", "abcdef", "ghijkl.", "other")] == ["x ***", "***", "***.", "other"]
+    assert masker.mask("-----BEGIN-----\nghijkl") == "***\n***"
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        SECRET,
+        SECRET.replace('"', '\\"'),
+        SECRET.replace("'", "''"),
+        json.dumps(SECRET)[1:-1],
+        json.dumps(SECRET, ensure_ascii=False)[1:-1],
+        quote(SECRET, safe=""),
+        SECRET.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;"),
+        "p@ss w",
+        "rd'\"<é>",
+    ],
+)
+def test_derived_forms(form):
+    assert Masker([SECRET]).mask(f"before {form} after") == "before *** after"
+
+
+@pytest.mark.parametrize("before", range(7))
+@pytest.mark.parametrize("after", range(4))
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_base64_of_text_with_the_secret_in_it(before, after, encode):
+    secret = "sup3r-s3cret?>~\xff-value"
+    data = b"<" * before + secret.encode() + b">" * after
+    masked = Masker([secret]).mask(encode(data).decode())
+    assert "***" in masked
+    # What is left cannot hold more than the edges: two groups at each side.
+    assert len(masked.replace("***", "")) <= (before + 2) // 3 * 4 + (after + 2) // 3 * 4 + 8
+
+
+def test_quotes_around_a_secret():
+    assert Masker(['"quoted-value"']).mask("quoted-value") == "***"
+
+
+def test_surrogates_do_not_break_it():
+    masker = Masker(["abc"])
+    assert masker.mask("x abc é \N{PILE OF POO} abc") == "x *** é \N{PILE OF POO} ***"
+
+
+def test_hundred_secrets_at_speed():
+    secrets = [f"tok_{number:03d}_{'abcdefghij'[number % 10] * 20}" for number in range(100)]
+    masker = Masker(secrets)
+    line = "   Compiling serde_json v1.0.117 (/home/runner/.cargo/registry/src/index-1ecc6299db9ec823)"
+    masker.mask(line)
+    started = time.perf_counter()
+    for _ in range(50_000):
+        masker.mask(line)
+    # 200 000 lines a second with room for a machine that is busy with other things.
+    assert time.perf_counter() - started < 1.0
+    assert masker.mask(f"{line} {secrets[42]}") == f"{line} ***"
