@@ -1,0 +1,65 @@
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from firebrick.cli.workflow import app
+
+GOOD = "on: push\npermissions: read-all\njobs: {a: {runs-on: x, steps: [run: x]}}\n"
+BAD = "on: push\njobs:\n  a:\n    runs_on: x\n    steps: [run: \x22\x22]\n"
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "good.yml").write_text(GOOD)
+    (tmp_path / "bad.yml").write_text(BAD)
+    return tmp_path
+
+
+def check(*arguments: str):
+    return CliRunner().invoke(app, ["check", *arguments])
+
+
+def test_good(files):
+    result = check(str(files / "good.yml"))
+    assert result.exit_code == 0
+    assert result.output.splitlines() == [
+        f"warning: {files}/good.yml (Line: 2, Col: 1): 'permissions' has no effect yet: a job gets no token of the forge",
+        f"{files}/good.yml: ok",
+    ]
+
+
+def test_bad(files):
+    result = check(str(files / "good.yml"), str(files / "bad.yml"))
+    assert result.exit_code == 1
+    assert f"{files}/bad.yml (Line: 4, Col: 5): Unexpected value 'runs_on' (expected: 'runs-on'?)" in result.output
+    assert f"{files}/bad.yml (Line: 4, Col: 5): Required property is missing: runs-on" in result.output
+
+
+def test_json(files):
+    result = check("--json", str(files / "good.yml"), str(files / "bad.yml"))
+    good, bad = (json.loads(line) for line in result.output.splitlines())
+    assert (good["ok"], good["errors"], len(good["warnings"])) == (True, [], 1)
+    assert bad["ok"] is False
+    assert bad["errors"][0] == {
+        "file": f"{files}/bad.yml",
+        "line": 4,
+        "column": 5,
+        "message": "Unexpected value 'runs_on'",
+        "expected": "'runs-on'?",
+    }
+    assert result.exit_code == 1
+
+
+def test_a_file_that_is_not_there(files):
+    result = check(str(files / "none.yml"), str(files / "good.yml"))
+    assert result.exit_code == 2
+    assert "good.yml: ok" in result.output
+
+
+def test_a_file_cannot_write_to_the_terminal(tmp_path):
+    path = tmp_path / "x.yml"
+    path.write_text('on: push\n"\\e[31mred": x\njobs: {}\n')
+    result = check(str(path))
+    assert "\x1b" not in result.output
+    assert result.exit_code == 1
