@@ -23,6 +23,7 @@ from pathlib import Path, PurePath
 from typing import Final, Unpack
 
 from firebrick.guest.client import (
+    RUN_LIMIT,
     Agent,
     Completed,
     ExecOptions,
@@ -31,6 +32,7 @@ from firebrick.guest.client import (
     Identity,
     Process,
     TreeCount,
+    TreeLimits,
     Tunnel,
 )
 from firebrick.guest.errors import ChannelError, GuestError
@@ -119,11 +121,12 @@ class Machine:
         *,
         input: bytes = b"",  # noqa: A002 - the word of subprocess.run
         check: bool = False,
+        limit: int = RUN_LIMIT,
         **options: Unpack[ExecOptions],
     ) -> Completed:
         """Run a command to its end and gather its output. See `Agent.run`."""
         async with self._using():
-            return await self.agent.run(argv, input=input, check=check, **options)
+            return await self.agent.run(argv, input=input, check=check, limit=limit, **options)
 
     async def upload(
         self,
@@ -139,10 +142,17 @@ class Machine:
         async with self._using():
             return await self.agent.upload(source, target, only=only, uid=uid, gid=gid, exclude=exclude)
 
-    async def download(self, source: str | bytes, target: Path) -> TreeCount:
+    async def download(
+        self,
+        source: str | bytes,
+        target: Path,
+        *,
+        exclude: Iterable[str | bytes] = (),
+        limits: TreeLimits = TreeLimits(),  # noqa: B008 - frozen
+    ) -> TreeCount:
         """Bring a directory or file. See `Agent.download`."""
         async with self._using():
-            return await self.agent.download(source, target)
+            return await self.agent.download(source, target, exclude=exclude, limits=limits)
 
     def connect_port(self, port: int, host: str = "127.0.0.1") -> AbstractAsyncContextManager[Tunnel]:
         """A TCP connection made inside the guest. See `Agent.connect_port`."""
