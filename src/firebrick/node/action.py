@@ -11,7 +11,7 @@ from typing import Final
 
 from firebrick.node.bench import Bench
 from firebrick.node.errors import StepError
-from firebrick.node.glob import Found, Pattern, find_files, parse_patterns
+from firebrick.node.glob import Found, Search, find_files, parse_searches
 from firebrick.workflow.command import Message
 
 Outputs = dict[str, str]
@@ -32,7 +32,7 @@ async def _checkout(bench: Bench, number: int, inputs: Mapping[str, str]) -> Out
     """The order's source into the workspace: the files as they are on the host, and a `.git` without anything of the host in it."""
     source = bench.order.source
     _check_same_source(bench, inputs)
-    target = _inside(bench.place.workspace, inputs.get("path") or ".")
+    target = _inside(bench.paths.workspace, inputs.get("path") or ".")
     tree = await bench.source.tree()
     only = [PurePath(os.fsdecode(path)) for path in tree.paths]
     count = await bench.guest.upload(tree.root, target, only=only, uid=0, gid=0)
@@ -78,13 +78,13 @@ def _inside(workspace: str, path: str) -> str:
 
 async def _upload_artifact(bench: Bench, number: int, inputs: Mapping[str, str]) -> Outputs:
     name = inputs.get("name") or "artifact"
-    patterns = parse_patterns(inputs.get("path", ""), bench.place.workspace)
-    if not patterns:
+    searches = parse_searches(inputs.get("path", ""), bench.paths.workspace)
+    if not searches:
         raise StepError(
             "`actions/upload-artifact` needs `path`", hint="Name files, directories or patterns, one a line."
         )
     hidden = inputs.get("include-hidden-files", "").lower() in _TRUE
-    found = await find_files(bench.guest.files, patterns, hidden=hidden)
+    found = await find_files(bench.guest.files, searches, hidden=hidden)
     if not found:
         _none_found(bench, number, inputs)
         return {}
@@ -93,7 +93,7 @@ async def _upload_artifact(bench: Bench, number: int, inputs: Mapping[str, str])
         name,
         bench.guest.files,
         found,
-        root=_root(patterns, found),
+        root=_root(searches, found),
         overwrite=inputs.get("overwrite", "").lower() in _TRUE,
     )
     bench.log.line(number, f"Artifact {name}: {len(found)} files, {size / 1024:.0f} KiB", "node")
@@ -113,9 +113,9 @@ def _none_found(bench: Bench, number: int, inputs: Mapping[str, str]) -> None:
             raise StepError(f"`if-no-files-found` is {other!r}", hint="It is warn, error or ignore.")
 
 
-def _root(patterns: list[Pattern], found: list[Found]) -> str:
+def _root(searches: list[Search], found: list[Found]) -> str:
     """Above which directory paths are not kept: the one the pattern begins at, the common one of several, that of a single file."""
-    bases = [pattern.base for pattern in patterns if not pattern.negative]
+    bases = [search.base for search in searches if not search.pattern.negated]
     if len(bases) == 1 and found[0].path == bases[0]:
         return posixpath.dirname(bases[0])
     root = posixpath.commonpath(bases)

@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.cancel import Cancellation
-from firebrick.node.context import Place
 from firebrick.node.event import CancelCause
-from firebrick.node.glob import find_files, parse_patterns
+from firebrick.node.glob import find_files, parse_searches
 from firebrick.node.guest import Guest
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader
-from firebrick.workflow.expression import ExactMap, Scope, Value, to_text
+from firebrick.workflow.context import GuestPaths, env_context, job_context
+from firebrick.workflow.expression import Scope, Value
+from firebrick.workflow.hashing import HashMemo, HashNeededError, combine
 from firebrick.workflow.outcome import CANCELLED, FAILURE, SUCCESS, StepOutcome, step_scope, steps_context
 from firebrick.workflow.syntax import RunDefaults
 
 T = TypeVar("T")
 
 
-class _HashWantedError(Exception):
-    """An expression asked for `hashFiles`, whose answer is in the guest: it is fetched, and the expression evaluated again."""
-
-    def __init__(self, patterns: tuple[str, ...]) -> None:
-        super().__init__(patterns)
-        self.patterns = patterns
-
-
 @dataclass(kw_only=True)
 class Bench:
-    """One job at work. `variables` are the defaults of every step, `env` what workflow and job set and `GITHUB_ENV` changed, `path` what
-    `GITHUB_PATH` added, `scope` what the job's own expressions see."""
+    """One job at work. `env` is what workflow and job set and `GITHUB_ENV` changed, `path` what `GITHUB_PATH` added, `scope` what the job's own
+    expressions see, `runner` the context of that name, `step_end` what ends the step that runs now."""
 
     order: RunOrder
-    place: Place
+    job_id: str
+    paths: GuestPaths
     guest: Guest
     log: JobLog
     source: SourceReader
@@ -49,12 +44,12 @@ class Bench:
     scope: Scope
     defaults: RunDefaults
     runner: Mapping[str, Value]
-    variables: Mapping[str, str]
     env: dict[str, str] = field(default_factory=dict)
     path: tuple[str, ...] = ()
     outcomes: dict[str, StepOutcome] = field(default_factory=dict)
     failed: bool = False
-    _hashes: dict[tuple[str, ...], str] = field(default_factory=dict)
+    step_end: asyncio.Event = field(default_factory=asyncio.Event)
+    _hashes: HashMemo = field(default_factory=HashMemo)
 
     @property
     def status(self) -> str:
@@ -82,36 +77,28 @@ class Bench:
         while True:
             try:
                 return ask(scope)
-            except _HashWantedError as wanted:
-                self._hashes[wanted.patterns] = await self._hash(wanted.patterns)
+            except HashNeededError as needed:
+                self._hashes.answer(needed.patterns, await self._hash(needed.patterns))
 
     def _scope(self, env: Mapping[str, str]) -> Scope:
         contexts: dict[str, Value] = {
-            "env": ExactMap(env),
+            "env": env_context(env),
             "steps": steps_context(self.outcomes),
-            "job": {"status": self.status},
+            "job": job_context(self.status),
             "runner": self.runner,
             "secrets": dict(self.order.secrets),
         }
-        scope = step_scope(self.scope, status=self.status, contexts=contexts)
-        return scope.with_functions(hashFiles=self._hash_files)
-
-    def _hash_files(self, arguments: Sequence[Value]) -> Value:
-        patterns = tuple(to_text(argument) for argument in arguments)
-        if patterns not in self._hashes:
-            raise _HashWantedError(patterns)
-        return self._hashes[patterns]
+        return step_scope(self.scope, status=self.status, contexts=contexts).with_functions(hashFiles=self._hashes)
 
     async def _hash(self, patterns: tuple[str, ...]) -> str:
-        """SHA-256 over the binary SHA-256 of each file below the workspace that matches; empty where none does."""
-        inside = f"{self.place.workspace}/"
-        found = await find_files(self.guest.files, parse_patterns("\n".join(patterns), self.place.workspace))
-        digests = [await self._digest(file.path) for file in found if file.path.startswith(inside)]
-        return hashlib.sha256(b"".join(digests)).hexdigest() if digests else ""
+        workspace = self.paths.workspace
+        found = await find_files(self.guest.files, parse_searches(patterns, workspace))
+        inside = sorted(file.path for file in found if file.path.startswith(f"{workspace}/"))
+        return combine([await self._digest(path) for path in inside])
 
-    async def _digest(self, path: str) -> bytes:
+    async def _digest(self, path: str) -> str:
         digest = hashlib.sha256()
         async with aclosing(self.guest.files.stream(path)) as chunks:
             async for chunk in chunks:
                 digest.update(chunk)
-        return digest.digest()
+        return digest.hexdigest()

@@ -26,6 +26,11 @@ class Cancellation:
             self.requested.set()
             self._timer = asyncio.get_running_loop().call_later(self._patience, self.expired.set)
 
+    @property
+    def next_end(self) -> asyncio.Event:
+        """What ends a step that begins now: the request, or, where that was made already (the step has `always()`), the end of patience."""
+        return self.expired if self.requested.is_set() else self.requested
+
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()

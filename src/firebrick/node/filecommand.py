@@ -20,6 +20,7 @@ from firebrick.workflow.command_file import (
     parse_pairs,
     parse_path,
 )
+from firebrick.workflow.context import CommandPaths
 
 _LIMIT: Final = 8 << 20
 _NAMES: Final = ("env", "output", "path", "state", "step_summary")
@@ -41,8 +42,8 @@ class StepFiles:
         self._paths = {name: f"{TEMP}/_runner_file_commands/{name}_{number}" for name in _NAMES}
 
     @property
-    def variables(self) -> dict[str, str]:
-        return {f"GITHUB_{name.upper()}": path for name, path in self._paths.items()}
+    def paths(self) -> CommandPaths:
+        return CommandPaths(**self._paths)
 
     async def create(self, guest: Guest) -> None:
         """Raises AgentError."""

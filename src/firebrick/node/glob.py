@@ -12,6 +12,7 @@ from firebrick.guest.client import Entry, Files
 from firebrick.guest.errors import AgentError, FileMissingError, NotADirectoryInGuestError
 from firebrick.node.context import HOME
 from firebrick.node.errors import StepError
+from firebrick.workflow.glob import Pattern, parse_pattern
 
 ENTRY_LIMIT: Final = 200_000
 _MAGIC: Final = re.compile(r"[*?\[]")
@@ -26,72 +27,54 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Pattern:
-    """`base` is the directory above the first wildcard, or the path itself where there is none."""
+class Search:
+    """A pattern of absolute paths. `base` is the directory above its first wildcard, or the path itself where there is none."""
 
     base: str
-    regex: re.Pattern[str]
-    negative: bool
-    literal: bool
+    pattern: Pattern
 
 
-def parse_patterns(text: str | Sequence[str], root: str) -> list[Pattern]:
-    """One pattern a line: `*`, `?`, `[...]`, `**` over directories, `!` takes back, `#` and blank lines are ignored, relative to `root`."""
+def parse_searches(text: str | Sequence[str], root: str) -> list[Search]:
+    """One pattern a line, relative to `root`: see `firebrick.workflow.glob`."""
     lines = text.splitlines() if isinstance(text, str) else text
-    return [_pattern(line.strip(), root) for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    return [search for line in lines if (search := _search(line.strip(), root)) is not None]
 
 
-def _pattern(text: str, root: str) -> Pattern:
-    negative = text.startswith("!")
+def _search(text: str, root: str) -> Search | None:
+    if not text or text.startswith("#"):
+        return None
     path = text.lstrip("!").strip()
     path = HOME + path[1:] if path == "~" or path.startswith("~/") else path
     path = posixpath.normpath(posixpath.join(root, path))
+    negated = (len(text) - len(text.lstrip("!"))) % 2
+    pattern = parse_pattern("!" * negated + path)
+    assert pattern is not None
     match = _MAGIC.search(path)
     base = path if match is None else path[: path.rindex("/", 0, match.start()) + 1].rstrip("/") or "/"
-    return Pattern(base, re.compile(_translate(path)), negative, match is None)
+    return Search(base, pattern)
 
 
-def _translate(path: str) -> str:
-    """A pattern that matches the path itself and everything below it."""
-    out, at = "", 0
-    while at < len(path):
-        if path.startswith("**/", at):
-            out, at = out + "(?:.*/)?", at + 3
-        elif path.startswith("**", at):
-            out, at = out + ".*", at + 2
-        elif path[at] == "*":
-            out, at = out + "[^/]*", at + 1
-        elif path[at] == "?":
-            out, at = out + "[^/]", at + 1
-        elif path[at] == "[" and (end := path.find("]", at + 2)) > 0:
-            inside = path[at + 1 : end].replace("\\", "\\\\").replace("[", "\\[")
-            out, at = out + f"[{'^' + inside[1:] if inside[0] in '!^' else inside}]", end + 1
-        else:
-            out, at = out + re.escape(path[at]), at + 1
-    return f"{out}(?:/.*)?\\Z"
-
-
-async def find_files(files: Files, patterns: Sequence[Pattern], *, hidden: bool = True) -> list[Found]:
+async def find_files(files: Files, searches: Sequence[Search], *, hidden: bool = True) -> list[Found]:
     """Every file that matches, each once, sorted by path; the later pattern decides. Links to directories are not followed.
 
     Raises StepError above 200 000 entries."""
     found: dict[str, Found] = {}
     seen = 0
-    for base in _bases([pattern.base for pattern in patterns if not pattern.negative]):
+    for base in _bases([search.base for search in searches if not search.pattern.negated]):
         async for path, entry in _walk(files, base, hidden=hidden):
             seen += 1
             if seen > ENTRY_LIMIT:
                 raise StepError(f"cannot look for files below {base}: there are more than {ENTRY_LIMIT} entries")
-            if _matches(path, patterns):
+            if _matches(path, searches):
                 found[path] = Found(path, entry.size)
     return [found[path] for path in sorted(found)]
 
 
-def _matches(path: str, patterns: Sequence[Pattern]) -> bool:
+def _matches(path: str, searches: Sequence[Search]) -> bool:
     decided = False
-    for pattern in patterns:
-        if pattern.regex.match(path):
-            decided = not pattern.negative
+    for search in searches:
+        if search.pattern.negated == decided and search.pattern.matches(path):
+            decided = not decided
     return decided
 
 

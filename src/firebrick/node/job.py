@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,11 @@ from firebrick.machine.errors import MachineError
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.bench import Bench
 from firebrick.node.cancel import Cancellation
-from firebrick.node.context import EVENT_PATH, TEMP, TOOL_CACHE, Place, default_variables, runner_context
+from firebrick.node.context import TEMP, TOOL_CACHE, architecture, guest_paths
 from firebrick.node.contract import JobResult
 from firebrick.node.errors import NodeError, StepError
 from firebrick.node.event import CancelCause, Conclusion, JobStarted
-from firebrick.node.glob import find_files, parse_patterns
+from firebrick.node.glob import find_files, parse_searches
 from firebrick.node.guest import Lender, Loan
 from firebrick.node.label import image_of
 from firebrick.node.log import JobLog
@@ -27,6 +27,7 @@ from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader, open_source
 from firebrick.node.step import run_step
 from firebrick.process import ProcessError, shielded
+from firebrick.workflow.context import runner_context
 from firebrick.workflow.expression import EvaluationError, Scope
 from firebrick.workflow.outcome import CANCELLED, job_outputs, runs_on_labels, timeout_s
 from firebrick.workflow.plan import PlannedJob
@@ -115,13 +116,11 @@ async def _carry_out(task: JobTask) -> JobResult:
 
 
 def _bench(task: JobTask, loan: Loan, source: SourceReader) -> Bench:
-    place = Place.of(task.order)
-    runner = runner_context(loan.machine)
-    github = task.scope.contexts["github"]
-    assert isinstance(github, Mapping)
+    paths = guest_paths(task.order)
     return Bench(
         order=task.order,
-        place=place,
+        job_id=task.planned.job.id,
+        paths=paths,
         guest=loan.guest,
         log=task.log,
         source=source,
@@ -130,8 +129,7 @@ def _bench(task: JobTask, loan: Loan, source: SourceReader) -> Bench:
         cancellation=task.cancellation,
         scope=task.scope,
         defaults=task.planned.job.defaults,
-        runner=runner,
-        variables=default_variables(github, runner, place),
+        runner=runner_context(name=loan.machine, arch=architecture(), paths=paths),
     )
 
 
@@ -180,10 +178,10 @@ async def _set_up(bench: Bench) -> None:
     files = bench.guest.files
     event = json.dumps(dict(bench.order.source.event)).encode()
     made = (
-        files.mkdir(bench.place.workspace, parents=True),
+        files.mkdir(bench.paths.workspace, parents=True),
         files.mkdir(TOOL_CACHE, parents=True),
         files.mkdir(f"{TEMP}/_runner_file_commands", parents=True),
-        files.write(EVENT_PATH, event, parents=True),
+        files.write(bench.paths.event, event, parents=True),
     )
     for done in await asyncio.gather(*made, return_exceptions=True):
         if isinstance(done, BaseException):
@@ -214,8 +212,8 @@ async def _outputs(task: JobTask, bench: Bench) -> dict[str, str]:
 async def _collect(task: JobTask, bench: Bench, patterns: Sequence[str]) -> None:
     """What the order asks to bring out of the workspace; nothing is no error, more than the limit is one."""
     try:
-        workspace = bench.place.workspace
-        found = await find_files(bench.guest.files, parse_patterns(patterns, workspace))
+        workspace = bench.paths.workspace
+        found = await find_files(bench.guest.files, parse_searches(patterns, workspace))
         inside = [file for file in found if file.path.startswith(f"{workspace}/")]
         if inside:
             await task.shelf.store(task.planned.key, task.planned.key, bench.guest.files, inside, root=workspace)

@@ -12,7 +12,7 @@ from typing import Final
 
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.cancel import Cancellation
-from firebrick.node.context import Place, github_context
+from firebrick.node.context import guest_paths, run_facts
 from firebrick.node.contract import JobResult, RunResult
 from firebrick.node.event import CancelCause, Conclusion, Event, JobFinished, RunFinished, RunStarted
 from firebrick.node.guest import Lender
@@ -22,6 +22,7 @@ from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
 from firebrick.node.settings import NodeSettings
 from firebrick.process import shielded
+from firebrick.workflow.context import github_context
 from firebrick.workflow.expression import EvaluationError, Value
 from firebrick.workflow.outcome import (
     FAILURE,
@@ -97,8 +98,8 @@ class Run:
             timer.cancel()
             self._finish(message)
 
-    def _contexts(self) -> dict[str, Value]:
-        github = github_context(self.order, Place.of(self.order), "")
+    def _contexts(self, job: str = "") -> dict[str, Value]:
+        github = github_context(run_facts(self.order), job=job, paths=guest_paths(self.order))
         return {"github": github, "inputs": {}, "vars": {}}
 
     def _started(self, planned: Plan) -> RunStarted:
@@ -155,7 +156,7 @@ class Run:
         log = JobLog(
             copy.key, self._emit, secrets=self.order.secrets.values(), limit=self._settings.log_limit_mib << 20
         )
-        contexts = self._contexts() | {"github": github_context(self.order, Place.of(self.order), copy.job.id)}
+        contexts = self._contexts(copy.job.id)
         cancelled = cancellation.cause is not None
         try:
             if not should_run(planned, copy, self._outcomes, contexts, cancelled=cancelled):

@@ -73,7 +73,7 @@ async def _write(bench: Bench, shell: Shell, script: Script) -> str:
 
 
 def _directory(bench: Bench, script: Script) -> str:
-    return posixpath.normpath(posixpath.join(bench.place.workspace, script.directory))
+    return posixpath.normpath(posixpath.join(bench.paths.workspace, script.directory))
 
 
 async def _execute(bench: Bench, shell: Shell, path: str, script: Script, listener: _Listener) -> ExitStatus:
@@ -96,11 +96,8 @@ async def _execute(bench: Bench, shell: Shell, path: str, script: Script, listen
 
 @asynccontextmanager
 async def _ended_on_request(bench: Bench, process: Process, listener: _Listener) -> AsyncIterator[None]:
-    """While the context lasts, a cancellation ends the process: politely, firmly, surely. A step that began after the cancellation
-    was asked for (it has `always()`) is left alone until what such steps are given is over."""
-    told = bench.cancellation
-    event = told.expired if told.requested.is_set() else told.requested
-    task = asyncio.create_task(_end(bench, process, event, listener), name=f"step-end-{bench.log.job}")
+    """While the context lasts, a cancellation ends the process: politely, firmly, surely."""
+    task = asyncio.create_task(_end(bench, process, listener), name=f"step-end-{bench.log.job}")
     try:
         yield
     finally:
@@ -108,8 +105,8 @@ async def _ended_on_request(bench: Bench, process: Process, listener: _Listener)
         await asyncio.wait([task])
 
 
-async def _end(bench: Bench, process: Process, event: asyncio.Event, listener: _Listener) -> None:
-    await event.wait()
+async def _end(bench: Bench, process: Process, listener: _Listener) -> None:
+    await bench.step_end.wait()
     listener.result.interrupted = True
     await process.signal(signal.SIGINT)
     await asyncio.sleep(bench.settings.interrupt_s)
@@ -125,7 +122,7 @@ class _Listener:
         self._bench = bench
         self._number = number
         unsecure = bench.env.get("ACTIONS_ALLOW_UNSECURE_COMMANDS", "").lower() == "true"
-        self._reader = CommandReader(bench.place.workspace, allow_unsecure=unsecure)
+        self._reader = CommandReader(bench.paths.workspace, allow_unsecure=unsecure)
         self.result = Result()
 
     def hear(self, line: str) -> None:

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, replace
 from firebrick.guest.errors import AgentError, OutputTooLargeError, TreeError
 from firebrick.node.action import run_action
 from firebrick.node.bench import Bench
+from firebrick.node.context import HOME, PATH, run_facts
 from firebrick.node.errors import NodeError
 from firebrick.node.event import Conclusion, StepFinished, StepStarted
 from firebrick.node.filecommand import StepFiles
 from firebrick.node.script import Script, run_script
-from firebrick.workflow.command_file import FileCommandError, path_value
+from firebrick.workflow.command_file import FileCommandError
+from firebrick.workflow.context import action_name, default_environment, step_environment
 from firebrick.workflow.expression import EvaluationError
 from firebrick.workflow.outcome import CANCELLED, FAILURE, SKIPPED, SUCCESS, StepOutcome, flag, timeout_s
 from firebrick.workflow.shell import ShellError
@@ -39,6 +41,7 @@ async def run_step(bench: Bench, number: int, step: Step) -> None:
 
     Raises what loses the job: ChannelError, MachineError."""
     began = time.monotonic()
+    bench.step_end = bench.cancellation.next_end
     wanted = await _wanted(bench, number, step)
     if wanted is False:
         bench.record(step.id, StepOutcome(SKIPPED, SKIPPED))
@@ -119,7 +122,7 @@ async def _run(bench: Bench, number: int, step: Step, env: Mapping[str, str]) ->
         text=await bench.evaluate(step.run.text, env),
         shell=await _default(bench, step.shell, "shell", env),
         directory=await _default(bench, step.working_directory, "working_directory", env),
-        env=_environment(bench, env, files),
+        env=_environment(bench, number, step, env, files),
         timeout_s=limit,
     )
     await files.create(bench.guest)
@@ -132,11 +135,18 @@ async def _run(bench: Bench, number: int, step: Step, env: Mapping[str, str]) ->
     return replace(ending, outcome=CANCELLED) if result.interrupted else ending
 
 
-def _environment(bench: Bench, env: Mapping[str, str], files: StepFiles) -> dict[str, str]:
-    """Defaults, then workflow, job and GITHUB_ENV, then the step; PATH with what steps before have added."""
-    merged = {**bench.variables, **bench.env, **env, **files.variables}
-    merged["PATH"] = path_value(bench.path, merged["PATH"])
-    return merged
+def _environment(bench: Bench, number: int, step: Step, env: Mapping[str, str], files: StepFiles) -> dict[str, str]:
+    """Workflow, job and GITHUB_ENV, then the step, then what no step can change; PATH with what steps before have added."""
+    defaults = default_environment(
+        run_facts(bench.order),
+        job=bench.job_id,
+        runner=bench.runner,
+        paths=bench.paths,
+        files=files.paths,
+        action=action_name(step.id, number, None),
+    )
+    layers = ({"HOME": HOME, "PATH": PATH}, bench.env, env)
+    return step_environment(layers, defaults, added_path=bench.path, path=PATH)
 
 
 async def _default(bench: Bench, own: Template | None, key: str, env: Mapping[str, str]) -> str:

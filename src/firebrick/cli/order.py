@@ -1,0 +1,154 @@
+"""What `firebrick run` was asked for, made into an order for a node."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from firebrick import process
+from firebrick.cli.errors import UsageError
+from firebrick.node.order import Resources, RunOrder, Source
+from firebrick.workflow.detect import detect, from_command
+from firebrick.workflow.reader import read_workflow
+from firebrick.workflow.syntax import Workflow
+
+_DIRECTORIES: Final = (".github/workflows", ".forgejo/workflows")
+_SUFFIXES: Final = (".yml", ".yaml")
+_LARGEST: Final = 1 << 20
+_REMOTE: Final = re.compile(r"[/:]([A-Za-z0-9._-]+)/([A-Za-z0-9._-]+?)(?:\.git)?/?$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """The command line, checked for its form only."""
+
+    repository: Path
+    workflow: str | None
+    command: str | None
+    jobs: tuple[str, ...]
+    image: str | None
+    resources: Resources
+    secrets: Mapping[str, str]
+
+
+async def make_order(wish: Wish, *, id: str, artifact_dir: Path) -> RunOrder:  # noqa: A002 - the field of the order
+    """Raises UsageError where there is nothing to run or too much to choose from, WorkflowError for a file with mistakes."""
+    if not wish.repository.is_dir():
+        raise UsageError(f"there is no directory {wish.repository}", hint="Name a repository with -C.")
+    source = await describe_source(wish.repository)
+    workflow, collect = _choose(wish, source.path)
+    unknown = sorted(set(wish.jobs) - set(workflow.jobs))
+    if unknown:
+        raise UsageError(
+            f"{workflow.path} has no job {' or '.join(unknown)}", hint=f"It has {', '.join(workflow.jobs)}."
+        )
+    return RunOrder(
+        id=id,
+        workflow=workflow,
+        source=source,
+        artifact_dir=artifact_dir,
+        resources=wish.resources,
+        jobs=frozenset(wish.jobs),
+        image=wish.image,
+        collect=collect,
+        secrets=wish.secrets,
+    )
+
+
+def _choose(wish: Wish, root: Path) -> tuple[Workflow, tuple[str, ...]]:
+    if wish.command is not None:
+        if wish.workflow is not None:
+            raise UsageError("a workflow and --command are both given", hint="Give one of them.")
+        return from_command(wish.command), ()
+    if wish.workflow is not None:
+        return _named(wish.workflow, root), ()
+    files = find_workflows(root)
+    if len(files) == 1:
+        return _read(files[0], root), ()
+    if files:
+        names = ", ".join(file.name for file in files)
+        raise UsageError(f"{root} has several workflows: {names}", hint=f"Name one: firebrick run {files[0].name}")
+    return _detect(root)
+
+
+def find_workflows(root: Path) -> list[Path]:
+    """Of the first directory that has any, by name."""
+    for directory in _DIRECTORIES:
+        folder = root / directory
+        found = sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES) if folder.is_dir() else []
+        if found:
+            return found
+    return []
+
+
+def _named(name: str, root: Path) -> Workflow:
+    """A file as given, relative to here or to the repository, or one of the repository's workflows by its name."""
+    named = [file for file in find_workflows(root) if name in (file.name, file.stem)]
+    for file in (Path(name), root / name, *named):
+        if file.is_file():
+            return _read(file, root)
+    known = ", ".join(file.name for file in find_workflows(root))
+    hint = f"The repository has {known}." if known else f"The repository has none in {' or '.join(_DIRECTORIES)}."
+    raise UsageError(f"there is no workflow {name}", hint=hint)
+
+
+def _read(file: Path, root: Path) -> Workflow:
+    with file.open("rb") as opened:
+        content = opened.read(_LARGEST + 1)
+    absolute = file.resolve()
+    shown = absolute.relative_to(root) if absolute.is_relative_to(root) else file
+    return read_workflow(content, str(shown))
+
+
+def _detect(root: Path) -> tuple[Workflow, tuple[str, ...]]:
+    found = detect([entry.name for entry in root.iterdir()], lambda name: _text(root / name))
+    if found is None:
+        raise UsageError(
+            f"{root} has no workflow, and none of the files that would say how to build it",
+            hint="Add a workflow in .github/workflows, name a file, or give a --command.",
+        )
+    return found.workflow, found.collect
+
+
+def _text(file: Path) -> str | None:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(_LARGEST).decode(errors="replace")
+    except OSError:
+        return None
+
+
+async def describe_source(directory: Path) -> Source:
+    """The tree and what git says of it. Of a directory in the middle of a repository, the whole repository."""
+    top = await _git(directory, "rev-parse", "--show-toplevel")
+    if not top:
+        path = directory.resolve()
+        return Source(path=path, repository=f"{_user()}/{path.name or 'root'}", ref="", sha="")
+    path = Path(top)
+    sha = await _git(path, "rev-parse", "--verify", "--quiet", "HEAD")
+    ref = await _git(path, "symbolic-ref", "--quiet", "HEAD")
+    remote = _REMOTE.search(await _git(path, "config", "--get", "remote.origin.url"))
+    repository = f"{remote[1]}/{remote[2]}" if remote else f"{_user()}/{path.name}"
+    event = {"ref": ref, "after": sha, "repository": {"full_name": repository, "name": repository.partition("/")[2]}}
+    return Source(path=path, repository=repository, ref=ref, sha=sha, event=event)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+async def _git(directory: Path, *words: str) -> str:
+    """One line git says about the user's own repository; empty where it has nothing to say or is not there."""
+    try:
+        done = await process.run(["git", "-C", str(directory), *words], check=False, timeout=30)
+    except process.ProcessError:
+        return ""
+    return done.text.strip() if done.returncode == 0 else ""

@@ -1,0 +1,70 @@
+"""A shell for the guest double: a few words, really carried out, line by line."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+
+from firebrick.guest.double.task import Task
+
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
+
+
+async def shell(task: Task) -> int:
+    """`-e SCRIPT`: the words below, `$NAME`, `>> FILE`, comments; an unknown word ends it with 127, as with `-e`."""
+    script = task.disk.find(task.path(task.argv[-1]))
+    for line in script.content.read(0, script.content.size).decode().splitlines():
+        status = await _line(task, line.strip())
+        if status is not None:
+            return status
+    return 0
+
+
+async def _line(task: Task, line: str) -> int | None:
+    line = _VARIABLE.sub(lambda match: task.env.get((match[1] or match[2]).encode(), b"").decode(), line)
+    line, _, target = line.partition(" >> ")
+    word, _, rest = line.partition(" ")
+    rest = rest.strip("'\"")
+    match word:
+        case "" | "#":
+            return None
+        case "echo":
+            await _say(task, rest, target)
+        case "pwd":
+            await _say(task, task.cwd.decode(), target)
+        case "warn":
+            await task.err(rest.encode() + b"\n")
+        case "printf":
+            await task.out(rest.encode().decode("unicode_escape").encode("latin-1"))
+        case "flood":
+            for _ in range(int(rest)):
+                await task.out(b"x" * 1000 + b"\n")
+        case "exit":
+            return int(rest or 0)
+        case "ignore":
+            task.trap(signal.Signals[f"SIG{rest}"], None)
+        case "on-interrupt":
+            await _until_interrupted(task, rest)
+        case "wait":
+            await asyncio.Event().wait()
+        case _:
+            await task.err(f"{word}: command not found\n".encode())
+            return 127
+    return None
+
+
+async def _say(task: Task, text: str, target: str) -> None:
+    if not target:
+        await task.out(text.encode() + b"\n")
+        return
+    file = task.disk.open(task.path(target.encode()), parents=True, truncate=False)
+    file.content.write(file.content.size, text.encode() + b"\n")
+
+
+async def _until_interrupted(task: Task, text: str) -> None:
+    """Say `text` once SIGINT has come, and go on."""
+    came = asyncio.Event()
+    task.trap(signal.SIGINT, came.set)
+    await came.wait()
+    await task.out(text.encode() + b"\n")

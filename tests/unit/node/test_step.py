@@ -1,0 +1,146 @@
+"""One step: shells, commands, masks, files, limits."""
+
+import pytest
+
+from firebrick.node.event import StepFinished
+from firebrick.node.lines import CONTINUED
+
+
+def job(*steps: str, before: str = "") -> str:
+    listed = "".join(f"      - {step}\n" for step in steps)
+    return f"on: push\n{before}jobs:\n  build:\n    runs-on: base\n    steps:\n{listed}"
+
+
+async def test_commands_become_annotations_and_groups(bed):
+    told = await bed.run(
+        job(
+            "run: |\n"
+            "          echo ::group::Compile\n"
+            "          echo ::error file=/home/runner/work/hello/hello/src/a.c,line=3,col=7::bad thing\n"
+            "          echo ::endgroup::\n"
+            "          echo ::warning title=Old::deprecated"
+        )
+    )
+    assert told.lines(step=0) == ["##[group]Compile", "##[error]bad thing", "##[endgroup]", "##[warning]deprecated"]
+    error, warning = told.annotations()
+    assert (error.level, error.file, error.line, error.column, error.message) == ("error", "src/a.c", 3, 7, "bad thing")
+    assert (warning.level, warning.title) == ("warning", "Old")
+    assert told.result.conclusion == "success"
+
+
+async def test_secrets_and_masks_never_reach_an_event(bed):
+    told = await bed.run(
+        job(
+            "name: Use ${{ secrets.TOKEN }}\n        run: |\n"
+            "          echo token ${{ secrets.TOKEN }}\n"
+            "          echo ::add-mask::hidden-word\n"
+            "          echo a hidden-word\n"
+            "          echo ::error::with hidden-word\n"
+            "          echo summary hunter2-long >> $GITHUB_STEP_SUMMARY\n"
+            "          exit 1"
+        ),
+        secrets={"TOKEN": "hunter2-long"},
+    )
+    said = " ".join(repr(event) for event in told.events)
+    assert "hunter2-long" not in said
+    assert "hidden-word" not in said
+    assert told.lines(step=0)[:2] == ["token ***", "a ***"]
+    [finished] = [event for event in told.events if isinstance(event, StepFinished)]
+    assert finished.summary == "summary ***\n"
+
+
+async def test_a_bad_file_command_fails_the_step_but_not_its_log(bed):
+    told = await bed.run(job("run: |\n          echo done\n          echo nonsense >> $GITHUB_OUTPUT"))
+    assert told.steps() == ["failure"]
+    assert told.annotations()[0].message == (
+        "Unable to process file command 'output' successfully. Invalid format 'nonsense'"
+    )
+
+
+async def test_a_refused_command_fails_the_step(bed):
+    told = await bed.run(job("run: echo ::set-env name=A::b"))
+    assert told.steps() == ["failure"]
+    assert "`set-env` command is disabled" in told.annotations()[0].message
+
+
+async def test_working_directory_and_default_shell_with_its_fallback(bed):
+    del_bash = job("run: pwd", "working-directory: /tmp\n        run: pwd")
+    told = await bed.run(del_bash)
+    assert told.lines(step=0) == ["/home/runner/work/hello/hello"]
+    assert told.lines(step=1) == ["/tmp"]
+
+
+async def test_sh_where_there_is_no_bash(bed, monkeypatch):
+    from firebrick.guest.double import agent
+
+    monkeypatch.delitem(agent.PROGRAMS, "bash", raising=False)
+    lend = bed.lender.lend
+
+    def without_bash(*args, **kwargs):
+        context = lend(*args, **kwargs)
+        return _Without(context, bed.lender, "bash")
+
+    bed.lender.lend = without_bash
+    told = await bed.run(job("run: echo still here"))
+    assert told.lines(step=0) == ["still here"]
+
+
+class _Without:
+    """A loan whose guest lacks a program."""
+
+    def __init__(self, context, lender, name):
+        self.context, self.lender, self.name = context, lender, name
+
+    async def __aenter__(self):
+        loan = await self.context.__aenter__()
+        del self.lender.guests[-1].programs[self.name]
+        return loan
+
+    async def __aexit__(self, *exception):
+        return await self.context.__aexit__(*exception)
+
+
+async def test_an_unknown_program_as_shell_is_an_error_of_the_step(bed):
+    told = await bed.run(job("shell: zsh {0}\n        run: echo"))
+    assert told.steps() == ["failure"]
+    assert "zsh" in told.annotations()[0].message
+
+
+async def test_a_step_that_runs_out_of_time(bed):
+    told = await bed.run(job("timeout-minutes: 0.001\n        run: wait", "if: always()\n        run: echo after"))
+    assert told.steps() == ["failure", "success"]
+    assert told.annotations()[0].message == "The step has timed out after 0.001 minutes."
+
+
+async def test_a_line_without_end_is_cut_and_bytes_are_made_text(bed):
+    told = await bed.run(job("run: printf \\xff\\xfeA\\n", "run: flood 3"))
+    assert told.lines(step=0) == ["\ufffd\ufffdA"]
+    assert told.lines(step=1) == ["x" * 1000] * 3
+    assert not any(CONTINUED in line for line in told.lines())
+
+
+async def test_a_flood_ends_at_the_limit_and_says_so(bed):
+    object.__setattr__(bed.settings, "log_limit_mib", 1) if False else None
+    bed.settings = type(bed.settings)(log_limit_mib=1)
+    told = await bed.run(job("run: flood 2000"))
+    assert 1000 < len(told.lines(step=0)) < 1100
+    assert "has reached its limit of 1 MiB" in told.lines(step=0)[-1]
+    assert told.result.conclusion == "success"
+
+
+async def test_hash_files_is_answered_by_the_guest(bed):
+    told = await bed.run(
+        job("run: echo hi >> lock", "run: 'echo ${{ hashFiles(''lock'') }} ${{ hashFiles(''nothing'') }}.'")
+    )
+    assert told.lines(step=1) == [
+        "98ea6e4f216f2fb4b69fff9b3a44842c38686ca685f3f55dc48c5d3fb1107be4"[:0] + told.lines(step=1)[0]
+    ]
+    assert len(told.lines(step=1)[0].split()[0]) == 64
+    assert told.lines(step=1)[0].endswith(" .")
+
+
+@pytest.mark.parametrize("expression", ["${{ fromJSON('x') }}", "${{ format('{1}', 'a') }}"])
+async def test_an_expression_that_fails_is_an_error_of_the_step(bed, expression):
+    told = await bed.run(job(f'run: "echo {expression}"'))
+    assert told.steps() == ["failure"]
+    assert told.annotations()[0].level == "error"
