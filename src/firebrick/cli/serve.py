@@ -81,3 +81,8 @@ def configure_logging(level: str, form: LogFormat) -> None:
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+
+
+def _text_renderer() -> structlog.dev.ConsoleRenderer:
+    # Plain tracebacks: the others show what variables hold, and one of them may hold a credential.
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)

@@ -145,7 +145,15 @@ _REASONS: Final[Sequence[tuple[Sequence[str], type[ForgeError], str]]] = (
         "Check the branch and the commit; the commit must still be reachable from a branch.",
     ),
     (
-        ("Out of memory", "out of memory", "memory exhausted", "File too large", "mmap failed", "died of signal"),
+        (
+            "Out of memory",
+            "out of memory",
+            "memory exhausted",
+            "File too large",
+            "mmap failed",
+            "died of signal",
+            "unable to write",
+        ),
         CloneLimitError,
         "It needs more memory, larger files or more time than a clone may take; `clone_max_mib` and `clone_timeout_s` set that.",
     ),

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from firebrick.server.problem import problem
 
 _LARGEST_BODY: Final = 64 << 10
+_DRAINED_BODY: Final = 1 << 20
 _BODY_S: Final = 30.0
 _log = structlog.get_logger("firebrick.access")
 
@@ -59,23 +60,27 @@ class Guard:
                 hint="The server's setting `allowed_hosts` names others.",
             )
             await refusal(scope, receive, send)
-        elif not announced.isdecimal() or int(announced) > _LARGEST_BODY or (body := await _read(receive)) is None:
+        elif not announced.isdecimal() or int(announced) > _LARGEST_BODY:
+            await self._refuse(scope, receive, send)
+        elif (body := await _read(receive, _LARGEST_BODY)) is None:
             await self._refuse(scope, receive, send)
         else:
             await self._app(scope, _replay(body, receive), send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # A client that is still sending would see a broken connection instead of the answer; a little more is worth reading for that.
+        await _read(receive, _DRAINED_BODY)
         detail = f"the body is larger than {_LARGEST_BODY >> 10} KiB, or does not come"
         refusal = problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail, headers={"Connection": "close"})
         await refusal(scope, receive, send)
 
 
-async def _read(receive: Receive) -> bytes | None:
-    """The whole body; None where it is too large (in chunks it announces no length) or too slow."""
+async def _read(receive: Receive, limit: int) -> bytes | None:
+    """The body up to its end; None where it is larger than `limit` (in chunks it announces no length) or too slow."""
     body = bytearray()
     try:
         async with asyncio.timeout(_BODY_S):
-            while len(body) <= _LARGEST_BODY:
+            while len(body) <= limit:
                 message = await receive()
                 body += message.get("body", b"")
                 if not message.get("more_body", False):

@@ -1,0 +1,112 @@
+"""A server on a free port with a node that has no machines, and repositories for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from firebrick.home import Home
+from firebrick.server.api import create_app
+from firebrick.server.builds import Builds, open_builds
+from firebrick.server.serve import _Server, listen, url_of
+from firebrick.server.settings import ServeSettings
+from tests.e2e.repository import Repository, make_repository
+from tests.node_double import DoubleNode
+
+ENDED = ("completed", "failed")
+STEPS = "on: push\njobs:\n  build:\n    runs-on: linux\n    steps:\n      - name: Work\n        run: |\n"
+
+
+def workflow(*lines: str) -> dict[str, str]:
+    """The files of a repository whose one step does these things; see `tests.node_double`."""
+    return {".github/workflows/ci.yml": STEPS + "".join(f"          {line}\n" for line in lines)}
+
+
+@dataclass
+class Service:
+    """A running server and what a test wants of it."""
+
+    builds: Builds
+    node: DoubleNode
+    home: Home
+    client: httpx.AsyncClient
+    repositories: Path
+
+    def repository(self, *lines: str, files: Mapping[str, str] | None = None) -> Repository:
+        name = f"r{len(list(self.repositories.iterdir()))}"
+        return make_repository(self.repositories / name, {**workflow(*lines), **(files or {})})
+
+    async def submit(self, repository: Repository, **fields: Any) -> str:
+        answer = await self.client.post("/build", json={"repo_url": str(repository.path), **fields})
+        assert answer.status_code == 200, answer.text
+        build_id: str = answer.json()["build_id"]
+        return build_id
+
+    async def show(self, build_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = (await self.client.get(f"/build/{build_id}")).json()
+        return found
+
+    async def ended(self, build_id: str) -> dict[str, Any]:
+        """The build, once it has ended."""
+        async with asyncio.timeout(60):
+            async for update in self.builds.follow(await self.builds.find(build_id)):
+                del update
+        return await self.show(build_id)
+
+    def left(self, build_id: str) -> list[str]:
+        """What there is in the build's directory."""
+        return sorted(path.name for path in (self.home.builds / build_id).iterdir())
+
+
+Start = Callable[..., Any]
+
+
+@asynccontextmanager
+async def running(home: Home, repositories: Path, node: DoubleNode, **settings: Any) -> AsyncIterator[Service]:
+    """A server, until the context is left."""
+    repositories.mkdir(exist_ok=True)
+    chosen = ServeSettings(**{"home": home.root, "port": 0, "allow_local_repos": True, **settings})
+    async with AsyncExitStack() as stack:
+        door = stack.enter_context(listen("127.0.0.1", 0))
+        builds = await stack.enter_async_context(open_builds(home, node, chosen))
+        import uvicorn
+
+        ready = asyncio.Event()
+        server = _Server(
+            uvicorn.Config(create_app(builds), lifespan="off", log_config=None, access_log=False), ready.set
+        )
+        task = asyncio.create_task(server.serve(sockets=[door]))
+        stack.push_async_callback(_stop, server, task, builds)
+        await ready.wait()
+        client = await stack.enter_async_context(httpx.AsyncClient(base_url=url_of(door), timeout=30))
+        yield Service(builds, node, home, client, repositories)
+
+
+async def _stop(server: _Server, task: asyncio.Task[None], builds: Builds) -> None:
+    builds.close_followers()
+    server.should_exit = True
+    await task
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Start:
+    """Makes servers on one home: `async with start(...) as service`."""
+
+    def make(node: DoubleNode | None = None, **settings: Any) -> Any:
+        return running(Home(tmp_path / "home"), tmp_path / "repositories", node or DoubleNode(), **settings)
+
+    return make
+
+
+@pytest.fixture
+async def service(start: Start) -> AsyncIterator[Service]:
+    async with start() as made:
+        yield made
+        assert made.node.live == set() or made.builds
