@@ -47,16 +47,16 @@ def _check_cycle(
 
 
 def in_order(edges: Mapping[str, Iterable[str]]) -> list[str]:
-    """Names so that each comes after all it needs, otherwise in the order given."""
-    done: dict[str, None] = {}
-    pending = list(edges)
-    while pending:
-        ready = [name for name in pending if all(need in done for need in edges[name])]
-        if not ready:
-            raise ValueError("the graph has a cycle")
-        done.update(dict.fromkeys(ready))
-        pending = [name for name in pending if name not in done]
-    return list(done)
+    """Names so that each comes after all it needs, otherwise in the order given. Raises ValueError where there is a cycle."""
+    place = {name: index for index, name in enumerate(edges)}
+    sorter = TopologicalSorter(edges)
+    sorter.prepare()
+    found: list[str] = []
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready(), key=place.__getitem__)
+        found += ready
+        sorter.done(*ready)
+    return found
 
 
 def ancestors(name: str, edges: Mapping[str, Iterable[str]]) -> set[str]:

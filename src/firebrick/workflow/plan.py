@@ -14,6 +14,7 @@ from firebrick.workflow.template import Template, TemplateTree
 from firebrick.workflow.value import Value, to_number
 
 _MAX_NAME = 100
+MAX_PLANNED = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +92,11 @@ def plan(workflow: Workflow, *, contexts: Mapping[str, Value], only: Iterable[st
     for job in order:
         try:
             planned.extend(expand(job, scope))
+            if len(planned) > MAX_PLANNED:
+                problems.append(
+                    Problem(workflow.path, job.position, f"The run would have more than {MAX_PLANNED} jobs")
+                )
+                break
         except EvaluationError as error:
             place = _first_position(job.strategy) or job.position
             problems.append(

@@ -38,7 +38,9 @@ def read_workflow(text: str | bytes, path: str) -> Workflow:
         _check_shell(_defaults(fields.get("defaults")).shell, walk)
     if walk.problems:
         hint = "Correct the file; `firebrick workflow check FILE` shows all of its problems again."
-        raise WorkflowError(tuple(sorted(dict.fromkeys(walk.problems), key=lambda problem: problem.position)), hint=hint)
+        raise WorkflowError(
+            tuple(sorted(dict.fromkeys(walk.problems), key=lambda problem: problem.position)), hint=hint
+        )
     return Workflow(
         name=fields.get("name") or path,
         path=path,

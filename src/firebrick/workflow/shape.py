@@ -86,6 +86,9 @@ class Fields(dict[str, Any]):
         self.places: dict[str, Position] = {}
 
 
+_ADVISED_PROBLEMS = 100
+
+
 class Walk:
     """One walk over one file. `problems` and `warnings` grow as it goes."""
 
@@ -173,9 +176,13 @@ class Walk:
                 fields.places[name] = key_node.position
                 fields[name] = self.read(value, others)
             else:
-                self.problem(key_node.position, f"Unexpected value '{name}'", _nearest(name, records))
+                self.problem(key_node.position, f"Unexpected value '{name}'", self._advice(name, records))
         self._complete(fields, records, {name.lower() for name in seen})
         return fields
+
+    def _advice(self, name: str, records: Iterable[Record]) -> str:
+        # Looking for near names takes time; a file with very many wrong ones is helped by the first.
+        return _nearest(name, records) if len(self.problems) < _ADVISED_PROBLEMS else ""
 
     def _key(self, node: Node, seen: set[str]) -> str | None:
         """The name of a key, or None where it is no key. Keys differ by more than case."""

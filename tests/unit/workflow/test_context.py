@@ -13,7 +13,13 @@ from firebrick.workflow.context import (
 from firebrick.workflow.expression import Scope, parse_expression
 
 FACTS = RunFacts(
-    run_id="77", repository="ada/engine", ref="refs/heads/feature/x", sha="abc", workflow="CI", workflow_path=".github/workflows/ci.yml", actor="ada"
+    run_id="77",
+    repository="ada/engine",
+    ref="refs/heads/feature/x",
+    sha="abc",
+    workflow="CI",
+    workflow_path=".github/workflows/ci.yml",
+    actor="ada",
 )
 FILES = CommandPaths(env="/t/env", output="/t/output", path="/t/path", state="/t/state", step_summary="/t/summary")
 # Every variable of a step, as the reference of the language lists them.
@@ -55,7 +61,13 @@ def test_names_of_refs():
 def test_branches_of_a_pull_request():
     event = {"pull_request": {"head": {"ref": "topic"}, "base": {"ref": "main"}}}
     facts = RunFacts(
-        run_id="1", repository="a/b", ref="refs/pull/7/merge", sha="c", workflow="w", event_name="pull_request", event=event
+        run_id="1",
+        repository="a/b",
+        ref="refs/pull/7/merge",
+        sha="c",
+        workflow="w",
+        event_name="pull_request",
+        event=event,
     )
     assert (environment(facts)["GITHUB_HEAD_REF"], environment(facts)["GITHUB_BASE_REF"]) == ("topic", "main")
     assert environment()["GITHUB_HEAD_REF"] == ""
@@ -72,7 +84,9 @@ def test_github_context():
 
 
 def test_a_server_of_ones_own():
-    facts = RunFacts(run_id="1", repository="a/b", ref="r", sha="c", workflow="w", server_url="http://forge.localhost:80/")
+    facts = RunFacts(
+        run_id="1", repository="a/b", ref="r", sha="c", workflow="w", server_url="http://forge.localhost:80/"
+    )
     assert environment(facts)["GITHUB_SERVER_URL"] == "http://forge.localhost:80"
     assert environment(facts)["GITHUB_API_URL"] == "http://forge.localhost:80/api/v3"
 

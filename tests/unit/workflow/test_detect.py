@@ -59,13 +59,16 @@ def test_a_pyproject_that_only_configures_tools_builds_nothing(text, kind):
 
 
 @pytest.mark.parametrize(
-    ("text", "builds"), [('{"scripts": {"build": "tsc"}}', True), ('{"scripts": []}', False), ("[]", False), ("broken", False)]
+    ("text", "builds"),
+    [('{"scripts": {"build": "tsc"}}', True), ('{"scripts": []}', False), ("[]", False), ("broken", False)],
 )
 def test_npm_builds_only_what_has_a_script(text, builds):
     found = detect(["package.json"], {"package.json": text}.get)
     assert ("npm run build\n" in scripts(found.workflow)) is builds
 
 
-@pytest.mark.parametrize("command", ["make all", "echo ${{ github.token }}", "a: b\n  - c\n#d", "\x00\x1b[31m", "x" * 100_000, "'", ""])
+@pytest.mark.parametrize(
+    "command", ["make all", "echo ${{ github.token }}", "a: b\n  - c\n#d", "\x00\x1b[31m", "x" * 100_000, "'", ""]
+)
 def test_a_command_is_taken_as_it_is(command):
     assert scripts(from_command(command)) == [command]

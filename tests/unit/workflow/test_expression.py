@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from firebrick.workflow.expression import Allowed, EvaluationError, ExactMap, ExpressionError, ParsingError, Scope, parse_expression
+from firebrick.workflow.expression import (
+    Allowed,
+    EvaluationError,
+    ExactMap,
+    ExpressionError,
+    ParsingError,
+    Scope,
+    parse_expression,
+)
 
 LANGUAGE = Path(__file__).parents[2] / "scenarios" / "language"
 CASES = [json.loads(line) for line in (LANGUAGE / "expressions.jsonl").read_text().splitlines()]
@@ -56,7 +64,9 @@ def test_what_an_expression_uses_is_known():
 
 
 def test_numbers_from_outside_may_be_ints():
-    assert parse_expression("github.n == '9007199254740993'").evaluate(Scope({"github": {"n": 9007199254740993}})) is True
+    assert (
+        parse_expression("github.n == '9007199254740993'").evaluate(Scope({"github": {"n": 9007199254740993}})) is True
+    )
     assert parse_expression("format('{0}', github.n)").evaluate(Scope({"github": {"n": 10**400}})) == "Infinity"
 
 

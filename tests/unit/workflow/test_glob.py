@@ -31,8 +31,14 @@ PATHS = ["b.txt", "a.txt", "src/main.c", "src/lib/x.c", "src/lib/x.h", ".hidden/
         (["docs/\\[1\\].md"], ["docs/[1].md"]),
         (["docs/[1].md"], []),
         (["docs/[1.md"], []),
-        (["**"], [".hidden/y.c", "a.txt", "b.txt", "docs/[1].md", "src/lib/x.c", "src/lib/x.h", "src/main.c", "src-old/z.c"]),
-        (["*"], [".hidden/y.c", "a.txt", "b.txt", "docs/[1].md", "src/lib/x.c", "src/lib/x.h", "src/main.c", "src-old/z.c"]),
+        (
+            ["**"],
+            [".hidden/y.c", "a.txt", "b.txt", "docs/[1].md", "src/lib/x.c", "src/lib/x.h", "src/main.c", "src-old/z.c"],
+        ),
+        (
+            ["*"],
+            [".hidden/y.c", "a.txt", "b.txt", "docs/[1].md", "src/lib/x.c", "src/lib/x.h", "src/main.c", "src-old/z.c"],
+        ),
         (["s*c/m*n.*"], ["src/main.c"]),
         (["SRC"], []),
         ([], []),

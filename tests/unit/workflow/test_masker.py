@@ -39,7 +39,12 @@ def test_added_later():
 
 def test_several_lines_are_masked_line_by_line():
     masker = Masker(["-----BEGIN-----\r\n  abcdef  \nghijkl\n"])
-    assert [masker.mask(line) for line in ("x -----BEGIN-----", "abcdef", "ghijkl.", "other")] == ["x ***", "***", "***.", "other"]
+    assert [masker.mask(line) for line in ("x -----BEGIN-----", "abcdef", "ghijkl.", "other")] == [
+        "x ***",
+        "***",
+        "***.",
+        "other",
+    ]
     assert masker.mask("-----BEGIN-----\nghijkl") == "***\n***"
 
 

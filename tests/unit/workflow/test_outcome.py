@@ -68,7 +68,8 @@ def test_conditions_of_jobs(condition, a, b, expected):
 
 
 @pytest.mark.parametrize(
-    ("condition", "expected"), [("", False), ("always()", True), ("cancelled()", True), ("failure()", False), ("true", False)]
+    ("condition", "expected"),
+    [("", False), ("always()", True), ("cancelled()", True), ("failure()", False), ("true", False)],
 )
 def test_when_the_run_is_cancelled(condition, expected):
     assert runs(chain(condition_b=condition), "b", a="success", cancelled=True) is expected
@@ -76,7 +77,9 @@ def test_when_the_run_is_cancelled(condition, expected):
 
 def test_needs_holds_direct_needs_only():
     found = chain()
-    scope = job_scope(found, found.copies("c")[0], {"a": JobOutcome("success"), "b": JobOutcome("success", {"x": "1"})}, {})
+    scope = job_scope(
+        found, found.copies("c")[0], {"a": JobOutcome("success"), "b": JobOutcome("success", {"x": "1"})}, {}
+    )
     assert scope.contexts["needs"] == {"b": {"result": "success", "outputs": {"x": "1"}}}
 
 
@@ -96,7 +99,11 @@ def test_results_of_many(results, expected):
 
 
 def test_outputs_of_a_matrix_the_last_one_that_says_something():
-    copies = [JobOutcome("success", {"a": "1", "b": "x"}), JobOutcome("success", {"a": "2", "b": ""}), JobOutcome("skipped")]
+    copies = [
+        JobOutcome("success", {"a": "1", "b": "x"}),
+        JobOutcome("success", {"a": "2", "b": ""}),
+        JobOutcome("skipped"),
+    ]
     assert merge(copies).outputs == {"a": "2", "b": "x"}
 
 
@@ -116,7 +123,11 @@ def test_labels():
 
 @pytest.mark.parametrize(
     ("status", "expected"),
-    [("success", (True, True, False, False)), ("failure", (True, False, True, False)), ("cancelled", (True, False, False, True))],
+    [
+        ("success", (True, True, False, False)),
+        ("failure", (True, False, True, False)),
+        ("cancelled", (True, False, False, True)),
+    ],
 )
 def test_status_functions_of_steps(status, expected):
     scope = step_scope(Scope(), status=status, contexts={"env": {"A": "1"}})
@@ -131,7 +142,9 @@ def test_steps_without_an_id_are_not_seen():
 
 
 def test_outputs_of_a_job():
-    job = job_of("    runs-on: x\n    outputs: {a: '${{ steps.s.outputs.v }}', b: '${{ steps.none }}', c: my-secret-value}\n")
+    job = job_of(
+        "    runs-on: x\n    outputs: {a: '${{ steps.s.outputs.v }}', b: '${{ steps.none }}', c: my-secret-value}\n"
+    )
     outputs, warnings = job_outputs(job, Scope({"steps": {"s": {"outputs": {"v": "1"}}}}), Masker(["secret"]))
     assert outputs == {"a": "1"}
     assert warnings == ("Skip output 'c' since it may contain secret.",)
@@ -140,9 +153,15 @@ def test_outputs_of_a_job():
 def test_timeouts():
     scope = Scope({"matrix": {"t": 0.5, "s": "2", "zero": 0, "text": "soon"}})
     assert timeout_s(None, scope, 60.0) == 60.0
-    assert timeout_s(job_of("    runs-on: x\n    timeout-minutes: 0.02\n").timeout_minutes, scope, 60.0) == pytest.approx(1.2)
-    assert timeout_s(job_of("    runs-on: x\n    timeout-minutes: ${{ matrix.t }}\n").timeout_minutes, scope, 1.0) == 30.0
-    assert timeout_s(job_of("    runs-on: x\n    timeout-minutes: ${{ matrix.s }}\n").timeout_minutes, scope, 1.0) == 120.0
+    assert timeout_s(
+        job_of("    runs-on: x\n    timeout-minutes: 0.02\n").timeout_minutes, scope, 60.0
+    ) == pytest.approx(1.2)
+    assert (
+        timeout_s(job_of("    runs-on: x\n    timeout-minutes: ${{ matrix.t }}\n").timeout_minutes, scope, 1.0) == 30.0
+    )
+    assert (
+        timeout_s(job_of("    runs-on: x\n    timeout-minutes: ${{ matrix.s }}\n").timeout_minutes, scope, 1.0) == 120.0
+    )
     for wrong in ("zero", "text", "none"):
         template = job_of(f"    runs-on: x\n    timeout-minutes: ${{{{ matrix.{wrong} }}}}\n").timeout_minutes
         with pytest.raises(EvaluationError, match="must be a number above 0"):

@@ -49,7 +49,11 @@ def job(name: str, extra: str = "") -> str:
 
 
 DIAMOND = workflow(
-    job("end", "    needs: [left, right]\n") + job("left", "    needs: start\n") + job("right", "    needs: start\n") + job("start") + job("alone")
+    job("end", "    needs: [left, right]\n")
+    + job("left", "    needs: start\n")
+    + job("right", "    needs: start\n")
+    + job("start")
+    + job("alone")
 )
 
 
@@ -65,7 +69,10 @@ def test_only_some_and_what_they_need():
 def test_unknown_job():
     with pytest.raises(WorkflowError) as raised:
         plan(DIAMOND, contexts={}, only={"ghost"})
-    assert str(raised.value) == "ci.yml (Line: 1, Col: 1): The workflow has no job 'ghost'. (expected: one of end, left, right, start, alone)"
+    assert (
+        str(raised.value)
+        == "ci.yml (Line: 1, Col: 1): The workflow has no job 'ghost'. (expected: one of end, left, right, start, alone)"
+    )
     assert raised.value.hint
 
 
@@ -119,7 +126,9 @@ def test_without_matrix():
 
 
 def test_all_strategies_that_are_wrong_are_told_at_once():
-    text = job("a", '    strategy: {matrix: {v: "${{ github.x }}"}}\n') + job("b", "    strategy:\n      matrix: {v: []}\n")
+    text = job("a", '    strategy: {matrix: {v: "${{ github.x }}"}}\n') + job(
+        "b", "    strategy:\n      matrix: {v: []}\n"
+    )
     text += job("c", '    needs: a\n    strategy: {matrix: {v: "${{ fromJSON(needs.a.outputs.v) }}"}}\n')
     with pytest.raises(WorkflowError) as raised:
         plan(workflow(text), contexts={"github": {}})
@@ -133,3 +142,9 @@ def test_all_strategies_that_are_wrong_are_told_at_once():
 def test_plan_of_two_hundred_jobs_is_quick():
     text = job("t", f"    strategy: {{matrix: {{a: {list(range(20))}, b: {list(range(10))}}}}}\n")
     assert len(plan(workflow(text), contexts={}).jobs) == 200
+
+
+def test_a_run_has_a_bounded_number_of_jobs():
+    vectors = f"    strategy: {{matrix: {{a: {list(range(256))}}}}}\n"
+    with pytest.raises(WorkflowError, match="The run would have more than 2000 jobs"):
+        plan(workflow("".join(job(f"j{index}", vectors) for index in range(8))), contexts={})

@@ -50,7 +50,11 @@ def test_full_workflow():
     workflow = read_workflow((LANGUAGE / "valid" / "full.yml").read_text(), "full.yml")
     assert workflow.name == "Everything"
     assert list(workflow.on) == ["push", "pull_request", "workflow_dispatch", "workflow_call", "schedule", "release"]
-    assert workflow.on["push"] == {"branches": ("main", "release/**"), "tags-ignore": "v0.*", "paths": ("src/**", "!docs")}
+    assert workflow.on["push"] == {
+        "branches": ("main", "release/**"),
+        "tags-ignore": "v0.*",
+        "paths": ("src/**", "!docs"),
+    }
     assert workflow.on["workflow_dispatch"]["inputs"]["count"] == {"type": "number", "default": 3.0}
     assert workflow.env.texts(Scope({"inputs": {"level": "high"}})) == {
         "LEVEL": "high",
@@ -149,7 +153,9 @@ def test_limits():
     assert errors_of("x" * (1 << 21)) == [
         "ci.yml (Line: 1, Col: 1): Maximum object size exceeded (expected: at most 1048576 bytes, not 2097152)"
     ]
-    assert errors_of("[" * 1000) == ["ci.yml (Line: 1, Col: 51): Maximum object depth exceeded (expected: at most 50 levels)"]
+    assert errors_of("[" * 1000) == [
+        "ci.yml (Line: 1, Col: 51): Maximum object depth exceeded (expected: at most 50 levels)"
+    ]
     bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
     for previous, name in zip("abcdefg", "bcdefgh", strict=True):
         bomb += f"{name}: &{name} [{', '.join([f'*{previous}'] * 10)}]\n"
@@ -166,7 +172,9 @@ def test_aliases_count_for_depth():
 
 
 def test_bytes_that_are_no_utf_8():
-    assert errors_of(b"on: push\nname: \xff\n") == ["ci.yml (Line: 2, Col: 7): The file is not UTF-8 (expected: text encoded in UTF-8)"]
+    assert errors_of(b"on: push\nname: \xff\n") == [
+        "ci.yml (Line: 2, Col: 7): The file is not UTF-8 (expected: text encoded in UTF-8)"
+    ]
 
 
 def test_a_byte_order_mark_is_nothing():
@@ -175,4 +183,7 @@ def test_a_byte_order_mark_is_nothing():
 
 
 def test_name_is_the_path_where_there_is_none():
-    assert read_workflow((LANGUAGE / "valid" / "small.yml").read_bytes(), ".github/workflows/ci.yml").name == ".github/workflows/ci.yml"
+    assert (
+        read_workflow((LANGUAGE / "valid" / "small.yml").read_bytes(), ".github/workflows/ci.yml").name
+        == ".github/workflows/ci.yml"
+    )
