@@ -64,7 +64,7 @@ async def clone(
     for name, check in ((branch, check_branch), (commit, check_commit)):
         if name:
             check(name)
-    target.mkdir(mode=0o700, parents=True)
+    target.mkdir(parents=True)  # as any checkout: what is above it keeps others out
     private = target.with_name(target.name + ".home")
     try:
         private.mkdir(mode=0o700, exist_ok=True)
