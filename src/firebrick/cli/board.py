@@ -91,7 +91,7 @@ class Board:
         card = self._card(event.job)
         if event.step < 0:
             card.note = event.text
-        elif event.step < len(card.steps):
+        elif event.step < len(card.steps) and event.text != "##[endgroup]":
             step = card.steps[event.step]
             step.tail.append(event.text)
             step.lines += 1

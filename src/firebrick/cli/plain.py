@@ -38,6 +38,9 @@ class View(Protocol):
 
     def show(self, event: Event) -> None: ...
 
+    def tick(self) -> None:
+        """Called some times a second: what shows the time may draw itself anew."""
+
     def notice(self, text: str) -> None:
         """A word from the command line itself, beside the events."""
 
@@ -58,6 +61,9 @@ class JsonView:
     def show(self, event: Event) -> None:
         self._out.write(self._encoder.encode(event).decode() + "\n")
         self._out.flush()
+
+    def tick(self) -> None:
+        pass
 
     def notice(self, text: str) -> None:
         """JSON readers get events only."""
@@ -84,6 +90,9 @@ class PlainView:
             self._show_rare(event)
             self._out.flush()
 
+    def tick(self) -> None:
+        pass
+
     def notice(self, text: str) -> None:
         self._write("", text)
         self._out.flush()
@@ -101,7 +110,7 @@ class PlainView:
                 self._write(event.job, f"-- step {event.step + 1}: {tame(event.name, colour=False)}")
             case StepFinished():
                 self._write(event.job, self._step_result(event))
-            case Annotation():
+            case Annotation() if event.file or event.title:  # the message itself stands in the log
                 self._write(event.job, f"!! {annotation_text(event)}")
             case ArtifactStored():
                 self._write(event.job, f"++ artifact {event.path} ({size(event.size)}, sha256 {event.sha256})")

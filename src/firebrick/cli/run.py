@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from firebrick.node.contract import LiveRun, RunResult
 
 RUNS_KEPT: Final = 20
+_TICK_S: Final = 0.1
 
 
 def run(
@@ -140,9 +141,17 @@ async def _follow(live: LiveRun, view: View, log: Path) -> None:
     with ExitStack() as stack:
         kept = stack.enter_context(PlainView(stack.enter_context(log.open("w", errors="replace"))))
         stack.enter_context(view)
+        ticker = asyncio.create_task(_tick(view), name="view-tick")
+        stack.callback(ticker.cancel)
         async for event in live.events():
             kept.show(event)
             view.show(event)
+
+
+async def _tick(view: View) -> None:
+    while True:
+        view.tick()
+        await asyncio.sleep(_TICK_S)
 
 
 @contextmanager

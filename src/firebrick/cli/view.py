@@ -25,6 +25,12 @@ _SYMBOLS: Final = {
     Conclusion.CANCELLED: Text("■", "bold yellow"),
     Conclusion.SKIPPED: Text("-", "dim"),
 }
+_MARKED: Final = {
+    "##[group]": ("▸ ", "bold"),
+    "##[error]": ("", "red"),
+    "##[warning]": ("", "yellow"),
+    "##[notice]": ("", "cyan"),
+}
 _COLOURS: Final = {"error": "red", "warning": "yellow", "notice": "cyan"}
 
 
@@ -36,7 +42,9 @@ class LiveView:
         self._board = Board()
         self._verbose = verbose
         self._spinner = Spinner("dots", style="bold cyan")
-        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=10, transient=True)
+        # Refreshed by `tick`, from the thread that also prints: rich's own thread would now and then draw over a line just printed.
+        self._live = Live(console=console, get_renderable=self._render, auto_refresh=False, transient=True)
+        self._under = ""
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -51,17 +59,18 @@ class LiveView:
         self._board.show(event)
         if isinstance(event, StepFinished | JobFinished):
             self._settle(self._board.jobs[event.job])
-        if isinstance(event, RunFinished):
-            self._live.refresh()
+
+    def tick(self) -> None:
+        self._live.refresh()
 
     def notice(self, text: str) -> None:
         self._console.print(Text(text, "yellow"))
 
     def _settle(self, card: JobCard) -> None:
         """Print the steps of the job that are over, in order, each once; they leave the part that is redrawn."""
-        if not card.headed and card.machine:
-            card.headed = True
-            self._console.print(self._heading(card))
+        if card.machine and self._under != card.id:
+            self._console.print(self._heading(card, again=card.headed))
+            self._under, card.headed = card.id, True
         while card.shown < len(card.steps) and card.steps[card.shown].conclusion is not None:
             self._console.print(self._finished_step(card.steps[card.shown]))
             card.shown += 1
@@ -70,7 +79,8 @@ class LiveView:
 
     def _render(self) -> RenderableType:
         parts: list[RenderableType] = []
-        for card in self._board.jobs.values():
+        # The job whose lines stand last above comes first: its steps go on right below them.
+        for card in sorted(self._board.jobs.values(), key=lambda card: card.id != self._under):
             if card.conclusion is None:
                 parts += self._running_job(card)
         return Group(*parts)
@@ -78,8 +88,10 @@ class LiveView:
     def _running_job(self, card: JobCard) -> list[RenderableType]:
         if not card.machine:
             mark: RenderableType = self._spinner if card.note else Text("·", "dim")
-            return [_row(mark, Text.assemble((card.name, "bold"), "  ", (tame(card.note, colour=False), "dim")))]
-        parts: list[RenderableType] = [] if card.headed else [self._heading(card)]
+            return [
+                _row(mark, Text.assemble((card.name, "bold"), "  ", (tame(card.note, colour=False), "dim")), indent=0)
+            ]
+        parts: list[RenderableType] = [] if self._under == card.id else [self._heading(card, again=card.headed)]
         for step in card.steps[card.shown :]:
             parts += self._step_now(step)
         return parts
@@ -95,9 +107,10 @@ class LiveView:
         running = _row(self._spinner, name, duration(max(0.0, time.time() - step.started)))
         return [running, *_tail(step, RUNNING_TAIL, "dim cyan")]
 
-    def _heading(self, card: JobCard) -> RenderableType:
-        how = f"{card.start} in {card.start_ms:.0f} ms"
-        title = Text.assemble((card.name, "bold"), "  ", (f"{card.image} · {how} · {card.machine}", "dim"))
+    def _heading(self, card: JobCard, *, again: bool = False) -> RenderableType:
+        """Jobs run side by side: a short one says that what follows is of this job again."""
+        how = f"  {card.image} · {card.start} in {card.start_ms:.0f} ms · {card.machine}"
+        title = Text.assemble((card.name, "bold"), ("" if again else how, "dim"))
         return Rule(title, align="left", style="dim", characters="─")
 
     def _finished_step(self, step: StepLine) -> RenderableType:
@@ -116,14 +129,20 @@ class LiveView:
         text = Text.assemble((card.name, "bold"), f" {MARKS[card.conclusion]}")
         if card.message:
             text.append(f": {tame(card.message, colour=False)}")
-        return _row(_SYMBOLS[card.conclusion], text, duration(card.seconds) if card.seconds else "", indent=0)
+        return _row(
+            _SYMBOLS[card.conclusion],
+            text,
+            "" if card.conclusion is Conclusion.SKIPPED else duration(card.seconds),
+            indent=0,
+        )
 
     def _show_end(self, finished: RunFinished) -> None:
         summaries = [step.summary for card in self._board.jobs.values() for step in card.steps if step.summary]
         for summary in summaries:
             self._console.print(Text(_tamed_block(summary)), style="dim")
         for annotation in self._board.annotations:
-            self._console.print(Text(annotation_text(annotation), _COLOURS.get(annotation.level, "")))
+            where = f"{self._board.jobs[annotation.job].name}: " if len(self._board.jobs) > 1 else ""
+            self._console.print(Text.assemble(where, (annotation_text(annotation), _COLOURS.get(annotation.level, ""))))
         if self._board.artifacts:
             self._console.print(self._artifacts())
         text = Text.assemble(
@@ -163,13 +182,22 @@ def _tail(step: StepLine, count: int, style: str) -> list[RenderableType]:
     lines = list(step.tail)[-count:] if count else []
     bar = Text("    │ ", style)
     shown: list[RenderableType] = []
-    if step.lines > len(lines) and lines:
-        shown.append(Text.assemble(bar, (f"… {step.lines - len(lines)} lines above", "dim")))
+    above = step.lines - len(lines)
+    if above and lines:
+        shown.append(Text.assemble(bar, (f"… {above} line{'' if above == 1 else 's'} above", "dim")))
     for line in lines:
-        text = Text.assemble(bar, Text.from_ansi(tame(line, colour=True)))
+        text = Text.assemble(bar, _log_text(line))
         text.no_wrap, text.overflow = True, "ellipsis"
         shown.append(text)
     return shown
+
+
+def _log_text(line: str) -> Text:
+    """A line as the guest coloured it; the marks of groups and annotations become what they mean."""
+    for mark, (before, style) in _MARKED.items():
+        if line.startswith(mark):
+            return Text(before + tame(line.removeprefix(mark), colour=False), style)
+    return Text.from_ansi(tame(line, colour=True))
 
 
 def _tamed_block(text: str) -> str:
