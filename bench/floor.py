@@ -26,8 +26,7 @@ _INIT = """#!/bin/busybox sh
 export PATH=/bin
 mount -t proc p /proc; mount -t sysfs s /sys; mount -t devtmpfs d /dev; mount -t tmpfs -o size=90% t /tmp
 while read -r module; do insmod /modules/$module; done < /modules/order
-until [ -e /dev/vport0p1 ]; do :; done
-exec 3<>/dev/vport0p1
+until command exec 3<>/dev/vport0p1; do :; done 2>/dev/null
 while :; do
     if read -r line <&3; then eval "$line" >&3; else sleep 0.01; fi
 done
