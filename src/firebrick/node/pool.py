@@ -22,15 +22,17 @@ _KERNEL: Final = "debian"
 
 
 class Pool:
-    """A `Lender`. `roster` has the machines that are lent."""
+    """A `Lender`. `roster` has the machines that are lent; `store` is where kernels and images come from."""
 
-    def __init__(self, home: Home, driver: Driver, settings: NodeSettings, *, capacity: int) -> None:
+    def __init__(
+        self, home: Home, driver: Driver, settings: NodeSettings, *, capacity: int, store: ImageStore | None = None
+    ) -> None:
         self.capacity = capacity
         self.roster = Roster()
         self._home = home
         self._driver = driver
         self._settings = settings
-        self._store = ImageStore(home)
+        self._store = store or ImageStore(home)
         self._templates = TemplateShelf(home, driver, self._store, kept=settings.templates_kept)
         self._turns = asyncio.Semaphore(capacity)
 

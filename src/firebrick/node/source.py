@@ -78,13 +78,14 @@ class SourceReader:
             return False
         await self._git("init", "--quiet", "--template=", str(target), at=None)
         remote = f"file://{self.source.path.resolve()}"
-        refspecs = [f"+{sha}:{self._tracking_ref()}"]
+        refspecs = [sha]
         options = ["--quiet", "--no-tags", "--no-write-fetch-head", "--update-shallow"]
         if depth:
             options.append(f"--depth={depth}")
         else:
             refspecs += ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]
         await self._git("fetch", *options, remote, *refspecs, at=target)
+        await self._git("update-ref", self._tracking_ref(), sha, at=target)
         await self._set_head(target, sha)
         return True
 
@@ -137,7 +138,15 @@ class SourceReader:
     async def _git(self, *words: str, at: Path | None = Path(), check: bool = True) -> process.Completed:
         """`at`: the directory git works in, by default the source."""
         where = self.source.path if at == Path() else at
-        argv = ["git", *(["-C", str(where)] if where else []), "-c", "core.fsmonitor=false", *words]
+        argv = [
+            "git",
+            *(["-C", str(where)] if where else []),
+            "-c",
+            "core.fsmonitor=false",
+            "-c",
+            "core.logAllRefUpdates=false",
+            *words,
+        ]
         env = {
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": str(self._config),
