@@ -10,6 +10,7 @@ import pytest
 from firebrick.home import Home
 from firebrick.image import ImageStore, Kernel
 from firebrick.image.initramfs import AGENT
+from firebrick.machine.tsc import rate_khz
 from firebrick.process import run
 from tests.place import make_home
 
@@ -86,7 +87,7 @@ async def boot(kernel: Kernel, root: Path) -> str:
     argv = [
         "qemu-system-x86_64", "-M", machine, "-accel", "tcg", "-cpu", "max", "-m", "256", "-nodefaults", "-no-user-config",
         "-display", "none", "-no-reboot", "-serial", "stdio", "-kernel", kernel.path, "-initrd", kernel.initrd,
-        "-append", " ".join(["console=ttyS0 quiet reboot=t panic=-1", *kernel.args]),
+        "-append", " ".join(["console=ttyS0 quiet reboot=t panic=-1", f"tsc_early_khz={rate_khz()}", *kernel.args]),
         "-drive", f"if=none,id=root,file={root},format=raw,readonly=on", "-device", "virtio-blk-device,drive=root,serial=root",
         "-netdev", "user,id=net,restrict=on", "-device", "virtio-net-device,netdev=net",
     ]  # fmt: skip
