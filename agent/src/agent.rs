@@ -101,7 +101,7 @@ impl Agent {
             poller,
             link: parts.link,
             decoder: Decoder::default(),
-            outbox: Outbox::new(),
+            outbox: Outbox::new(parts.link.port()?),
             input: vec![0; READ_PIECE * READ_PIECES],
             scratch: Vec::new(),
             activities: BTreeMap::new(),
@@ -321,9 +321,15 @@ impl Agent {
 
     fn reset(&mut self, stream: u32) {
         let Some(key) = self.streams.remove(&stream) else { return };
-        match self.activities.get_mut(&key) {
-            Some(Activity::Exec(exec)) => exec.let_go(false),
-            _ => drop(self.activities.remove(&key)),
+        let due = match self.activities.get_mut(&key) {
+            Some(Activity::Exec(exec)) => exec.give_up(stream),
+            _ => {
+                drop(self.activities.remove(&key));
+                true
+            }
+        };
+        if due {
+            self.outbox.message(stream, &Failure::reset().into_message());
         }
     }
 

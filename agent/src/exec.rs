@@ -58,6 +58,8 @@ pub struct Exec {
     phase: Phase,
     timed_out: bool,
     exit: Option<Exit>,
+    /// The stream that was given up, and is told so when all of the exec is gone.
+    given_up: Option<u32>,
     /// It has ended, and nothing of it runs any more, or has been waited for long enough.
     quiet: bool,
 }
@@ -165,6 +167,7 @@ impl Exec {
             phase: Phase::Running { deadline },
             timed_out: false,
             exit: None,
+            given_up: None,
             quiet: false,
         })
     }
@@ -238,11 +241,19 @@ impl Exec {
     /// Nobody listens any more. With `detach`, or with `keep`, it goes on; else everything in the cell dies.
     pub fn let_go(&mut self, keep: bool) {
         self.stream = None;
+        self.given_up = None;
         self.stdin = None;
         if !(self.detach || keep) {
             self.kill();
         }
         self.detach |= keep;
+    }
+
+    /// The host has reset the stream. True: its last message is due now; false: when nothing of the exec runs any more.
+    pub fn give_up(&mut self, stream: u32) -> bool {
+        self.let_go(false);
+        self.given_up = Some(stream).filter(|_| !self.detach);
+        self.detach
     }
 
     fn kill(&self) {
@@ -303,7 +314,10 @@ impl Exec {
             memory_peak_bytes: if used.memory_peak > 0 { used.memory_peak } else { ended.max_rss },
             wall_us: self.started.elapsed().as_micros() as u64,
         });
-        self.stdin = None;
+        // What the host still sends to it is taken and dropped: it cannot know yet.
+        if let Some(stdin) = &mut self.stdin {
+            stdin.close();
+        }
         self.child_died();
         let wait = !(self.quiet || self.detach);
         if wait {
@@ -335,7 +349,12 @@ impl Exec {
             self.report(out);
         }
         match self.stream {
-            None if self.quiet => Progress::Finished,
+            None if self.quiet => {
+                if let Some(stream) = self.given_up.take() {
+                    out.message(stream, &Failure::reset().into_message());
+                }
+                Progress::Finished
+            }
             _ => Progress::Waiting,
         }
     }
@@ -506,7 +525,9 @@ mod tests {
     }
 
     fn texts(request: &ExecRequest) -> Vec<String> {
-        let (env, _) = environment(request, &User::root()).ok().expect("a good environment");
+        let Ok((env, _)) = environment(request, &User::root()) else {
+            panic!("a good environment was refused")
+        };
         env.iter().map(|line| line.to_string_lossy().into_owned()).collect()
     }
 

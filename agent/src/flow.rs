@@ -18,6 +18,8 @@ pub const GRANT: u32 = 64 * 1024;
 pub struct Source {
     fd: Option<OwnedFd>,
     channel: u8,
+    /// Its bytes come in pages that can be moved.
+    pipe: bool,
     credit: u32,
     /// The host has been told of the end, though a process may still hold the other side.
     over: bool,
@@ -26,7 +28,8 @@ pub struct Source {
 
 impl Source {
     pub fn new(fd: OwnedFd, channel: u8) -> Self {
-        Self { fd: Some(fd), channel, credit: INITIAL_CREDIT, over: false, ready: true }
+        let pipe = rustix::pipe::fcntl_getpipe_size(&fd).is_ok();
+        Self { fd: Some(fd), channel, pipe, credit: INITIAL_CREDIT, over: false, ready: true }
     }
 
     pub fn watch(&self, poller: &Poller, token: Token) -> Result<(), Errno> {
@@ -52,10 +55,13 @@ impl Source {
         if self.over || !(self.ready || last) || limit == 0 {
             return false;
         }
-        let read = out.read_from(fd, stream, self.channel, limit);
+        let read = match self.pipe {
+            true => out.move_from(fd, stream, self.channel, limit),
+            false => out.read_from(fd, stream, self.channel, limit),
+        };
         if let Ok(length) = read {
             self.credit -= length as u32; // at most `limit`, which came from it
-            if length == TURN {
+            if length == TURN && self.pipe {
                 widen(fd);
             }
         }
@@ -88,7 +94,7 @@ impl Source {
 
 /// A pipe that was full moves more at a time from now on: fewer turns, fewer switches between the writer and us.
 fn widen(fd: &OwnedFd) {
-    // Fails for a terminal or a socket, and where the user's pipe pages are used up; then it stays as it is.
+    // Fails where the user's pipe pages are used up; then it stays as it is.
     let _ = rustix::pipe::fcntl_setpipe_size(fd, 4 * TURN);
 }
 
@@ -219,7 +225,7 @@ mod tests {
     fn a_source_stops_at_the_credit_and_goes_on_with_more() {
         let (read, write) = pipe();
         let mut source = Source::new(read, 1);
-        let mut out = Outbox::new();
+        let mut out = Outbox::new(None);
         let mut sent = 0;
         while sent < INITIAL_CREDIT as usize {
             sent += rustix::io::write(&write, &[0; 65536]).expect("room in the pipe");
@@ -240,15 +246,15 @@ mod tests {
     fn a_source_does_not_wait_for_a_writer_at_the_last_turn() {
         let (read, _write) = pipe();
         let mut source = Source::new(read, 1);
-        assert!(!source.pump(1, &mut Outbox::new(), false) && !source.ended());
-        assert!(!source.pump(1, &mut Outbox::new(), true) && source.ended());
+        assert!(!source.pump(1, &mut Outbox::new(None), false) && !source.ended());
+        assert!(!source.pump(1, &mut Outbox::new(None), true) && source.ended());
     }
 
     #[test]
     fn a_sink_holds_no_more_than_the_credit() {
         let (_read, write) = pipe();
         let mut sink = Sink::new(write);
-        let mut out = Outbox::new();
+        let mut out = Outbox::new(None);
         for _ in 0..4 {
             sink.accept(vec![0; 65536]).expect("within the credit");
         }
@@ -262,7 +268,7 @@ mod tests {
         let (read, write) = pipe();
         drop(read);
         let mut sink = Sink::new(write);
-        let mut out = Outbox::new();
+        let mut out = Outbox::new(None);
         sink.accept(vec![0; 100_000]).expect("within the credit");
         assert!(sink.pump(Some(1), &mut out).is_none() && sink.ended() && !out.is_empty());
         sink.accept(vec![0; 100_000]).expect("still within the credit");

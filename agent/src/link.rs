@@ -97,6 +97,12 @@ impl Link {
         self.stream.as_ref().map(AsFd::as_fd)
     }
 
+    /// A second descriptor of the port, if it is one.
+    pub fn port(&self) -> Result<Option<OwnedFd>, Errno> {
+        let port = self.stream.as_ref().filter(|_| self.is_port());
+        port.map(|port| rustix::io::fcntl_dupfd_cloexec(port, 3)).transpose()
+    }
+
     /// Whether the host coming and going shows as the port hanging up.
     pub fn is_port(&self) -> bool {
         matches!(self.carrier, Carrier::Port)

@@ -1,26 +1,31 @@
 //! What is on its way to the host. Process output is read from its pipe straight behind its frame header, so that a byte is copied once
-//! between the pipe and the port.
+//! between the pipe and the link; where the link is a port and there is much of it, the pages of the pipe go to the port uncopied.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
+use rustix::pipe::SpliceFlags;
 
 use crate::protocol::{self, encode_header, Kind, Message, HEADER};
 
 /// Output of streams waits in its pipes while more than this is on its way: it bounds memory, and how long an answer can queue behind output.
 const ROOM: usize = 256 * 1024;
+/// Less than this is copied: a frame of its own for each would cost more than the copy.
+const SPLICE: usize = 16 * 1024;
 /// Nothing is read from the host while more than this is on its way: a host that asks and never reads cannot fill our memory.
 const FULL: usize = 4 * ROOM;
 
 pub struct Outbox {
     bytes: Vec<u8>,
     sent: usize,
+    /// The link, where it takes pages: a virtio-serial port.
+    port: Option<OwnedFd>,
 }
 
 impl Outbox {
-    pub fn new() -> Self {
-        Self { bytes: Vec::with_capacity(64 * 1024), sent: 0 }
+    pub fn new(port: Option<OwnedFd>) -> Self {
+        Self { bytes: Vec::with_capacity(64 * 1024), sent: 0, port }
     }
 
     pub fn clear(&mut self) {
@@ -101,6 +106,55 @@ impl Outbox {
         Ok(length)
     }
 
+    /// As `read_from`, for a pipe.
+    pub fn move_from(
+        &mut self,
+        pipe: impl AsFd,
+        stream: u32,
+        channel: u8,
+        limit: usize,
+    ) -> Result<usize, Errno> {
+        let waiting = rustix::io::ioctl_fionread(&pipe).map_or(0, |length| length as usize).min(limit);
+        if waiting >= SPLICE && self.send_header(waiting, stream, channel) {
+            self.splice(pipe, waiting);
+            return Ok(waiting);
+        }
+        self.read_from(pipe, stream, channel, limit)
+    }
+
+    /// Put a header on the port itself, which is possible if nothing waits before it. The port takes it whole or not at all.
+    fn send_header(&mut self, length: usize, stream: u32, channel: u8) -> bool {
+        let Some(port) = self.port.take() else { return false };
+        let header = encode_header(length, stream, Kind::Data, channel);
+        let sent = self.flush(&port).is_ok() && rustix::io::write(&port, &header).is_ok();
+        self.port = Some(port);
+        sent
+    }
+
+    /// Move `length` bytes, promised by a header, from a pipe that holds them to the port. What the port does not take now is copied to wait
+    /// for it. What another reader of the pipe has taken meanwhile (a program can open its own output and read) is zeros: the promise is kept.
+    fn splice(&mut self, pipe: impl AsFd, length: usize) {
+        let mut left = length;
+        if let Some(port) = &self.port {
+            let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
+            while let Ok(moved @ 1..) = rustix::pipe::splice(&pipe, None, port, None, left, flags) {
+                left -= moved;
+            }
+        }
+        let end = self.bytes.len() + left;
+        while self.bytes.len() < end {
+            self.bytes.reserve(end - self.bytes.len());
+            let spare = &mut self.bytes.spare_capacity_mut()[..left];
+            let Ok(read @ 1..) = rustix::io::read(&pipe, spare).map(|(filled, _)| filled.len()) else {
+                break;
+            };
+            left -= read;
+            // SAFETY: the kernel has filled `read` bytes behind the end, within the capacity reserved above.
+            unsafe { self.bytes.set_len(end - left) };
+        }
+        self.bytes.resize(end, 0);
+    }
+
     /// Write as much as the link takes now. `Err(AGAIN)`: the link is full, wait for it.
     pub fn flush(&mut self, link: impl AsFd) -> Result<(), Errno> {
         while self.sent < self.bytes.len() {
@@ -142,7 +196,7 @@ mod tests {
     #[test]
     fn frames_what_a_pipe_holds() {
         let (read, write) = pipe_with(PipeFlags::NONBLOCK).expect("a pipe");
-        let mut outbox = Outbox::new();
+        let mut outbox = Outbox::new(None);
         assert_eq!(outbox.read_from(&read, 7, 1, 10), Err(Errno::AGAIN));
         assert!(outbox.is_empty());
         rustix::io::write(&write, b"hello world").expect("room in the pipe");
@@ -155,10 +209,43 @@ mod tests {
         assert_eq!(outbox.read_from(&read, 7, 1, 100), Ok(0));
     }
 
+    /// A pipe stands for the port: both take pages.
+    #[test]
+    fn moves_pages_and_keeps_the_frame_whole() {
+        let (port_read, port_write) = pipe_with(PipeFlags::NONBLOCK).expect("a pipe");
+        let (read, write) = pipe_with(PipeFlags::NONBLOCK).expect("a pipe");
+        let mut outbox = Outbox::new(Some(rustix::io::dup(&port_write).expect("a descriptor")));
+        let payload: Vec<u8> = (0..65_536u32).map(|at| (at / 7) as u8).collect();
+        rustix::io::write(&write, &payload).expect("room in the pipe");
+        outbox.eof(3, 1);
+        assert_eq!(outbox.move_from(&read, 7, 1, 50_000), Ok(50_000));
+        outbox.eof(7, 1);
+        let mut seen = Vec::new();
+        while seen.len() < 50_000 + 3 * HEADER {
+            let _ = outbox.flush(&port_write);
+            let mut piece = Vec::with_capacity(10_000);
+            rustix::io::read(&port_read, spare_capacity(&mut piece)).expect("something is there");
+            seen.extend(piece);
+        }
+        let (mut input, mut decoder) = (&seen[HEADER..], Decoder::default());
+        let frame = decoder.next(&mut input).expect("a frame of ours").expect("a whole frame");
+        assert_eq!((frame.stream, frame.body), (7, Body::Data(payload[..50_000].to_vec())));
+        assert_eq!(input.len(), HEADER);
+    }
+
+    #[test]
+    fn a_promise_is_kept_with_zeros() {
+        let (read, write) = pipe_with(PipeFlags::NONBLOCK).expect("a pipe");
+        let mut outbox = Outbox::new(None);
+        rustix::io::write(&write, b"abc").expect("room in the pipe");
+        outbox.splice(&read, 10);
+        assert_eq!(outbox.bytes, b"abc\0\0\0\0\0\0\0");
+    }
+
     #[test]
     fn keeps_what_the_link_does_not_take() {
         let (read, write) = pipe_with(PipeFlags::NONBLOCK).expect("a pipe");
-        let mut outbox = Outbox::new();
+        let mut outbox = Outbox::new(None);
         let payload = vec![5; 200_000];
         outbox.data(1, 1, &payload);
         outbox.eof(1, 1);
