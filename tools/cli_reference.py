@@ -8,11 +8,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from firebrick.cli.main import VERBS
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "reference" / "cli.md"
+
+_KINDS = {int: "N", float: "N", Path: "PATH"}
 
 HEAD = """\
 # Command line
@@ -66,7 +68,15 @@ def _usage(argument: Any) -> str:
 def _metavar(option: Any) -> str:
     if option.is_flag:
         return ""
-    return f" {option.metavar or option.type.name.upper()}"
+    return f" {option.metavar or _KINDS.get(_kind(option), 'TEXT')}"
+
+
+def _kind(option: Any) -> Any:
+    """What the option's function is given: the annotation without `| None` and lists."""
+    kind = option.type_descriptor.annotation
+    while arguments := [argument for argument in get_args(kind) if argument is not type(None)]:
+        kind = arguments[0]
+    return kind
 
 
 def _described(option: Any) -> str:

@@ -7,10 +7,10 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from firebrick.guest.errors import AgentError, ChannelError, GuestError, OutputTooLargeError, TreeError
-from firebrick.machine.errors import MachineError
+from firebrick.machine.errors import BootError, MachineError
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.bench import Bench
 from firebrick.node.cancel import Cancellation
@@ -32,8 +32,9 @@ from firebrick.workflow.expression import EvaluationError, Scope
 from firebrick.workflow.outcome import CANCELLED, job_outputs, runs_on_labels, timeout_s
 from firebrick.workflow.plan import PlannedJob
 
+_CONSOLE_LINES: Final = 20
 # What ends a job before its time without being a mistake of ours: each is a sentence, and becomes the message of the job.
-_LOSSES = (MachineError, GuestError, NodeError, EvaluationError, ProcessError, OSError)
+_LOSSES: Final = (MachineError, GuestError, NodeError, EvaluationError, ProcessError, OSError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,8 @@ def _result(task: JobTask, body: asyncio.Task[JobResult]) -> JobResult:
         hint = getattr(error, "hint", "")
         text = f"{error}" + (f" {hint}" if hint else "")
         task.log.node(text)
+        if isinstance(error, BootError):
+            task.log.node("\n".join(error.console.splitlines()[-_CONSOLE_LINES:]))
         return JobResult(conclusion=Conclusion.FAILURE, message=task.log.mask(text))
 
 
