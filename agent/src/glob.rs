@@ -1,4 +1,5 @@
-//! Patterns for what a download leaves out. `*` and `?` stop at a slash, `**` does not, `[a-z]` and `[!a-z]` are classes. A pattern
+//! Patterns for what a download leaves out. `*` and `?` stop at a slash, `**` does not, and as a component before others it stands for any
+//! number of components, none included; `[a-z]` and `[!a-z]` are classes. A pattern
 //! without a slash is matched against the name alone, at any depth; one with a slash against the whole relative path.
 
 pub fn matches(pattern: &[u8], path: &[u8]) -> bool {
@@ -14,11 +15,17 @@ fn fits(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     // Where to go on when a match fails: behind the last star, one byte later than it was tried before.
     let mut single: Option<(usize, usize)> = None;
-    let mut double: Option<(usize, usize)> = None;
+    let mut double: Option<(usize, usize, bool)> = None;
+    // The next place for what is behind a `**`: any byte, or the beginning of a component.
+    let next = |at: usize, whole: bool| match whole {
+        true => text[at..].iter().position(|byte| *byte == b'/').map(|slash| at + slash + 1),
+        false => (at < text.len()).then_some(at + 1),
+    };
     loop {
         if pattern[p..].starts_with(b"**") {
-            p += 2;
-            (double, single) = (Some((p, t)), None);
+            let whole = (p == 0 || pattern[p - 1] == b'/') && pattern.get(p + 2) == Some(&b'/');
+            p += if whole { 3 } else { 2 };
+            (double, single) = (Some((p, t, whole)), None);
         } else if pattern[p..].starts_with(b"*") {
             p += 1;
             single = Some((p, t));
@@ -32,9 +39,11 @@ fn fits(pattern: &[u8], text: &[u8]) -> bool {
         {
             single = Some((behind, at + 1));
             (p, t) = (behind, at + 1);
-        } else if let Some((behind, at)) = double.filter(|(_, at)| *at < text.len()) {
-            (double, single) = (Some((behind, at + 1)), None);
-            (p, t) = (behind, at + 1);
+        } else if let Some((behind, at, whole)) =
+            double.and_then(|(p, t, whole)| Some((p, next(t, whole)?, whole)))
+        {
+            (double, single) = (Some((behind, at, whole)), None);
+            (p, t) = (behind, at);
         } else {
             return false;
         }
@@ -79,7 +88,7 @@ mod tests {
 
     #[test]
     fn names_match_at_any_depth_and_paths_as_a_whole() {
-        let yes: [(&str, &str); 12] = [
+        let yes: [(&str, &str); 15] = [
             (".git", ".git"),
             (".git", "a/.git"),
             ("*.o", "a/b/x.o"),
@@ -92,8 +101,11 @@ mod tests {
             ("[]]", "]"),
             ("\\*", "*"),
             ("*a*b*c*", "xxaxxbxxc"),
+            ("a/**/z", "a/z"),
+            ("**/x", "x"),
+            ("**/a/**/b", "a/c/a/b"),
         ];
-        let no: [(&str, &str); 8] = [
+        let no: [(&str, &str); 11] = [
             (".git", "a.git"),
             ("a/*.o", "a/b/x.o"),
             ("/x", "a/x"),
@@ -102,6 +114,9 @@ mod tests {
             ("*", ""),
             ("a/*", "a"),
             ("\\*", "x"),
+            ("**/x", "ax"),
+            ("a/**/z", "a/bz"),
+            ("a/**", "a"),
         ];
         for (pattern, path) in yes {
             assert!(matches(pattern.as_bytes(), path.as_bytes()), "{pattern} {path}");
