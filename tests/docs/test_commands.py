@@ -8,6 +8,7 @@ marked `background` goes on while the next ones are run, as in another terminal.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import signal
 import socket
@@ -43,10 +44,22 @@ ELSEWHERE = {
 }
 # Shown, and run by nothing: why.
 NOT_RUN = {
+    "firebrick kernel build --tuned": "takes ten minutes; where it was built, tests/image boots the result",
     'sudo usermod --append --groups kvm "$USER"': "who may open KVM on the host is not for a test to change",
     "firebrick vm shell MACHINE": "needs a person at a terminal; tests/e2e opens one on a pseudo-terminal",
 }
 _START_LIMIT_S = 30
+WORKFLOW = """\
+on: push
+jobs:
+  build:
+    runs-on: base
+    steps:
+      - uses: actions/checkout@v4
+      - run: ls -l .github
+"""
+# What goes on while somebody reads the page about jobs that fail.
+STUCK = "echo here > /var/log/build.log && sleep 600"
 _END = "the-command-has-ended"
 
 
@@ -154,7 +167,10 @@ def reader(tmp_path: Path) -> tuple[Path, dict[str, str], dict[str, str]]:
     """The directory a reader starts in, the environment, and what stands in the pages for what only the reader knows."""
     directory = tmp_path / "reader"
     repository = directory / "path/to/repository"
-    project.make("python-extension", repository)
+    workflow = repository / ".github/workflows/build.yml"
+    workflow.parent.mkdir(parents=True)
+    workflow.write_text(WORKFLOW)
+    project.commit(repository, "Start")
     port = str(_free_port())
     home = make_home(tmp_path / "home")
     variables = environment(
@@ -169,6 +185,22 @@ def _pages_with_commands() -> list[Path]:
     return [page for page in PAGES if any(block.language == "console" for block in blocks(page))]
 
 
+@contextlib.contextmanager
+def stuck_job(variables: dict[str, str]) -> Iterator[str]:
+    """A run with a step that sleeps; the id of its machine."""
+    argv = ["firebrick", "run", "--json", "--image", "base", "--command", STUCK, "-C", variables["REPOSITORY"]]
+    with subprocess.Popen(argv, env=variables, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            events = (json.loads(line) for line in process.stdout)
+            machine = next(event["machine"] for event in events if event["event"] == "job_started")
+            next(event for event in events if event["event"] == "step_started")
+            yield machine
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.communicate(timeout=60)
+
+
 @pytest.mark.machine
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", _pages_with_commands(), ids=name)
@@ -176,6 +208,8 @@ def test_commands_work_as_shown(page: Path, reader: tuple[Path, dict[str, str], 
     directory, variables, replaced = reader
     with contextlib.ExitStack() as terminals:
         foreground = terminals.enter_context(shell(directory, variables))
+        if page.name == "debug.md":
+            replaced["MACHINE"] = terminals.enter_context(stuck_job(variables))
         for block in blocks(page):
             for command in block.commands() if block.language == "console" else []:
                 if command in NOT_RUN:

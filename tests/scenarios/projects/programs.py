@@ -125,7 +125,9 @@ def serving(home: Home) -> Iterator[Server]:
         subprocess.Popen(
             [FIREBRICK, "serve"], stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=variables
         ) as process,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+        httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", timeout=30, limits=httpx.Limits(max_keepalive_connections=0)
+        ) as client,
     ):
         try:
             _await_health(client, process, log)
