@@ -202,6 +202,19 @@ async def test_cancel_a_build_that_waits(start: Start) -> None:
         assert len(service.node.orders) == 2
 
 
+async def test_a_cancel_at_any_moment_ends_the_build(service: Service) -> None:
+    """The request to cancel comes while the build is claimed, cloned, planned or run, as it happens."""
+    repository = service.repository("hang")
+    for delay in range(24):
+        build_id = await service.submit(repository)
+        for _ in range(delay * delay):
+            await asyncio.sleep(0)
+        assert (await service.client.post(f"/build/{build_id}/cancel")).status_code == 202
+        assert (await service.ended(build_id))["message"] == "cancelled"
+        assert service.left(build_id) in ([], ["log.jsonl"], ["artifacts", "log.jsonl", "manifest.json"])
+    assert service.node.live == set()
+
+
 async def test_builds_run_at_once_up_to_the_capacity(start: Start) -> None:
     async with start(DoubleNode(machines=3)) as service:
         repository = service.repository("gate go")

@@ -80,7 +80,16 @@ def configure_logging(level: str, form: LogFormat) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
     )
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(handlers=[_Onward()], level=logging.WARNING)
+
+
+class _Onward(logging.Handler):
+    """Passes on what libraries log, so that all lines have one form."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        structlog.get_logger(record.name).log(
+            record.levelno, record.getMessage(), logger=record.name, exc_info=record.exc_info
+        )
 
 
 def _text_renderer() -> structlog.dev.ConsoleRenderer:

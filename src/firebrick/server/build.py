@@ -51,6 +51,8 @@ from firebrick.workflow.problem import WorkflowError
 
 _OVERTIME_S: Final = 600.0
 _BREATH_EVENTS: Final = 128
+_LONGEST_MESSAGE: Final = 8192
+CANCELLED: Final = Outcome(Conclusion.CANCELLED, "cancelled")
 _log = structlog.get_logger("firebrick.server")
 
 
@@ -107,14 +109,16 @@ class Attempt:
         except StoppedError as stopped:
             return self._stopped(stopped.cause)
         except (ForgeError, PlanError, WorkflowError) as error:
-            return self._failure(str(error), error.hint)
+            return Outcome(Conclusion.FAILURE, str(error)[:_LONGEST_MESSAGE], error.hint)
+        except TimeoutError:
+            message = "the node did not end the run when its time was over"
+            return Outcome(Conclusion.FAILURE, message, "The server's log may say why.")
         except SupersededError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, this build ends, and the others go on
             _log.exception("build failed in the server", build=self._build.id)
-            return self._failure(
-                f"internal error: {type(error).__name__}: {error}", "The server's log has the details."
-            )
+            message = f"internal error: {type(error).__name__}: {error}"[:_LONGEST_MESSAGE]
+            return Outcome(Conclusion.FAILURE, message, "The server's log has the details.")
         finally:
             await shielded(asyncio.to_thread(self._place.clear_source))
 
@@ -235,23 +239,16 @@ class Attempt:
 
     def _outcome(self, result: RunResult, count: int) -> Outcome:
         if result.conclusion in (Conclusion.SUCCESS, Conclusion.SKIPPED):
-            self._log.say(f"==> Completed, {count} artifact{'' if count == 1 else 's'}")
             return Outcome(Conclusion.SUCCESS, artifacts_count=count)
         if result.conclusion is Conclusion.CANCELLED:
             return dataclasses.replace(self._stopped(self._stop.cause or CancelCause.USER), artifacts_count=count)
         said = [job.message for job in result.jobs.values() if job.message and job.conclusion is Conclusion.FAILURE]
-        message = self._failed_step or result.message or (said[0] if said else "the run failed")
-        return dataclasses.replace(self._failure(message), artifacts_count=count)
-
-    def _failure(self, message: str, hint: str = "") -> Outcome:
-        self._log.say(f"==> Failed: {message}")
-        if hint:
-            self._log.say(hint)
-        return Outcome(Conclusion.FAILURE, message)
+        timeout_s = self._build.request.timeout_s
+        late = f"the build took longer than {timeout_s:g} s" if result.seconds >= timeout_s else ""
+        message = late or self._failed_step or result.message or (said[0] if said else "the run failed")
+        return Outcome(Conclusion.FAILURE, message, artifacts_count=count)
 
     def _stopped(self, cause: CancelCause) -> Outcome:
         if cause is self._stop.cause is CancelCause.SHUTDOWN:
-            self._log.say("==> Interrupted: the server shuts down; the build will be run again")
             return Outcome(Conclusion.CANCELLED, again=True)
-        self._log.say("==> Cancelled")
-        return Outcome(Conclusion.CANCELLED, "cancelled")
+        return CANCELLED

@@ -60,9 +60,11 @@ class Guard:
                 hint="The server's setting `allowed_hosts` names others.",
             )
             await refusal(scope, receive, send)
-        elif not announced.isdecimal() or int(announced) > _LARGEST_BODY:
-            await self._refuse(scope, receive, send)
-        elif (body := await _read(receive, _LARGEST_BODY)) is None:
+        elif (
+            not announced.isdecimal()
+            or int(announced) > _LARGEST_BODY
+            or (body := await _read(receive, _LARGEST_BODY)) is None
+        ):
             await self._refuse(scope, receive, send)
         else:
             await self._app(scope, _replay(body, receive), send)

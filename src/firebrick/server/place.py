@@ -17,6 +17,7 @@ import msgspec
 from firebrick.forge.address import Credential
 from firebrick.forge.clone import remove_tree
 from firebrick.home import Home
+from firebrick.server.record import Outcome
 
 
 class Place:
@@ -60,6 +61,29 @@ class Place:
             return None
         return Credential(user, password)
 
+    @property
+    def _outcome(self) -> Path:
+        return self.root / "outcome.json"
+
+    def keep_outcome(self, attempt: int, outcome: Outcome) -> None:
+        """Note how an attempt ended, so that its work is not done again should the server die before the store knows it."""
+        partial = self._outcome.with_suffix(".partial")
+        partial.write_bytes(msgspec.json.encode((attempt, outcome)))
+        partial.replace(self._outcome)
+
+    def kept_outcome(self, attempt: int) -> Outcome | None:
+        """How this attempt ended, if it did."""
+        try:
+            kept, outcome = msgspec.json.decode(self._outcome.read_bytes(), type=tuple[int, Outcome])
+        except FileNotFoundError:
+            return None
+        return outcome if kept == attempt else None
+
+    def forget_outcome(self) -> None:
+        """The store knows it. Idempotent."""
+        self._outcome.unlink(missing_ok=True)
+        self._outcome.with_suffix(".partial").unlink(missing_ok=True)
+
     def clear_source(self) -> None:
         """Remove the clone. Idempotent."""
         remove_tree(self.source)
@@ -68,6 +92,7 @@ class Place:
     def clear_attempt(self) -> None:
         """Remove what an attempt made, for the next. Idempotent."""
         self.clear_source()
+        self.forget_outcome()
         remove_tree(self.artifacts)
         self.manifest.unlink(missing_ok=True)
         self.manifest.with_suffix(".partial").unlink(missing_ok=True)

@@ -17,17 +17,20 @@ import structlog
 
 from firebrick.home import Home
 from firebrick.node.event import CancelCause, Conclusion
-from firebrick.server.build import Attempt, SupersededError, Tools
+from firebrick.server.build import CANCELLED, Attempt, SupersededError, Tools
 from firebrick.server.feed import Feeds
-from firebrick.server.log import open_log
+from firebrick.server.log import open_log, read_tail
 from firebrick.server.place import Place
 from firebrick.server.record import UNDER_WAY, Build, Outcome, State
 from firebrick.server.scheduler import Capacity, Demand, admit
+from firebrick.server.settings import ServeSettings
 from firebrick.server.stop import Stop
 
 _log = structlog.get_logger("firebrick.server")
 _RETRY_S: Final = 1.0
-CANCELLED: Final = Outcome(Conclusion.CANCELLED, "cancelled")
+_LAST_WORDS: Final = 16 << 10
+_LOOKED_AT: Final = 1000
+"""How many of the oldest waiting builds are put in order; beyond that a queue is long for everybody."""
 
 
 class BuildQueue:
@@ -55,11 +58,12 @@ class BuildQueue:
         build = await self._tools.store.ask_cancel(build_id, CancelCause.USER)
         if build is None:
             return None
-        if build_id in self._running:
-            self._running[build_id][1].ask(CancelCause.USER)
-        elif build.state is State.QUEUED:
+        # The state says which came first: a build that was queued when it was asked to end cannot be claimed any more.
+        if build.state is State.QUEUED:
             await asyncio.to_thread(Place(self._home, build_id).forget_credential)
             build = await self._tools.store.finish(build, CANCELLED) or build
+        elif build_id in self._running:
+            self._running[build_id][1].ask(CancelCause.USER)
         self._feeds.publish(build)
         return build
 
@@ -77,7 +81,8 @@ class BuildQueue:
                 self.wake()
 
     async def _start_admitted(self) -> None:
-        waiting = {build.number: build for build in await self._tools.store.in_states({State.QUEUED})}
+        queued = await self._tools.store.in_states({State.QUEUED}, limit=_LOOKED_AT)
+        waiting = {build.number: build for build in queued}
         running = [demand for demand, _ in self._running.values()]
         for demand in admit([_demand(build) for build in waiting.values()], running, self.capacity):
             await self._start(waiting[demand.number].id, demand)
@@ -103,6 +108,9 @@ class BuildQueue:
             feed = self._feeds.of(build.id)
             with open_log(place.log, limit_mib=self._tools.settings.log_max_mib, on_flush=feed.notify) as log:
                 outcome = await Attempt(build, place, self._tools, log, stop).carry_out()
+                if not outcome.again:
+                    place.keep_outcome(build.attempt, outcome)
+                log.say(outcome.words)
             await self._conclude(build, place, outcome)
             seconds = round(time.monotonic() - started, 3)
             _log.info("build ended", build=build.id, conclusion=outcome.conclusion.value, seconds=seconds)
@@ -122,6 +130,7 @@ class BuildQueue:
         else:
             await asyncio.to_thread(place.forget_credential)
             after = await self._tools.store.finish(build, outcome)
+            await asyncio.to_thread(place.forget_outcome)
         if after is None:
             raise SupersededError(build.id)
         self._feeds.publish(after)
@@ -155,13 +164,7 @@ async def open_queue(home: Home, tools: Tools, feeds: Feeds, capacity: Capacity)
 async def recover(home: Home, tools: Tools, capacity: Capacity) -> None:
     """Bring order into what a server that died has left: its builds go back to the queue or end, what they held on disk goes."""
     for build in await tools.store.in_states(UNDER_WAY):
-        place = Place(home, build.id)
-        await asyncio.to_thread(place.clear_attempt)
-        with open_log(place.log, limit_mib=tools.settings.log_max_mib, on_flush=lambda: None) as log:
-            outcome = _after_crash(build, tools.settings.max_attempts)
-            log.say(
-                f"==> The server ended while this build was in {build.state.value}; {outcome.message or 'it will be run again'}"
-            )
+        outcome = await _take_up(Place(home, build.id), build, tools.settings)
         if outcome.again:
             await tools.store.requeue(build, refund=False)
         else:
@@ -178,13 +181,27 @@ async def recover(home: Home, tools: Tools, capacity: Capacity) -> None:
     await _sweep(home, tools)
 
 
+async def _take_up(place: Place, build: Build, settings: ServeSettings) -> Outcome:
+    """What becomes of an attempt whose server died: if it had ended, that; else it is undone, and said so in the log."""
+    outcome = place.kept_outcome(build.attempt)
+    if outcome is None:
+        await asyncio.to_thread(place.clear_attempt)
+    with open_log(place.log, limit_mib=settings.log_max_mib, on_flush=lambda: None) as log:
+        if outcome is None:
+            outcome = _after_crash(build, settings.max_attempts)
+            what = outcome.message or "it will be run again"
+            log.say(f"==> The server ended while this build was in {build.state.value}; {what}")
+        elif not read_tail(place.log, _LAST_WORDS).text.endswith(f"{outcome.words}\n"):
+            log.say(outcome.words)
+    return outcome
+
+
 def _after_crash(build: Build, max_attempts: int) -> Outcome:
     if build.cancel is not None:
         return CANCELLED
     if build.attempt >= max_attempts:
-        return Outcome(
-            Conclusion.FAILURE, f"the server ended {build.attempt} times while this build ran; it is not tried again"
-        )
+        message = f"the server ended {build.attempt} times while this build ran; it is not tried again"
+        return Outcome(Conclusion.FAILURE, message)
     return Outcome(Conclusion.CANCELLED, again=True)
 
 
@@ -201,6 +218,7 @@ async def _sweep(home: Home, tools: Tools) -> None:
                 place.remove()
             else:
                 place.clear_source()
+                place.forget_outcome()
                 if directory.name not in waiting:
                     place.forget_credential()
 

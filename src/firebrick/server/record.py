@@ -94,8 +94,20 @@ class Outcome:
 
     conclusion: Conclusion
     message: str = ""
+    hint: str = ""
     artifacts_count: int = 0
     again: bool = False
+
+    @property
+    def words(self) -> str:
+        """The last words of the log."""
+        if self.again:
+            return "==> Interrupted: the server shuts down; the build will be run again"
+        if self.conclusion is Conclusion.SUCCESS:
+            return f"==> Completed, {self.artifacts_count} artifact{'' if self.artifacts_count == 1 else 's'}"
+        if self.conclusion is Conclusion.CANCELLED:
+            return "==> Cancelled"
+        return f"==> Failed: {self.message}" + (f"\n{self.hint}" if self.hint else "")
 
 
 @dataclass(frozen=True, slots=True)

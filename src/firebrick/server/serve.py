@@ -1,6 +1,7 @@
 """The server as a process: listen, serve until told to stop, and stop in order.
 
-The first SIGTERM or SIGINT closes the door and lets followers go; then builds under way are interrupted and queued again. A second one cuts that short.
+SIGTERM or SIGINT closes the door and lets followers go; then builds under way are interrupted and queued again. A second signal does not wait for
+connections, a third one for nothing: whatever is left then is taken up by the next start.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ async def serve(
             app = create_app(builds, hosts=hosts_for(settings.host, settings.allowed_hosts))
             config = uvicorn.Config(
                 app,
+                ws="none",
                 lifespan="off",
                 log_config=None,
                 access_log=False,
@@ -77,13 +79,10 @@ async def serve(
 
 @contextmanager
 def _stopped_by_signals(server: uvicorn.Server, builds: Builds) -> Iterator[None]:
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
-    assert task is not None
+    loop = asyncio.get_running_loop()
 
     def stop() -> None:
-        if server.should_exit:
-            server.force_exit = True
-            task.cancel()
+        server.force_exit = server.should_exit
         server.should_exit = True
         builds.close_followers()
 

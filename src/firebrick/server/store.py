@@ -65,9 +65,9 @@ class Store:
             query = query.where(builds.c.state == state)
         return await self._in_thread(lambda connection: _all(connection, query))
 
-    async def in_states(self, states: Collection[State]) -> list[Build]:
-        """Every build in one of these states, oldest first."""
-        query = builds.select().where(builds.c.state.in_(list(states))).order_by(builds.c.number)
+    async def in_states(self, states: Collection[State], *, limit: int | None = None) -> list[Build]:
+        """The builds in one of these states, oldest first: all, or at most `limit`."""
+        query = builds.select().where(builds.c.state.in_(list(states))).order_by(builds.c.number).limit(limit)
         return await self._in_thread(lambda connection: _all(connection, query))
 
     async def counts(self) -> Counts:

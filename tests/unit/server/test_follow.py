@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -77,3 +79,26 @@ async def test_a_closing_server_lets_followers_go(store: Store, tmp_path: Path) 
 async def test_nobody_follows_what_is_not_there(store: Store, tmp_path: Path) -> None:
     with pytest.raises(BuildNotFoundError):
         await collect(store, Feeds(), tmp_path / "log")
+
+
+async def test_a_large_log_and_many_followers_take_little_memory(store: Store, tmp_path: Path) -> None:
+    feeds, log = Feeds(), tmp_path / "log"
+    build = await store.add("build_1", REQUEST)
+    with open_log(log, limit_mib=64, on_flush=lambda: None) as writer:
+        for number in range(40_000):
+            writer.say(f"{number:06} {'x' * 400}")
+    assert log.stat().st_size > 16 << 20
+    await store.finish(build, Outcome(Conclusion.FAILURE))
+    tracemalloc.start()
+
+    async def count() -> int:
+        seen = 0
+        async with aclosing(follow("build_1", log, 0, store=store, feeds=feeds, closing=asyncio.Event())) as updates:
+            async for update in updates:
+                seen += len(update.lines) if isinstance(update, Lines) else 0
+        return seen
+
+    assert set(await asyncio.gather(*(count() for _ in range(10)))) == {40_000}
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 << 20

@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from firebrick.node.event import CancelCause, Conclusion
 from firebrick.server.record import BEFORE, FINAL, UNDER_WAY, Build, BuildRequest, Outcome, State
 from firebrick.server.schema import metadata
-from firebrick.server.store import Store, open_store, sqlite_url
+from firebrick.server.store import _HEAD, Store, open_store, sqlite_url
 
 REQUEST = BuildRequest(
     repo_url="https://example.org/o/n",
@@ -173,4 +173,5 @@ async def test_the_migrations_make_the_tables_the_code_expects(tmp_path: Path) -
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": False})
         assert compare_metadata(context, metadata) == []
+        assert context.get_current_revision() == _HEAD
     engine.dispose()
