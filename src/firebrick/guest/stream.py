@@ -53,7 +53,7 @@ class _PairStream:
         await self._writer.drain()
 
     async def close(self) -> None:
-        self._writer.close()
+        self._writer.transport.abort()  # closing would wait for the other end to read
         with contextlib.suppress(OSError):
             await self._writer.wait_closed()
 

@@ -15,7 +15,7 @@ from firebrick.guest.double.disk import Node, Refusal
 from firebrick.guest.double.task import Killed, Task
 
 _TOKEN = re.compile(
-    rb"""\s*(?:(?P<newline>\n)|(?P<comment>\#[^\n]*)|(?P<operator>&&|\|\||;|2>&1|1?>&2|2>|>>|>|<|\||&)|(?P<word>(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\;&|<>])+))""",
+    rb"""[ \t\r]*(?:(?P<newline>\n)|(?P<comment>\#[^\n]*)|(?P<operator>&&|\|\||;|2>&1|1?>&2|2>|>>|>|<|\||&)|(?P<word>(?:'[^']*'|"(?:\\.|[^"\\])*"|\\.|[^\s'"\\;&|<>])+))""",
     re.DOTALL,
 )
 _PART = re.compile(rb"""'(?P<raw>[^']*)'|"(?P<soft>(?:\\.|[^"\\])*)"|\\(?P<escaped>.)|(?P<bare>[^'"\\]+)""", re.DOTALL)
@@ -83,10 +83,12 @@ class _Shell:
         return await self._execute(task, words)
 
     async def _execute(self, task: Task, words: list[bytes]) -> int:
+        variables = {}
         while words and re.match(rb"[A-Za-z_]\w*=", words[0]):
             variable, _, value = words.pop(0).partition(b"=")
-            (task.env if words else self._task.env)[variable] = value
+            variables[variable] = value
         if not words:
+            self._task.env.update(variables)
             return 0
         name = words[0].decode(errors="replace")
         if name in _BUILT_IN:
@@ -96,7 +98,7 @@ class _Shell:
             await task.err(f"sh: {name}: not found\n".encode())
             return 127
         try:
-            return await program(replace(task, argv=tuple(words), env=dict(task.env)))
+            return await program(replace(task, argv=tuple(words), env=task.env | variables))
         except Refusal as refusal:
             await task.err(f"{name}: {refusal}\n".encode())
             return 1
