@@ -30,8 +30,6 @@ _DISK_WANTED: Final = 8 << 30
 _IMAGE_TOOLS: Final = {
     "mmdebstrap": ("mmdebstrap", "images from Debian packages"),
     "mksquashfs": ("squashfs-tools", "images"),
-    "mke2fs": ("e2fsprogs", "scratch disks"),
-    "cpio": ("cpio", "kernels"),
     "depmod": ("kmod", "kernels"),
     "lz4": ("lz4", "kernels"),
     "unshare": ("util-linux", "images"),
@@ -157,7 +155,7 @@ def _tools(name: str, tools: dict[str, tuple[str, str]], verdict: Verdict) -> Fi
 def scratch_tool() -> Finding:
     return _tools(
         "scratch disks",
-        {"qemu-img": ("qemu-utils", "scratch disks"), "mke2fs": ("e2fsprogs", "scratch disks")},
+        {"mkfs.ext4": ("e2fsprogs", "scratch disks")},
         Verdict.MISSING,
     )
 

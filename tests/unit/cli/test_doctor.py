@@ -56,12 +56,12 @@ def test_a_program_reads_the_same(findings):
 
 def test_a_missing_tool_is_told_with_its_package(monkeypatch):
     monkeypatch.setattr(
-        host, "find_program", lambda name: None if name in ("mksquashfs", "cpio") else f"/usr/bin/{name}"
+        host, "find_program", lambda name: None if name in ("mksquashfs", "depmod") else f"/usr/bin/{name}"
     )
     found = host.image_tools()
     assert found.verdict is Verdict.NOTE
-    assert found.found == "no mksquashfs (images); no cpio (kernels)"
-    assert found.advice.endswith("apt-get install --no-install-recommends cpio squashfs-tools")
+    assert found.found == "no mksquashfs (images); no depmod (kernels)"
+    assert found.advice.endswith("apt-get install --no-install-recommends kmod squashfs-tools")
 
 
 def test_every_package_advised_is_one_that_setup_installs():
