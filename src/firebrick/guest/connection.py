@@ -45,6 +45,7 @@ class Connection:
         self._thaw = False
         self._over = False
         self._cause: BaseException | None = None
+        self.closing: asyncio.Task[None] | None = None
         self.hello: message.Hello | None = None
 
     # --- asking ---
@@ -192,7 +193,6 @@ class Connection:
             )
         except (OSError, GuestError) as e:
             self.fail(e)
-            await self._stream.close()
 
     def _receive(self, frame: Frame) -> None:
         if frame.stream == 0:
@@ -234,9 +234,10 @@ class Connection:
         return error
 
     def fail(self, cause: BaseException) -> None:
-        """End everything that is waiting. The first cause stays."""
+        """End everything that is waiting, and the byte stream. The first cause stays."""
         if self._over:
             return
+        self.closing = asyncio.create_task(self._stream.close(), name="guest-close")
         self._over = True
         self._cause = cause
         for owed in self._owed.values():
@@ -270,4 +271,5 @@ async def connected(stream: ByteStream) -> AsyncIterator[Connection]:
         connection.fail(EOFError("this end was closed"))
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, stream.close(), return_exceptions=True)
+        assert connection.closing is not None
+        await asyncio.gather(*tasks, connection.closing, return_exceptions=True)

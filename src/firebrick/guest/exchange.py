@@ -154,6 +154,8 @@ class Stream:
             return False
         if not isinstance(record, (self._shape.last, message.Error)):
             raise ProtocolError(f"the guest answered a {self.name} with {type(record).__name__.lower()}")
+        if isinstance(record, message.Exit) and (record.code is None) == (record.signal is None):
+            raise ProtocolError("the guest did not say whether a command exited or was ended by a signal")
         self._last = record
         self._close()
         return True

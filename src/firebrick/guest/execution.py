@@ -13,7 +13,7 @@ from typing import TypedDict
 
 from firebrick.guest import message
 from firebrick.guest.connection import Connection
-from firebrick.guest.errors import CommandError, ProtocolError, StreamClosedError
+from firebrick.guest.errors import CommandError, StreamClosedError
 from firebrick.guest.exchange import Stream
 from firebrick.guest.message import PtySize
 
@@ -187,8 +187,6 @@ def failure(argv: Sequence[Text], done: Completed) -> CommandError:
 
 
 def _status(end: message.Exit) -> ExitStatus:
-    if (end.code is None) == (end.signal is None):
-        raise ProtocolError("the guest did not say whether a command exited or was ended by a signal")
     return ExitStatus(
         code=end.code,
         signal=end.signal,

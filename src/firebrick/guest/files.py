@@ -8,7 +8,7 @@ from os import fsencode
 from firebrick.guest import message
 from firebrick.guest.connection import Connection
 from firebrick.guest.entries import EntryDecoder
-from firebrick.guest.errors import FileMissingError, OutputTooLargeError, StreamClosedError
+from firebrick.guest.errors import FileMissingError, OutputTooLargeError, ProtocolError, StreamClosedError
 from firebrick.guest.exchange import Stream
 from firebrick.guest.execution import Text
 from firebrick.guest.message import Entry
@@ -82,15 +82,12 @@ class Files:
 
     async def list(self, path: Text) -> list[Entry]:
         """What a directory holds, sorted by name. Raises OutputTooLargeError above a million entries."""
-        decoder = EntryDecoder()
-        found: list[Entry] = []
         async with self._connection.stream(message.List(path=fsencode(path))) as stream:
-            async for chunk in stream.output:
-                found += decoder.feed(chunk)
-                if len(found) > LIST_LIMIT:
-                    raise OutputTooLargeError(f"cannot list {path!r}: it has more than {LIST_LIMIT} entries")
-            await stream.last(message.Done)
-        decoder.finish()
+            try:
+                found = await _entries(stream, path)
+            except ProtocolError as e:
+                self._connection.fail(e)
+                raise self._connection.failure() from e
         return sorted(found, key=lambda entry: entry.name)
 
     async def mkdir(self, path: Text, *, mode: int = 0o755, parents: bool = False) -> None:
@@ -114,6 +111,18 @@ class Files:
     async def _do(self, request: message.Request) -> None:
         async with self._connection.stream(request) as stream:
             await stream.last(message.Done)
+
+
+async def _entries(stream: Stream, path: Text) -> list[Entry]:
+    decoder = EntryDecoder()
+    found: list[Entry] = []
+    async for chunk in stream.output:
+        found += decoder.feed(chunk)
+        if len(found) > LIST_LIMIT:
+            raise OutputTooLargeError(f"cannot list {path!r}: it has more than {LIST_LIMIT} entries")
+    await stream.last(message.Done)
+    decoder.finish()
+    return found
 
 
 async def send_all(stream: Stream, data: bytes | AsyncIterable[bytes]) -> None:

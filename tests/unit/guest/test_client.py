@@ -666,8 +666,23 @@ async def test_an_exit_that_says_nothing_is_refused() -> None:
             code=None, signal=None, timed_out=False, oom=False, cpu_us=0, memory_peak_bytes=0, wall_us=0
         )
         await peer.say(nothing, stream=1)
-        with pytest.raises(ProtocolError, match="did not say"):
+        with pytest.raises(ChannelError, match="did not say"):
             await run
+
+
+async def test_a_listing_that_is_none_ends_the_connection() -> None:
+    async with connected() as (agent, peer):
+        listing = asyncio.create_task(agent.files.list("/"))
+        await peer.heard()
+        await peer.raw(protocol.data(1, 1, b"nonsense"))
+        with pytest.raises(ChannelError) as caught:
+            await listing
+        assert isinstance(caught.value.__cause__, ProtocolError)
+        with pytest.raises(ChannelError):
+            await agent.ping()
+        with pytest.raises((EOFError, OSError)):
+            while True:
+                await peer.frame()
 
 
 async def test_empty_data_costs_nothing() -> None:
