@@ -32,12 +32,16 @@ def raw_terminal(wanted: bool) -> Iterator[None]:
         tty.setraw(fd)
         yield
     finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        with contextlib.suppress(termios.error):  # it was hung up meanwhile
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
 
 
 def terminal_size() -> tuple[int, int]:
-    """Rows and columns."""
-    size = os.get_terminal_size(sys.stdout.fileno())
+    """Rows and columns; the usual ones where there is no terminal to ask."""
+    try:
+        size = os.get_terminal_size(sys.stdout.fileno())
+    except OSError:
+        return 24, 80
     return size.lines, size.columns
 
 
@@ -73,29 +77,28 @@ async def _feed(call: Call) -> None:
 
 
 async def _input() -> AsyncIterator[bytes]:
-    """What comes on standard input, whatever it is: a terminal, a pipe, a file. Never holds the program back at its end."""
-    loop = asyncio.get_running_loop()
+    """What comes on standard input, whatever it is: a terminal, a pipe, a file."""
     fd = os.dup(sys.stdin.fileno())
     try:
-        try:
-            ready = asyncio.Event()
-            loop.add_reader(fd, ready.set)
-        except PermissionError:  # a regular file is always ready, and epoll will not have it
-            while data := os.read(fd, _PIECE):
-                yield data
-            return
-        try:
-            while True:
-                await ready.wait()
-                ready.clear()
-                data = os.read(fd, _PIECE)
-                if not data:
-                    return
-                yield data
-        finally:
-            loop.remove_reader(fd)
+        while await _readable(fd) and (data := os.read(fd, _PIECE)):
+            yield data
     finally:
         os.close(fd)
+
+
+async def _readable(fd: int) -> bool:
+    """Wait until a read does not block. The terminal may belong to others too, so it is not made non-blocking, and one look is for one read."""
+    loop = asyncio.get_running_loop()
+    ready = asyncio.Event()
+    try:
+        loop.add_reader(fd, ready.set)
+    except PermissionError:  # a regular file is always ready, and epoll will not have it
+        return True
+    try:
+        await ready.wait()
+    finally:
+        loop.remove_reader(fd)
+    return True
 
 
 @contextmanager

@@ -54,7 +54,9 @@ def run(
         Path | None, typer.Option(metavar="DIR", help="Where artifacts go. Default: the directory of the run.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One event a line, as JSON.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Every line, on a terminal too.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Plain lines, all of them, on a terminal too.")
+    ] = False,
 ) -> None:
     """Run a workflow of a repository, each job in a machine of its own.
 
@@ -104,12 +106,12 @@ def _view(*, as_json: bool, verbose: bool) -> Iterator[View]:
     view: View
     if as_json:
         view = JsonView(sys.stdout)
-    elif sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+    elif not verbose and sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
         from rich.console import Console
 
         from firebrick.cli.view import LiveView
 
-        view = LiveView(Console(), verbose=verbose)
+        view = LiveView(Console())
     else:
         view = PlainView(sys.stdout)
     yield view

@@ -35,12 +35,11 @@ _COLOURS: Final = {"error": "red", "warning": "yellow", "notice": "cyan"}
 
 
 class LiveView:
-    """`verbose` also leaves every line of output above."""
+    """Steps that are over are one line each, those that failed with their last lines; the one that runs shows its latest."""
 
-    def __init__(self, console: Console, *, verbose: bool = False) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
         self._board = Board()
-        self._verbose = verbose
         self._spinner = Spinner("dots", style="bold cyan")
         # Refreshed by `tick`, from the thread that also prints: rich's own thread would now and then draw over a line just printed.
         self._live = Live(console=console, get_renderable=self._render, auto_refresh=False, transient=True)
@@ -122,7 +121,7 @@ class LiveView:
         row = _row(_SYMBOLS[step.conclusion], name, duration(step.seconds))
         if step.conclusion is Conclusion.FAILURE:
             return Group(row, *_tail(step, FAILED_TAIL, "red"))
-        return Group(row, *_tail(step, len(step.tail), "dim")) if self._verbose else row
+        return row
 
     def _finished_job(self, card: JobCard) -> RenderableType:
         assert card.conclusion is not None

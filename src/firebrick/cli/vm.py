@@ -78,6 +78,7 @@ def execute(
 ) -> None:
     """Run a command in a machine. Ends with its exit status, 128 + N where signal N ended it."""
     variables = dict(_pair(word) for word in env or [])
+    argv = argv[1:] if argv[0] == "--" else argv
     raise typer.Exit(asyncio.run(_execute(machine, argv, variables, cwd=cwd, user=user, terminal=terminal)))
 
 
