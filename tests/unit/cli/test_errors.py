@@ -1,0 +1,49 @@
+"""Errors are sentences; the exit status says whose they are."""
+
+import pytest
+
+from firebrick.cli.errors import FAILURE, USAGE, UsageError, report
+from firebrick.cli.main import VERBS
+from firebrick.cli.run import read_secrets
+from firebrick.node.errors import NodeError
+from firebrick.workflow.problem import Position, Problem, WorkflowError
+
+
+def test_a_sentence_and_a_hint(capsys):
+    assert report(NodeError("cannot do it", hint="Do this.")) == FAILURE
+    assert capsys.readouterr().err == "error: cannot do it\nhint:  Do this.\n"
+
+
+def test_usage_and_mistakes_in_a_workflow_end_with_two(capsys):
+    assert report(UsageError("what?")) == USAGE
+    mistake = WorkflowError((Problem("ci.yml", Position(3, 5), "Unexpected value 'x'"),))
+    assert report(mistake) == USAGE
+    assert "ci.yml (Line: 3, Col: 5): Unexpected value 'x'" in capsys.readouterr().err
+
+
+def test_several_at_once_are_each_told(capsys):
+    assert report(ExceptionGroup("both", [NodeError("one"), OSError(28, "No space left on device")])) == FAILURE
+    assert capsys.readouterr().err == "error: one\nerror: [Errno 28] No space left on device\n"
+
+
+def test_a_mistake_of_our_own_is_called_that(capsys, monkeypatch):
+    monkeypatch.delenv("FIREBRICK_DEBUG", raising=False)
+    assert report(KeyError("x")) == FAILURE
+    err = capsys.readouterr().err
+    assert "a mistake of its own: KeyError: 'x'" in err
+    assert "Traceback" not in err
+    monkeypatch.setenv("FIREBRICK_DEBUG", "1")
+    report(KeyError("x"))
+    assert "KeyError: 'x'\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_every_verb_can_be_loaded(name):
+    assert VERBS[name].load(name).name == name
+
+
+def test_secrets_by_value_and_by_variable(monkeypatch):
+    monkeypatch.setenv("TOKEN", "from outside")
+    assert read_secrets(["A=b=c", "TOKEN"]) == {"A": "b=c", "TOKEN": "from outside"}
+    with pytest.raises(UsageError, match="no variable NONE"):
+        read_secrets(["NONE"])

@@ -1,0 +1,147 @@
+"""A run shown: as plain lines, as JSON, and live on a terminal."""
+
+import io
+import json
+
+from rich.console import Console
+
+from firebrick.cli.board import Board
+from firebrick.cli.plain import JsonView, PlainView
+from firebrick.cli.view import LiveView
+from firebrick.node.event import (
+    Annotation,
+    ArtifactStored,
+    Conclusion,
+    JobFinished,
+    JobStarted,
+    LogLine,
+    RunFinished,
+    RunStarted,
+    StepFinished,
+    StepStarted,
+)
+
+
+def story(jobs=("build",), failed=False):
+    end = Conclusion.FAILURE if failed else Conclusion.SUCCESS
+    yield RunStarted(at=1.0, run="r1", workflow="ci", jobs=jobs)
+    yield LogLine(at=1.0, job="build", step=-1, stream="node", text="Making the template")
+    yield JobStarted(
+        at=2.0,
+        job="build",
+        name="Build it",
+        machine="m1",
+        image="base",
+        start="fork",
+        start_ms=123.4,
+        steps=("Compile", "Test", "Never"),
+    )
+    yield StepStarted(at=2.0, job="build", step=0, name="Compile")
+    yield LogLine(at=2.1, job="build", step=0, stream="stdout", text="##[group]cc \x1b[2Jmain.c")
+    yield LogLine(at=2.1, job="build", step=0, stream="stdout", text="\x1b[31mred\x1b[0m word")
+    yield LogLine(at=2.1, job="build", step=0, stream="stdout", text="##[endgroup]")
+    yield StepFinished(at=3.0, job="build", step=0, conclusion=Conclusion.SUCCESS, seconds=1.0)
+    yield StepStarted(at=3.0, job="build", step=1, name="Test")
+    for number in range(50):
+        yield LogLine(at=3.1, job="build", step=1, stream="stdout", text=f"test {number}")
+    yield Annotation(at=3.2, job="build", step=1, level="error", message="bad", file="a.c", line=3)
+    yield StepFinished(at=4.0, job="build", step=1, conclusion=end, seconds=1.0, exit_code=2 if failed else 0)
+    yield StepFinished(at=4.0, job="build", step=2, conclusion=Conclusion.SKIPPED, seconds=0.0)
+    yield ArtifactStored(at=4.0, job="build", name="out", path="out/prog", size=4300, sha256="ab" * 32)
+    yield JobFinished(at=4.0, job="build", conclusion=end, seconds=2.0, outputs={})
+    yield RunFinished(at=4.0, run="r1", conclusion=end, seconds=3.0)
+
+
+def plain(**fields):
+    out = io.StringIO()
+    with PlainView(out) as view:
+        for event in story(**fields):
+            view.show(event)
+    return out.getvalue().splitlines()
+
+
+def live(**fields):
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=40, color_system=None)
+    with LiveView(console) as view:
+        for event in story(**fields):
+            view.show(event)
+            view.tick()
+    return console.file.getvalue()
+
+
+def test_plain_lines():
+    lines = plain(failed=True)
+    assert lines[0] == "run r1: ci"
+    assert "== job Build it on base, machine m1, fork in 123 ms" in lines
+    assert "-- step 2: Test" in lines
+    assert "| test 49" in lines
+    assert "-- step 2 FAILED, 1.0 s, exit code 2" in lines
+    assert "!! error: a.c:3: bad" in lines
+    assert f"++ artifact out/prog (4.2 KiB, sha256 {'ab' * 32})" in lines
+    assert lines[-1] == "run r1 FAILED, 3.0 s"
+
+
+def test_lines_of_several_jobs_begin_with_theirs():
+    assert "[build] | test 7" in plain(jobs=("build", "lint"))
+
+
+def test_nothing_a_guest_wrote_moves_the_cursor():
+    assert not any("\x1b" in line for line in plain())
+    assert "\x1b[2Jmain" not in live()
+
+
+def test_json_is_one_event_a_line():
+    out = io.StringIO()
+    with JsonView(out) as view:
+        for event in story():
+            view.show(event)
+    events = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [event["event"] for event in events[:3]] == ["run_started", "log_line", "job_started"]
+    assert events[-1] == {
+        "event": "run_finished",
+        "at": 4.0,
+        "run": "r1",
+        "conclusion": "success",
+        "seconds": 3.0,
+        "message": "",
+    }
+
+
+def test_the_live_view_keeps_one_line_a_step_and_the_end_of_what_failed():
+    shown = live(failed=True)
+    final = shown[shown.rindex("Build it") - 2000 :]
+    assert "✓ Compile" in shown
+    assert "✗ Test" in shown
+    assert "… 20 lines above" in shown
+    assert "│ test 49" in final
+    assert "a.c:3: bad" in final
+    assert "out/prog" in final
+    assert "✗ ci FAILED in 3.0 s" in final
+
+
+def test_the_live_view_shows_what_runs():
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=40, color_system=None)
+    events = list(story())
+    with LiveView(console) as view:
+        for event in events[:6]:
+            view.show(event)
+        view.tick()
+        now = console.file.getvalue()
+    assert "Compile" in now
+    assert "▸ cc main.c" in now
+    assert "· Test" in now
+
+
+def test_a_board_knows_jobs_steps_and_notes():
+    board = Board()
+    events = list(story())
+    for event in events[:2]:
+        board.show(event)
+    assert board.jobs["build"].note == "Making the template"
+    for event in events[2:]:
+        board.show(event)
+    card = board.jobs["build"]
+    assert [step.conclusion for step in card.steps] == ["success", "success", "skipped"]
+    assert card.steps[1].lines == 50
+    assert len(card.steps[1].tail) == 40
+    assert next(iter(card.steps[0].tail)).startswith("##[group]")
