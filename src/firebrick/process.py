@@ -317,7 +317,7 @@ async def _talk(
             await asyncio.wait(readers, timeout=_LINGER_S)
             for reader in readers:
                 reader.cancel()
-    except* OutputLimitError as errors:
+    except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return bytes(out)
 

@@ -12,7 +12,6 @@ from firebrick.home import Home
 from firebrick.image import ImageStore
 from firebrick.process import PIPE, Process, spawn
 from tests.image.tools import Recorder, define_oci, entries, layer, staging_of
-from tests.place import ROOT
 
 # Big enough to be in the middle of something, made of what does not shrink.
 LAYERS = [
@@ -37,7 +36,7 @@ print("image", image.digest, flush=True)
 
 def builder(home: Home, definition: Path):
     argv = [sys.executable, "-c", BUILD, home.root, definition]
-    return spawn(argv, stdout=PIPE, env={"PYTHONPATH": str(ROOT / "src")})
+    return spawn(argv, stdout=PIPE, env={"PYTHONPATH": os.pathsep.join(sys.path)})
 
 
 async def until(process: Process, word: str) -> str:

@@ -101,7 +101,7 @@ async def _watched(
             watch = group.create_task(_watch(address, target, limits), name="clone-watch")
             checkout = await work
             watch.cancel()
-    except* ForgeError as errors:
+    except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return checkout
 

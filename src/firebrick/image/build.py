@@ -15,11 +15,12 @@ from firebrick.image.errors import BuildError, HostLacksError
 from firebrick.image.model import ImageManifest, Package
 from firebrick.image.oci import build_oci
 from firebrick.image.progress import Progress
-from firebrick.image.sandbox import remove_tree
+from firebrick.image.sandbox import program_of, remove_tree
 from firebrick.image.shelf import digest_of
 from firebrick.process import ProcessError, ProgramNotFoundError, run
 
 ROOT_FILE: Final = "root.squashfs"
+_LAST_WORDS: Final = 8
 
 _TOOLS: Final = {
     "debian": {"mmdebstrap": "--version", "sqfstar": "-version"},
@@ -41,7 +42,7 @@ async def build_root(definition: Definition, digest: str, staging: Path, progres
     except ProgramNotFoundError as error:
         raise HostLacksError(f"cannot build the image {definition.name}: {error}", hint=error.hint) from error
     except ProcessError as error:
-        raise BuildError(f"cannot build the image {definition.name}: {error}", hint=error.hint) from error
+        raise BuildError(f"cannot build the image {definition.name}: {what_failed(error)}", hint=error.hint) from error
     progress.stage("Recording the digest")
     await remove_tree(work)
     return ImageManifest(
@@ -54,6 +55,14 @@ async def build_root(definition: Definition, digest: str, staging: Path, progres
         packages=packages,
         tools=tools,
     )
+
+
+def what_failed(error: ProcessError) -> str:
+    """The tool and its last words: our argument lists, with the sandbox before them, tell nobody anything."""
+    if error.returncode is None:
+        return str(error)
+    last = [line for line in error.stderr.splitlines() if line.strip() and not line.startswith("I: ")][-_LAST_WORDS:]
+    return "\n".join([f"{program_of(error.argv)} failed with status {error.returncode}:", *last])
 
 
 async def _dispatch(definition: Definition, work: Path, root: Path, progress: Progress) -> tuple[Package, ...]:

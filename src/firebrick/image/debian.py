@@ -10,12 +10,11 @@ from typing import Final
 
 from firebrick.image.apt import debian_sources, proxy_environment
 from firebrick.image.definition import Debian
-from firebrick.image.errors import ImageError
 from firebrick.image.model import Package
 from firebrick.image.progress import Progress
 from firebrick.image.sandbox import sandboxed
 from firebrick.image.squashfs import squash_tar
-from firebrick.process import ProcessError, run
+from firebrick.process import run
 
 _HINT: Final = "Does `apt-get update` work on this host, and are the packages in this release?"
 _TIMEOUT_S: Final = 3600.0
@@ -57,8 +56,9 @@ async def build_debian(source: Debian, staging: Path, target: Path, progress: Pr
         async with asyncio.TaskGroup() as group:
             group.create_task(_bootstrap(argv, environment, writing, progress), name="mmdebstrap")
             group.create_task(squash_tar(reading, target), name="sqfstar")
-    except* (ProcessError, ImageError) as errors:
-        raise errors.exceptions[0] from None  # whichever failed first: the other was cancelled
+    except ExceptionGroup as errors:
+        # Whichever failed first: the other was cancelled. Not `except*`, in which Python 3.11.2 wraps what is raised once more.
+        raise errors.exceptions[0] from None
     finally:
         os.close(reading)
     return tuple(_packages(staging / "packages"))

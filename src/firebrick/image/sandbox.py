@@ -42,6 +42,12 @@ def sandboxed(argv: Sequence[str | os.PathLike[str]]) -> list[str | os.PathLike[
     return ["unshare", "--user", "--map-root-user", "--map-auto", *_NAMESPACES, "--", *_SETTLED, *argv]
 
 
+def program_of(argv: Sequence[str]) -> str:
+    """The program an argument list is about, whether `sandboxed` made the list or not."""
+    start = len(_SETTLED) + argv.index("--") + 1 if argv[0] == "unshare" else 0
+    return argv[start]
+
+
 def require_subordinate_ids() -> None:
     """Raises HostLacksError, with what to do, where this user cannot make a namespace with many ids."""
     if find_program("newuidmap") is None:

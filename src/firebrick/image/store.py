@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from firebrick.home import Home
-from firebrick.image.build import ROOT_FILE, build_root, enough_space
+from firebrick.image.build import ROOT_FILE, build_root, enough_space, what_failed
 from firebrick.image.definition import Definition, list_definitions, resolve_definition, unknown
 from firebrick.image.errors import (
     BuildError,
@@ -253,7 +253,7 @@ class ImageStore:
             except ProgramNotFoundError as error:
                 raise HostLacksError(f"cannot make the kernel {name}: {error}", hint=error.hint) from error
             except ProcessError as error:
-                raise BuildError(f"cannot make the kernel {name}: {error}", hint=error.hint) from error
+                raise BuildError(f"cannot make the kernel {name}: {what_failed(error)}", hint=error.hint) from error
             await remove_tree(staging / "work")
             # The same bzImage with other modules beside it is another object.
             digest = hashlib.sha256(f"{manifest.definition}\n{manifest.digest}".encode()).hexdigest()

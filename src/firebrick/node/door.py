@@ -165,7 +165,7 @@ async def _listen(process: Process, writer: asyncio.StreamWriter) -> wire.Exited
         async with asyncio.TaskGroup() as group:
             group.create_task(_forward(process, 1, writer), name="door-stdout")
             group.create_task(_forward(process, 2, writer), name="door-stderr")
-    except* _ERRORS as errors:
+    except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
     status = await process.wait()
     return wire.Exited(code=status.code, signal=status.signal)

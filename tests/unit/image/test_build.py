@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from firebrick.image import Package
-from firebrick.image.build import enough_space
+from firebrick.image.build import enough_space, what_failed
 from firebrick.image.debian import _arguments, _packages, _reporter
 from firebrick.image.definition import Debian
 from firebrick.image.errors import HostLacksError
 from firebrick.image.sandbox import subordinate_ids
+from firebrick.process import ProcessError
 
 
 class Recorder:
@@ -62,6 +63,19 @@ def test_too_little_space_is_said_before_and_not_in_the_middle(tmp_path: Path):
     with pytest.raises(HostLacksError, match="MiB are needed") as error:
         enough_space(tmp_path, 1 << 60)
     assert "prune" in error.value.hint
+
+
+def test_the_failure_of_a_tool_is_its_name_and_its_last_words():
+    said = "I: running\nE: Unable to locate package x\n\nE: mmdebstrap failed to run\n"
+    argv = ["unshare", "--pid", "--", "sh", "-c", 'umask 022; exec "$@"', "sh", "mmdebstrap", "--mode=root", "bookworm"]
+    assert what_failed(ProcessError("long", argv=argv, returncode=25, stderr=said)) == (
+        "mmdebstrap failed with status 25:\nE: Unable to locate package x\nE: mmdebstrap failed to run"
+    )
+    assert (
+        what_failed(ProcessError("m", argv=["lz4", "-d"], returncode=1, stderr="bad"))
+        == "lz4 failed with status 1:\nbad"
+    )
+    assert what_failed(ProcessError("it took longer than 5 s")) == "it took longer than 5 s"
 
 
 def test_subordinate_ids_are_found_by_name_and_by_number(tmp_path: Path):
