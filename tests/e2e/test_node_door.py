@@ -157,3 +157,11 @@ async def test_a_visit_that_lasts_is_ended_with_the_node(tmp_path, machine):
             await connection.receive()
         await context.__aexit__(None, None, None)
     await processes(machine, 0)
+
+
+async def test_sockets_of_processes_that_were_killed_go_with_the_next_node(tmp_path):
+    nodes = tmp_path / "nodes"
+    nodes.mkdir()
+    (nodes / f"{2**22 + 1}-1.sock").touch()  # no process has a number above the kernel's limit
+    async with open_door(nodes, Roster()) as socket:
+        assert list(nodes.iterdir()) == [socket]

@@ -30,6 +30,7 @@ _NUMBERS: Final = itertools.count(1)
 async def open_door(directory: Path, roster: Roster) -> AsyncIterator[Path]:
     """Listen on `<directory>/<pid>-<number>.sock` while the context lasts. Connections that are open at the end are closed."""
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _forget_the_dead(directory)
     path = directory / f"{os.getpid()}-{next(_NUMBERS)}.sock"
     door = _Door(roster)
     with short_path(directory) as near:
@@ -49,6 +50,14 @@ def short_path(directory: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{fd}"
     finally:
         os.close(fd)
+
+
+def _forget_the_dead(directory: Path) -> None:
+    """Sockets of processes that were killed. One whose number is used again goes when somebody knocks in vain."""
+    for socket in directory.glob("*-*.sock"):
+        pid = socket.name.partition("-")[0]
+        if not Path("/proc", pid).exists():
+            socket.unlink(missing_ok=True)
 
 
 async def _close(server: asyncio.Server, door: _Door, path: Path) -> None:

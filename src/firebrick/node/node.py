@@ -51,6 +51,7 @@ class Node:
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         await asyncio.to_thread(reap, home.machines)
         pool = Pool(home, driver or Qemu(home.cache), told, capacity=capacity or told.capacity)
+        await pool.sweep()
         try:
             async with open_door(home.nodes, pool.roster):
                 yield cls(home, pool, told)

@@ -55,6 +55,10 @@ class Pool:
         found, kernel, spec = await self._finalize(image, resources, say)
         await self._templates.ensure(spec, found, kernel, say)
 
+    async def sweep(self) -> None:
+        """Remove what processes that died while they made kernels or images have left."""
+        await self._store.sweep()
+
     async def _finalize(self, image: str, resources: Resources, say: Say) -> tuple[Image, Kernel, MachineSpec]:
         progress = _Spoken(say)
         kernel = await self._store.ensure_kernel(_KERNEL, progress=progress)

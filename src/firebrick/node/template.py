@@ -76,6 +76,7 @@ class TemplateShelf:
         async with hold_lock(lock, waiting=lambda: say("Another process makes the template for this machine.")):
             found = self._load(path)
             if found is None:
+                self._forget_drafts(path)
                 say(
                     f"Making the template for {image.name} ({spec.vcpus} vcpus, {spec.memory_mib} MiB): booting it once."
                 )
@@ -106,6 +107,12 @@ class TemplateShelf:
             taken = await machine.snapshot(path)
         self._images.claim(image, path)
         return taken
+
+    def _forget_drafts(self, path: Path) -> None:
+        """What a process that was killed in the middle has left. The lock is held, so nobody writes there."""
+        for draft in path.parent.glob(f".{path.name}.*"):
+            if draft.is_dir():
+                shutil.rmtree(draft, ignore_errors=True)
 
     def _forget_oldest(self, newest: Path) -> None:
         """Keep those used last. A fork that is being started from one just now may fail, and then makes it anew."""

@@ -165,3 +165,13 @@ async def test_prepare_makes_the_template(pool, driver, tmp_path):
     await pool.prepare("base", RESOURCES, Said())
     assert len(templates(tmp_path)) == 1
     assert await lend_once(pool) == []
+
+
+async def test_what_a_killed_process_has_half_made_is_removed(pool, tmp_path):
+    await lend_once(pool)
+    [template] = templates(tmp_path)
+    draft = template.with_name(f".{template.name}.0badcafe")
+    template.rename(draft)
+    await lend_once(pool)
+    assert not draft.exists()
+    assert templates(tmp_path) == [template]
