@@ -6,23 +6,20 @@ Every test runs on the fake and on restored QEMU machines; those marked `every_w
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from firebrick import machine
-from firebrick.home import Home
-from firebrick.image import ImageStore
-from firebrick.machine import Fake, Machine, MachineSpec, Snapshot
+from firebrick.machine import Fake, Machine, MachineSpec
+from tests.workshop import Workshop, template, workshop
+
+__all__ = ["template", "workshop"]
 
 USUAL = ("fake-fresh", "fake-restored", "qemu-restored")
 EVERY = ("fake-fresh", "fake-restored", "fake-forked", "qemu-fresh", "qemu-restored", "qemu-forked")
-MEMORY_MIB = 256
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -41,38 +38,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         ways = tuple(way for way in ways if way.startswith("qemu"))
     params = [pytest.param(way, marks=[pytest.mark.machine] if way.startswith("qemu") else []) for way in ways]
     metafunc.parametrize("m", params, indirect=True)
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """What machines are made with: `home` for their directories, `images` is where kernel and root image come from."""
-
-    home: Path
-    images: Home
-
-    async def spec(self, **changes) -> MachineSpec:
-        store = ImageStore(self.images)
-        kernel, image = await store.ensure_kernel("debian"), store.find_image("base")
-        assert image is not None, "the image `base` is not there: run `make setup` first"
-        given = {"kernel": kernel.path, "initrd": kernel.initrd, "root": image.path, "kernel_args": kernel.args}
-        return MachineSpec(**given | {"memory_mib": MEMORY_MIB} | changes)
-
-
-@pytest.fixture(scope="session")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    return Workshop(home=tmp_path_factory.mktemp("home"), images=Home.find())
-
-
-@pytest.fixture(scope="session")
-def template(workshop: Workshop) -> Snapshot:
-    """A booted QEMU machine, saved. Made once, in a thread with an event loop of its own: tests have theirs."""
-
-    async def make() -> Snapshot:
-        async with machine.launch(await workshop.spec(), "qemu", home=workshop.home) as m:
-            return await m.snapshot(workshop.home / "template")
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(asyncio.run, make()).result()
 
 
 @pytest.fixture

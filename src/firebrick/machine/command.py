@@ -1,8 +1,7 @@
 """The command line of QEMU, made from a plan by pure functions.
 
-Two machine types: `microvm`, small and quick to start, for all that fits it; `q35`, a whole PC, where the guest is to run machines itself (nested
-virtualisation needs a processor model and a firmware microvm does not go with). A fork must be given the very devices its snapshot had, in
-the same order: nothing here depends on the host but the accelerator, and that is compared before a restore.
+The machine type is `microvm`: no firmware to speak of, no PCI, a handful of devices, and so the quickest to start. A fork must be given the very
+devices its snapshot had, in the same order: nothing here depends on the host but the accelerator, and that is compared before a restore.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from firebrick.machine.spec import Drive, MachineSpec, Network
 
 PROGRAM = "qemu-system-x86_64"
 AGENT_PORT = "firebrick.agent"
+MACHINE_TYPE = "microvm"
 MEMORY_ID = "m0"
 
 _SANDBOX = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
@@ -41,11 +41,8 @@ class Plan:
     tsc_khz: int | None = None
 
 
-def machine_type(spec: MachineSpec) -> str:
-    return "q35" if spec.nested else "microvm"
-
-
 def processor(spec: MachineSpec, accelerator: Accelerator) -> str:
+    """QEMU's model. Emulated, a guest that is to run machines itself needs one that is an AMD: TCG knows SVM, and not Intel's VMX."""
     if accelerator is Accelerator.KVM:
         return "host"
     return "EPYC,+svm,+npt" if spec.nested else "max"
@@ -73,7 +70,7 @@ def _machine(plan: Plan) -> list[str]:
     }
     return [
         *("-name", process_name(plan.machine)),
-        *("-M", f"{machine_type(spec)},memory-backend={MEMORY_ID},suppress-vmdesc=on{_without_acpi(spec)}"),
+        *("-M", f"{MACHINE_TYPE},memory-backend={MEMORY_ID},suppress-vmdesc=on{_without_acpi(spec)}"),
         *("-accel", plan.accelerator + thread),
         *("-cpu", processor(spec, plan.accelerator)),
         *("-m", str(spec.memory_mib)),
@@ -91,7 +88,7 @@ def _machine(plan: Plan) -> list[str]:
 
 def _without_acpi(spec: MachineSpec) -> str:
     """A kernel that is told to do without ACPI finds its devices on its command line, where QEMU then writes them."""
-    return ",acpi=off" if "acpi=off" in spec.kernel_args and not spec.nested else ""
+    return ",acpi=off" if "acpi=off" in spec.kernel_args else ""
 
 
 def _start(plan: Plan) -> list[str]:
@@ -110,7 +107,7 @@ def _channels(plan: Plan) -> list[str]:
     return [
         *("-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"),
         *("-chardev", f"socket,id=agent,fd={plan.agent_fd},server=on,wait=off"),
-        *_device(plan.spec, "virtio-serial"),
+        *_device("virtio-serial"),
         *("-device", json.dumps({"driver": "virtserialport", "chardev": "agent", "name": AGENT_PORT})),
         *(
             "-chardev",
@@ -121,28 +118,27 @@ def _channels(plan: Plan) -> list[str]:
     ]
 
 
-def _device(spec: MachineSpec, kind: str, **properties: Any) -> list[str]:
-    bus = "pci" if spec.nested else "device"
-    return ["-device", json.dumps({"driver": f"{kind}-{bus}", **properties})]
+def _device(kind: str, **properties: Any) -> list[str]:
+    return ["-device", json.dumps({"driver": f"{kind}-device", **properties})]
 
 
 def _disks(plan: Plan) -> Iterator[str]:
     spec = plan.spec
     if spec.root is not None:
-        yield from _disk(spec, Drive(name="root", path=spec.root))
+        yield from _disk(Drive(name="root", path=spec.root))
     yield from _blockdevs(plan.layers)
-    yield from _device(spec, "virtio-blk", drive=scratch_node(len(plan.layers) - 1), serial="scratch")
+    yield from _device("virtio-blk", drive=scratch_node(len(plan.layers) - 1), serial="scratch")
     for drive in spec.drives:
-        yield from _disk(spec, drive)
+        yield from _disk(drive)
 
 
-def _disk(spec: MachineSpec, drive: Drive) -> Iterator[str]:
+def _disk(drive: Drive) -> Iterator[str]:
     node = f"drive-{drive.name}"
     yield from (
         "-blockdev",
         json.dumps({**file_node(drive.path, drive.format, read_only=drive.read_only), "node-name": node}),
     )
-    yield from _device(spec, "virtio-blk", drive=node, serial=drive.name)
+    yield from _device("virtio-blk", drive=node, serial=drive.name)
 
 
 def _blockdevs(layers: Sequence[Path]) -> Iterator[str]:
@@ -176,5 +172,5 @@ def _network(spec: MachineSpec) -> list[str]:
     return [
         "-netdev",
         json.dumps({"type": "user", "id": "net"}),
-        *_device(spec, "virtio-net", netdev="net", mac="52:54:00:12:34:56"),
+        *_device("virtio-net", netdev="net", mac="52:54:00:12:34:56"),
     ]

@@ -1,4 +1,4 @@
-"""Machines under QEMU: microvm or q35, KVM where it works, else emulated. No privileges are needed.
+"""Machines under QEMU: KVM where it works, else emulated. No privileges are needed.
 
 QEMU is started with everything it needs in its arguments and inherited descriptors: sockets that listen already, a console on its standard
 output, the device state of a fork as an open file. So nothing polls, and between starting a fork and its first answer there is no
@@ -20,7 +20,7 @@ from typing import Final
 from firebrick.guest.client import ByteStream, open_stream
 from firebrick.machine import disk, host, memory, tsc
 from firebrick.machine.accel import Acceleration, Accelerator
-from firebrick.machine.command import Plan, command, file_node, machine_type, processor, scratch_node
+from firebrick.machine.command import MACHINE_TYPE, Plan, command, file_node, processor, scratch_node
 from firebrick.machine.driver import Exit, ExitCause, HostUsage
 from firebrick.machine.errors import HostError, SnapshotError, SpecError
 from firebrick.machine.qmp import Event, Qmp
@@ -53,7 +53,7 @@ class Qemu:
         accelerator = await self._accelerator()
         facts = {
             "QEMU": self._version,
-            "machine type": machine_type(spec),
+            "machine type": MACHINE_TYPE,
             "accelerator": accelerator.value,
             "processor": processor(spec, accelerator),
         }
@@ -180,6 +180,11 @@ class QemuMachine:
         assert self.pid is not None
         try:
             memory.save(self.pid, self._plan.memory, self._plan.spec.memory_mib << 20, target / _MEMORY)
+        except PermissionError as error:
+            raise SnapshotError(
+                f"cannot save the memory of machine {self._plan.machine}: {error}",
+                hint="kernel.yama.ptrace_scope must be 0 or 1.",
+            ) from error
         except OSError as error:
             raise SnapshotError(
                 f"cannot save the memory of machine {self._plan.machine}: {error}", hint="See that there is space."

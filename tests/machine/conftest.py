@@ -1,0 +1,3 @@
+from tests.workshop import template, workshop
+
+__all__ = ["template", "workshop"]
