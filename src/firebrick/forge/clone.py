@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from firebrick.forge.address import Address, check_branch, check_commit
-from firebrick.forge.errors import CloneError, CloneLimitError, ForgeError, RefError, RefNotFoundError
+from firebrick.forge.errors import CloneError, CloneLimitError, RefError, RefNotFoundError
 from firebrick.forge.git import Git
 from firebrick.process import shielded
 

@@ -127,4 +127,6 @@ async def _compile(source: Path, progress: Progress) -> None:
                 progress.advance(min(done, _ABOUT_FILES))
             status = await make.wait()
     if status != 0:
-        raise ProcessError("make failed", stderr="\n".join(last), hint=_HINT, argv=make.argv, returncode=status)
+        raise ProcessError(
+            "make failed", stderr="\n".join(last), hint=_HINT, argv=("make", "bzImage"), returncode=status
+        )
