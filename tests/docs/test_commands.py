@@ -99,7 +99,8 @@ class Shell:
     def run(self, command: str) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"{command}\nprintf '\\n{_END} %d\\n' $?\n")
+        # The commands come on its standard input, so none of them may read that.
+        self._process.stdin.write(f"{{\n{command}\n}} < /dev/null\nprintf '\\n{_END} %d\\n' $?\n")
         self._process.stdin.flush()
         output = []
         for line in self._process.stdout:
