@@ -33,6 +33,7 @@ const ACTIVITIES: usize = 1024;
 /// What is read from the host in one turn, in pieces the size of a virtio buffer, so that one call empties many of them.
 const READ_PIECE: usize = 4096;
 const READ_PIECES: usize = 64;
+const READS: usize = 8;
 
 enum Activity {
     Exec(Box<Exec>),
@@ -97,11 +98,12 @@ impl Agent {
         poller.add(&parts.signals, Token::new(poll::SIGNALS, Slot::Input))?;
         poller.add(lanes.bell(), Token::new(poll::LANES, Slot::Input))?;
         parts.cells.watch(&poller)?;
+        let outbox = Outbox::new(parts.link.port()?)?;
         Ok(Self {
             poller,
             link: parts.link,
             decoder: Decoder::default(),
-            outbox: Outbox::new(parts.link.port()?),
+            outbox,
             input: vec![0; READ_PIECE * READ_PIECES],
             scratch: Vec::new(),
             activities: BTreeMap::new(),
@@ -213,6 +215,7 @@ impl Agent {
 
     /// The host has gone.
     fn lose_connection(&mut self) {
+        self.link_readable = false;
         self.link.close(false);
         self.end_connection();
     }
@@ -252,30 +255,33 @@ impl Agent {
         });
     }
 
+    /// Read what there is, one turn's worth at most.
     fn read_link(&mut self) {
-        if !self.can_read() {
-            return;
-        }
-        let Some(link) = self.link.stream() else {
-            self.link_readable = false;
-            return;
-        };
-        let mut pieces: Vec<_> = self.input.chunks_mut(READ_PIECE).map(std::io::IoSliceMut::new).collect();
-        match rustix::io::readv(link, &mut pieces) {
-            Ok(0) => {
-                self.link_readable = false;
-                if self.link.connected || !self.link.is_port() {
-                    self.lose_connection();
-                }
+        for _ in 0..READS {
+            if !self.can_read() {
+                return;
             }
-            Ok(length) => self.receive(length),
-            Err(Errno::AGAIN) => self.link_readable = false,
-            Err(Errno::INTR) => {}
-            Err(_) => {
-                self.link_readable = false;
-                self.lose_connection();
+            match self.read_pieces() {
+                Ok(0) if self.link.connected || !self.link.is_port() => self.lose_connection(),
+                Ok(0) | Err(Errno::AGAIN) => self.link_readable = false,
+                Ok(length) => self.receive(length),
+                Err(Errno::INTR) => {}
+                Err(_) => self.lose_connection(),
             }
         }
+    }
+
+    /// One virtio buffer, and if that was full, many more: most of what the host says is short.
+    fn read_pieces(&mut self) -> Result<usize, Errno> {
+        let link = self.link.stream().ok_or(Errno::AGAIN)?;
+        let (first, rest) = self.input.split_at_mut(READ_PIECE);
+        let length = rustix::io::read(link, &mut *first)?;
+        if length < READ_PIECE {
+            return Ok(length);
+        }
+        let mut pieces: Vec<_> = rest.chunks_mut(READ_PIECE).map(std::io::IoSliceMut::new).collect();
+        // Whatever is wrong is met again by the next read.
+        Ok(length + rustix::io::readv(link, &mut pieces).unwrap_or(0))
     }
 
     fn receive(&mut self, length: usize) {

@@ -27,7 +27,53 @@ pub struct Counters {
 pub struct Cgroup {
     name: String,
     directory: OwnedFd,
+    /// Control files that are read at the end of every exec, held open: opening costs more than reading.
+    events: OwnedFd,
+    memory_events: Option<OwnedFd>,
+    memory_peak: Option<OwnedFd>,
+    cpu: Option<OwnedFd>,
+    /// When the cell was last empty.
     start: Counters,
+}
+
+impl Cgroup {
+    fn open(name: String, work: &OwnedFd) -> Result<Self, Errno> {
+        let directory = rustix::fs::openat(work, &name, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let file =
+            |name| rustix::fs::openat(&directory, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        Ok(Self {
+            events: file("cgroup.events")?,
+            memory_events: file("memory.events").ok(),
+            memory_peak: file("memory.peak").ok(),
+            cpu: file("cpu.stat").ok(),
+            name,
+            directory,
+            start: Counters::default(),
+        })
+    }
+
+    fn counters(&self) -> Counters {
+        Counters {
+            cpu_us: again(&self.cpu, |text| field(text, "usage_usec")),
+            oom_kills: again(&self.memory_events, |text| field(text, "oom_kill")),
+            memory_peak: again(&self.memory_peak, number),
+        }
+    }
+
+    fn populated(&self) -> bool {
+        reread(&self.events, |text| flag(text, "populated"))
+    }
+}
+
+fn again(file: &Option<OwnedFd>, parse: impl FnOnce(&str) -> u64) -> u64 {
+    file.as_ref().map_or(0, |file| reread(file, parse))
+}
+
+/// The first page's worth of a control file that is open; what it says on one line or a few.
+fn reread<T>(file: &OwnedFd, parse: impl FnOnce(&str) -> T) -> T {
+    let mut text = [0; 512];
+    let length = rustix::io::pread(file, &mut text, 0).unwrap_or(0);
+    parse(std::str::from_utf8(&text[..length]).unwrap_or(""))
 }
 
 pub enum Cell {
@@ -53,7 +99,7 @@ impl Cell {
 
     pub fn populated(&self) -> bool {
         match self {
-            Cell::Cgroup(group) => populated(&group.directory),
+            Cell::Cgroup(group) => group.populated(),
             Cell::Group(leader) => {
                 leader.is_some_and(|pid| rustix::process::test_kill_process_group(pid).is_ok())
             }
@@ -86,7 +132,7 @@ impl Cell {
     /// Since the cell was taken.
     pub fn used(&self) -> Counters {
         let Cell::Cgroup(group) = self else { return Counters::default() };
-        let now = counters(&group.directory);
+        let now = group.counters();
         let peak = if now.memory_peak > group.start.memory_peak { now.memory_peak } else { 0 };
         Counters {
             cpu_us: now.cpu_us.saturating_sub(group.start.cpu_us),
@@ -121,12 +167,7 @@ impl Cells {
             return Ok(Cell::Group(None));
         }
         self.collect();
-        let mut group = match self.idle.pop() {
-            Some(group) => group,
-            None => self.make()?,
-        };
-        group.start = counters(&group.directory);
-        Ok(Cell::Cgroup(group))
+        self.idle.pop().map_or_else(|| self.make(), Ok).map(Cell::Cgroup)
     }
 
     /// Have a cell ready, for the first exec to find.
@@ -150,23 +191,21 @@ impl Cells {
         self.made += 1;
         let name = self.made.to_string();
         rustix::fs::mkdirat(work, &name, Mode::from(0o755))?;
-        let directory = rustix::fs::openat(work, &name, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        Ok(Cgroup { name, directory, start: Counters::default() })
+        Cgroup::open(name, work)
     }
 
     /// Sort the cells given back: dead and small ones are used again, dead and large ones removed.
     fn collect(&mut self) {
-        let (leaving, empty) =
-            std::mem::take(&mut self.leaving).into_iter().partition(|group| populated(&group.directory));
+        let (leaving, empty) = std::mem::take(&mut self.leaving).into_iter().partition(Cgroup::populated);
         self.leaving = leaving;
         for group in empty {
             self.retire(group);
         }
     }
 
-    fn retire(&mut self, group: Cgroup) {
-        let peak = number(&read(&group.directory, "memory.peak"));
-        if peak <= REUSE_PEAK && self.idle.len() < IDLE_KEPT {
+    fn retire(&mut self, mut group: Cgroup) {
+        group.start = group.counters();
+        if group.start.memory_peak <= REUSE_PEAK && self.idle.len() < IDLE_KEPT {
             self.idle.push(group);
         } else if let Some(work) = &self.work {
             // Fails if the user has made groups of their own in it; an empty directory too many harms nobody.
@@ -225,14 +264,6 @@ pub struct Total {
     pub memory: u64,
     pub memory_peak: u64,
     pub processes: u64,
-}
-
-fn counters(directory: &OwnedFd) -> Counters {
-    Counters {
-        cpu_us: field(&read(directory, "cpu.stat"), "usage_usec"),
-        oom_kills: field(&read(directory, "memory.events"), "oom_kill"),
-        memory_peak: number(&read(directory, "memory.peak")),
-    }
 }
 
 fn populated(directory: &OwnedFd) -> bool {

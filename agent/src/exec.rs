@@ -409,13 +409,13 @@ fn open_pipes(stdin: bool, merge: bool) -> Result<Ends, Errno> {
     let mut ends = Ends {
         child: [None, Some(out_write), None],
         stdin: None,
-        sources: vec![Source::new(out_read, OUTPUT)],
+        sources: vec![Source::of_pipe(out_read, OUTPUT)],
         terminal: None,
     };
     if !merge {
         let (read, write) = pipe()?;
         rustix::io::ioctl_fionbio(&read, true)?;
-        ends.sources.push(Source::new(read, ERROR_OUTPUT));
+        ends.sources.push(Source::of_pipe(read, ERROR_OUTPUT));
         ends.child[2] = Some(write);
     }
     if stdin {

@@ -11,7 +11,9 @@ use crate::poll::{Poller, Token};
 use crate::protocol::{Violation, INITIAL_CREDIT, INPUT};
 
 /// What one turn moves at most: a stream that floods shares the port with the others.
-const TURN: usize = 64 * 1024;
+const TURN: usize = 256 * 1024;
+/// What a pipe holds when it is new.
+const NEW_PIPE: usize = 64 * 1024;
 /// Credit is granted in steps of this, so that a keystroke does not cost a frame back.
 pub const GRANT: u32 = 64 * 1024;
 
@@ -28,8 +30,11 @@ pub struct Source {
 
 impl Source {
     pub fn new(fd: OwnedFd, channel: u8) -> Self {
-        let pipe = rustix::pipe::fcntl_getpipe_size(&fd).is_ok();
-        Self { fd: Some(fd), channel, pipe, credit: INITIAL_CREDIT, over: false, ready: true }
+        Self { fd: Some(fd), channel, pipe: false, credit: INITIAL_CREDIT, over: false, ready: true }
+    }
+
+    pub fn of_pipe(fd: OwnedFd, channel: u8) -> Self {
+        Self { pipe: true, ..Self::new(fd, channel) }
     }
 
     pub fn watch(&self, poller: &Poller, token: Token) -> Result<(), Errno> {
@@ -61,7 +66,7 @@ impl Source {
         };
         if let Ok(length) = read {
             self.credit -= length as u32; // at most `limit`, which came from it
-            if length == TURN && self.pipe {
+            if length == NEW_PIPE && self.pipe {
                 widen(fd);
             }
         }
@@ -95,7 +100,7 @@ impl Source {
 /// A pipe that was full moves more at a time from now on: fewer turns, fewer switches between the writer and us.
 fn widen(fd: &OwnedFd) {
     // Fails where the user's pipe pages are used up; then it stays as it is.
-    let _ = rustix::pipe::fcntl_setpipe_size(fd, 4 * TURN);
+    let _ = rustix::pipe::fcntl_setpipe_size(fd, 2 * TURN);
 }
 
 pub struct Sink {
@@ -225,7 +230,7 @@ mod tests {
     fn a_source_stops_at_the_credit_and_goes_on_with_more() {
         let (read, write) = pipe();
         let mut source = Source::new(read, 1);
-        let mut out = Outbox::new(None);
+        let mut out = Outbox::new(None).expect("no port, no pipe");
         let mut sent = 0;
         while sent < INITIAL_CREDIT as usize {
             sent += rustix::io::write(&write, &[0; 65536]).expect("room in the pipe");
@@ -246,15 +251,15 @@ mod tests {
     fn a_source_does_not_wait_for_a_writer_at_the_last_turn() {
         let (read, _write) = pipe();
         let mut source = Source::new(read, 1);
-        assert!(!source.pump(1, &mut Outbox::new(None), false) && !source.ended());
-        assert!(!source.pump(1, &mut Outbox::new(None), true) && source.ended());
+        assert!(!source.pump(1, &mut Outbox::new(None).expect("no port, no pipe"), false) && !source.ended());
+        assert!(!source.pump(1, &mut Outbox::new(None).expect("no port, no pipe"), true) && source.ended());
     }
 
     #[test]
     fn a_sink_holds_no_more_than_the_credit() {
         let (_read, write) = pipe();
         let mut sink = Sink::new(write);
-        let mut out = Outbox::new(None);
+        let mut out = Outbox::new(None).expect("no port, no pipe");
         for _ in 0..4 {
             sink.accept(vec![0; 65536]).expect("within the credit");
         }
@@ -268,7 +273,7 @@ mod tests {
         let (read, write) = pipe();
         drop(read);
         let mut sink = Sink::new(write);
-        let mut out = Outbox::new(None);
+        let mut out = Outbox::new(None).expect("no port, no pipe");
         sink.accept(vec![0; 100_000]).expect("within the credit");
         assert!(sink.pump(Some(1), &mut out).is_none() && sink.ended() && !out.is_empty());
         sink.accept(vec![0; 100_000]).expect("still within the credit");

@@ -5,12 +5,16 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
-use rustix::pipe::SpliceFlags;
+use rustix::pipe::{PipeFlags, SpliceFlags};
 
+use crate::console::say;
 use crate::protocol::{self, encode_header, Kind, Message, HEADER};
 
 /// Output of streams waits in its pipes while more than this is on its way: it bounds memory, and how long an answer can queue behind output.
 const ROOM: usize = 256 * 1024;
+const SPLICE_FLAGS: SpliceFlags = SpliceFlags::NONBLOCK.union(SpliceFlags::MOVE);
+/// What the pipe for pages can hold: more than is ever put in.
+const PAGES: usize = ROOM;
 /// Less than this is copied: a frame of its own for each would cost more than the copy.
 const SPLICE: usize = 16 * 1024;
 /// Nothing is read from the host while more than this is on its way: a host that asks and never reads cannot fill our memory.
@@ -19,13 +23,23 @@ const FULL: usize = 4 * ROOM;
 pub struct Outbox {
     bytes: Vec<u8>,
     sent: usize,
-    /// The link, where it takes pages: a virtio-serial port.
-    port: Option<OwnedFd>,
+    port: Option<Port>,
+}
+
+/// A link that takes pages: a virtio-serial port, and a pipe to collect them in.
+struct Port {
+    link: OwnedFd,
+    pages: (OwnedFd, OwnedFd),
 }
 
 impl Outbox {
-    pub fn new(port: Option<OwnedFd>) -> Self {
-        Self { bytes: Vec::with_capacity(64 * 1024), sent: 0, port }
+    /// `port`: the link, where it is a virtio-serial port.
+    pub fn new(port: Option<OwnedFd>) -> Result<Self, Errno> {
+        let port = match port {
+            Some(link) => Some(Port { link, pages: pages()? }),
+            None => None,
+        };
+        Ok(Self { bytes: Vec::with_capacity(64 * 1024), sent: 0, port })
     }
 
     pub fn clear(&mut self) {
@@ -114,43 +128,60 @@ impl Outbox {
         channel: u8,
         limit: usize,
     ) -> Result<usize, Errno> {
-        let waiting = rustix::io::ioctl_fionread(&pipe).map_or(0, |length| length as usize).min(limit);
-        if waiting >= SPLICE && self.send_header(waiting, stream, channel) {
-            self.splice(pipe, waiting);
-            return Ok(waiting);
-        }
-        self.read_from(pipe, stream, channel, limit)
-    }
-
-    /// Put a header on the port itself, which is possible if nothing waits before it. The port takes it whole or not at all.
-    fn send_header(&mut self, length: usize, stream: u32, channel: u8) -> bool {
-        let Some(port) = self.port.take() else { return false };
-        let header = encode_header(length, stream, Kind::Data, channel);
-        let sent = self.flush(&port).is_ok() && rustix::io::write(&port, &header).is_ok();
+        let Some(port) = self.port.take() else { return self.read_from(pipe, stream, channel, limit) };
+        let moved = self.move_pages(&port, &pipe, stream, channel, limit);
         self.port = Some(port);
-        sent
+        moved.unwrap_or_else(|| self.read_from(pipe, stream, channel, limit))
     }
 
-    /// Move `length` bytes, promised by a header, from a pipe that holds them to the port. What the port does not take now is copied to wait
-    /// for it. What another reader of the pipe has taken meanwhile (a program can open its own output and read) is zeros: the promise is kept.
-    fn splice(&mut self, pipe: impl AsFd, length: usize) {
+    /// Move what the pipe holds without a copy, if that is worth it and nothing waits before it.
+    fn move_pages(
+        &mut self,
+        port: &Port,
+        pipe: impl AsFd,
+        stream: u32,
+        channel: u8,
+        limit: usize,
+    ) -> Option<Result<usize, Errno>> {
+        let waiting = rustix::io::ioctl_fionread(&pipe).ok()?.min(limit as u64) as usize;
+        if waiting < SPLICE || self.flush(&port.link).is_err() {
+            return None;
+        }
+        // Into a pipe of our own first: nobody else can read from it or write to it, so its length is certain when the header names it.
+        let length = match rustix::pipe::splice(pipe, None, &port.pages.1, None, waiting, SPLICE_FLAGS) {
+            Ok(length @ 1..) => length,
+            Ok(_) => return None,
+            Err(errno) => return Some(Err(errno)),
+        };
+        self.bytes.extend_from_slice(&encode_header(length, stream, Kind::Data, channel));
+        let header_sent = self.flush(&port.link).is_ok();
+        self.empty_pages(port, length, header_sent);
+        Some(Ok(length))
+    }
+
+    /// The pages go to the port all at once (its driver cannot take a part of a pipe), or, if it has no room now, are copied to wait for it.
+    fn empty_pages(&mut self, port: &Port, length: usize, header_sent: bool) {
         let mut left = length;
-        if let Some(port) = &self.port {
-            let flags = SpliceFlags::NONBLOCK | SpliceFlags::MOVE;
-            while let Ok(moved @ 1..) = rustix::pipe::splice(&pipe, None, port, None, left, flags) {
-                left -= moved;
+        if header_sent {
+            if let Ok(moved) =
+                rustix::pipe::splice(&port.pages.0, None, &port.link, None, PAGES, SPLICE_FLAGS)
+            {
+                left = left.saturating_sub(moved);
             }
         }
         let end = self.bytes.len() + left;
         while self.bytes.len() < end {
-            self.bytes.reserve(end - self.bytes.len());
-            let spare = &mut self.bytes.spare_capacity_mut()[..left];
-            let Ok(read @ 1..) = rustix::io::read(&pipe, spare).map(|(filled, _)| filled.len()) else {
+            let missing = end - self.bytes.len();
+            self.bytes.reserve(missing);
+            let spare = &mut self.bytes.spare_capacity_mut()[..missing];
+            let Ok(read @ 1..) = rustix::io::read(&port.pages.0, spare).map(|(filled, _)| filled.len())
+            else {
+                // The driver drops what it has taken when it runs out of memory. The frame keeps the length its header has promised.
+                say("the kernel has lost output for want of memory");
                 break;
             };
-            left -= read;
             // SAFETY: the kernel has filled `read` bytes behind the end, within the capacity reserved above.
-            unsafe { self.bytes.set_len(end - left) };
+            unsafe { self.bytes.set_len(end - missing + read) };
         }
         self.bytes.resize(end, 0);
     }
@@ -180,6 +211,12 @@ impl Outbox {
     }
 }
 
+fn pages() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let pipe = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    rustix::pipe::fcntl_setpipe_size(&pipe.1, PAGES)?;
+    Ok(pipe)
+}
+
 /// Read and forget. Returns how many bytes, as `read` does.
 pub fn discard(fd: impl AsFd, scratch: &mut Vec<u8>) -> Result<usize, Errno> {
     scratch.clear();
@@ -191,12 +228,12 @@ pub fn discard(fd: impl AsFd, scratch: &mut Vec<u8>) -> Result<usize, Errno> {
 mod tests {
     use super::*;
     use crate::protocol::{Body, Decoder};
-    use rustix::pipe::{pipe_with, PipeFlags};
+    use rustix::pipe::pipe_with;
 
     #[test]
     fn frames_what_a_pipe_holds() {
         let (read, write) = pipe_with(PipeFlags::NONBLOCK).expect("a pipe");
-        let mut outbox = Outbox::new(None);
+        let mut outbox = Outbox::new(None).expect("no port, no pipe");
         assert_eq!(outbox.read_from(&read, 7, 1, 10), Err(Errno::AGAIN));
         assert!(outbox.is_empty());
         rustix::io::write(&write, b"hello world").expect("room in the pipe");
@@ -214,7 +251,8 @@ mod tests {
     fn moves_pages_and_keeps_the_frame_whole() {
         let (port_read, port_write) = pipe_with(PipeFlags::NONBLOCK).expect("a pipe");
         let (read, write) = pipe_with(PipeFlags::NONBLOCK).expect("a pipe");
-        let mut outbox = Outbox::new(Some(rustix::io::dup(&port_write).expect("a descriptor")));
+        let mut outbox =
+            Outbox::new(Some(rustix::io::dup(&port_write).expect("a descriptor"))).expect("a pipe");
         let payload: Vec<u8> = (0..65_536u32).map(|at| (at / 7) as u8).collect();
         rustix::io::write(&write, &payload).expect("room in the pipe");
         outbox.eof(3, 1);
@@ -234,18 +272,9 @@ mod tests {
     }
 
     #[test]
-    fn a_promise_is_kept_with_zeros() {
-        let (read, write) = pipe_with(PipeFlags::NONBLOCK).expect("a pipe");
-        let mut outbox = Outbox::new(None);
-        rustix::io::write(&write, b"abc").expect("room in the pipe");
-        outbox.splice(&read, 10);
-        assert_eq!(outbox.bytes, b"abc\0\0\0\0\0\0\0");
-    }
-
-    #[test]
     fn keeps_what_the_link_does_not_take() {
         let (read, write) = pipe_with(PipeFlags::NONBLOCK).expect("a pipe");
-        let mut outbox = Outbox::new(None);
+        let mut outbox = Outbox::new(None).expect("no port, no pipe");
         let payload = vec![5; 200_000];
         outbox.data(1, 1, &payload);
         outbox.eof(1, 1);
