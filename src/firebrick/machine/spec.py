@@ -26,6 +26,9 @@ class Drive:
     format: str = "raw"
     read_only: bool = True
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "path", self.path.absolute())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MachineSpec:
@@ -57,3 +60,6 @@ class MachineSpec:
             )
         if not 16 <= self.scratch_mib <= 1 << 24:
             raise SpecError(f"cannot make a scratch disk of {self.scratch_mib} MiB", hint="Ask for 16 MiB to 16 TiB.")
+        for name in ("kernel", "initrd", "root"):  # a snapshot keeps them, and is read from other directories
+            path = getattr(self, name)
+            object.__setattr__(self, name, path and path.absolute())
