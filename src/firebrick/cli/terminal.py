@@ -22,6 +22,8 @@ _RESET: Final = "\x1b[0m"
 def tame(text: str, *, colour: bool) -> str:
     """One line of output. Carriage returns keep what a terminal would have shown last; tabs become spaces; with `colour` the colour
     sequences stay and are reset at the end."""
+    if text.isprintable():  # most lines are, and there are many
+        return text
     text = _last_overprint(text)
     coloured = False
 

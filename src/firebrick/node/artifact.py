@@ -20,16 +20,20 @@ from firebrick.node.log import Emit
 
 _FORBIDDEN: Final = re.compile(r'[\x00-\x1f"*/:<>?\\|]')
 _NAME_BYTES: Final = 200
+_MOST_FILES: Final = 100_000
 
 
 class ArtifactShelf:
-    """The artifacts of one run: a directory each, `<directory>/<name>/...`, of plain files. `limit` bounds the bytes of all together."""
+    """The artifacts of one run: a directory each, `<directory>/<name>/...`, of plain files. `limit` bounds the bytes of all together,
+    `most_files` their number: an empty file takes room on the host as well."""
 
-    def __init__(self, directory: Path, emit: Emit, *, limit: int) -> None:
+    def __init__(self, directory: Path, emit: Emit, *, limit: int, most_files: int = _MOST_FILES) -> None:
         self._directory = directory
         self._emit = emit
         self._left = limit
         self._limit = limit
+        self._files_left = most_files
+        self._most_files = most_files
         self._names: set[str] = set()
 
     async def store(
@@ -37,9 +41,10 @@ class ArtifactShelf:
     ) -> int:
         """Store the files, each under its path relative to `root`, and return how many bytes that were.
 
-        Raises StepError for a bad or taken name and where the limit is reached; what was stored until then stays."""
+        Raises StepError for a bad or taken name and where a limit is reached; what was stored until then stays."""
         self._check_name(name, overwrite=overwrite)
         self._names.add(name)
+        self._count(len(found), name)
         total = 0
         for file in found:
             relative = posixpath.join(name, posixpath.relpath(file.path, root))
@@ -78,6 +83,14 @@ class ArtifactShelf:
                     digest.update(chunk)
                     out.write(chunk)
         return size, digest.hexdigest()
+
+    def _count(self, files: int, name: str) -> None:
+        if files > self._files_left:
+            raise StepError(
+                f"cannot store {name!r}: the artifacts of this run are more than {self._most_files} files",
+                hint="Store fewer, or pack them into one.",
+            )
+        self._files_left -= files
 
     def _spend(self, count: int, source: str) -> None:
         self._left -= count

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from firebrick.guest.errors import AgentError, OutputTooLargeError
 from firebrick.node.bench import Bench
 from firebrick.node.context import TEMP
+from firebrick.node.errors import StepError
 from firebrick.node.guest import Guest
+from firebrick.node.outputs import StepOutputs
 from firebrick.workflow.command_file import (
     MAX_SUMMARY,
     FileCommandError,
@@ -22,7 +24,10 @@ from firebrick.workflow.command_file import (
 )
 from firebrick.workflow.context import CommandPaths
 
-_LIMIT: Final = 8 << 20
+# Of a file as it is. What is kept of it is bounded beside: outputs by `StepOutputs`, the others by what Linux lets a program be given.
+_LIMIT: Final = 2 << 20
+_MOST_ENVIRONMENT: Final = 1 << 20
+_MOST_PATH: Final = 64 << 10
 _NAMES: Final = ("env", "output", "path", "state", "step_summary")
 
 
@@ -30,7 +35,6 @@ _NAMES: Final = ("env", "output", "path", "state", "step_summary")
 class Left:
     """What a step has left. `failed`: one of the files could not be understood."""
 
-    outputs: dict[str, str] = field(default_factory=dict)
     summary: str = ""
     failed: bool = False
 
@@ -52,29 +56,31 @@ class StepFiles:
             if isinstance(written, BaseException):
                 raise written
 
-    async def collect(self, bench: Bench, number: int) -> Left:
-        """Apply what the step left to the bench and return the rest. A file that breaks the grammar is an error of the step."""
+    async def collect(self, bench: Bench, number: int, outputs: StepOutputs) -> Left:
+        """Apply what the step left to the bench and to `outputs`, and return the rest. A file that breaks the grammar or holds too much is
+        an error of the step."""
         left = Left()
         for name in ("env", "path", "output", "step_summary"):
             try:
-                await self._apply(name, bench, number, left)
-            except (FileCommandError, OutputTooLargeError) as error:
+                await self._apply(name, bench, number, outputs, left)
+            except (FileCommandError, OutputTooLargeError, StepError) as error:
                 bench.log.fault(number, f"{file_command_failed(name)} {error}")
                 left.failed = True
         return left
 
-    async def _apply(self, name: str, bench: Bench, number: int, left: Left) -> None:
+    async def _apply(self, name: str, bench: Bench, number: int, outputs: StepOutputs, left: Left) -> None:
         if name == "step_summary":
             left.summary = await self._summary(bench)
             return
         text = (await self._read(bench.guest, name, _LIMIT)).decode(errors="replace")
         if name == "path":
-            bench.path = extend_path(bench.path, parse_path(text))
+            bench.path = _bounded_path(extend_path(bench.path, parse_path(text)))
         elif name == "output":
-            left.outputs.update(parse_pairs(text))
+            for key, value in parse_pairs(text):
+                outputs.set(key, value)
         else:
             environment = parse_environment(text)
-            bench.env.update(environment.variables)
+            bench.env = _bounded_environment({**bench.env, **environment.variables})
             for error in environment.errors:
                 bench.log.fault(number, error)
 
@@ -92,3 +98,15 @@ class StepFiles:
         if len(data) > limit and name != "step_summary":
             raise FileCommandError(f"The file has more than {limit >> 20} MiB.")
         return data
+
+
+def _bounded_path(path: tuple[str, ...]) -> tuple[str, ...]:
+    if sum(len(directory) + 1 for directory in path) > _MOST_PATH:
+        raise FileCommandError(f"What was added to PATH has more than {_MOST_PATH >> 10} KiB.")
+    return path
+
+
+def _bounded_environment(env: dict[str, str]) -> dict[str, str]:
+    if sum(len(name) + len(value) + 2 for name, value in env.items()) > _MOST_ENVIRONMENT:
+        raise FileCommandError(f"The environment of the job has more than {_MOST_ENVIRONMENT >> 10} KiB.")
+    return env

@@ -28,6 +28,7 @@ from firebrick.node.event import (
     StepFinished,
     StepStarted,
 )
+from firebrick.text import encodable
 
 AnyEvent = (
     RunStarted
@@ -53,6 +54,7 @@ class Journal:
         self._size = 0
         self._closed = False
         self._grown = asyncio.Event()
+        self._waited_for = False
         self._encoder = msgspec.msgpack.Encoder()
         self._readers = 0
 
@@ -71,10 +73,16 @@ class Journal:
         self.close()
 
     def append(self, event: Event) -> None:
-        record = self._encoder.encode(event)
+        record = self._encode(event)
         os.pwrite(self._file.fileno(), _LENGTH.pack(len(record)) + record, self._size)
         self._size += _LENGTH.size + len(record)
         self._wake()
+
+    def _encode(self, event: Event) -> bytes:
+        try:
+            return self._encoder.encode(event)
+        except UnicodeEncodeError:  # half a surrogate pair, in whichever field: an event is never lost for that
+            return self._encoder.encode(_encodable(msgspec.to_builtins(event)))
 
     def close(self) -> None:
         """Idempotent. Readers still get everything that was appended; the file goes with the last of them."""
@@ -100,6 +108,7 @@ class Journal:
             if offset == self._size:
                 if self._closed:
                     return
+                self._waited_for = True
                 await self._grown.wait()
                 continue
             block = os.pread(self._file.fileno(), min(_BLOCK, self._size - offset), offset)
@@ -110,8 +119,9 @@ class Journal:
             await asyncio.sleep(0)  # a reader that lags far behind must not keep the loop to itself
 
     def _wake(self) -> None:
-        grown, self._grown = self._grown, asyncio.Event()
-        grown.set()
+        if self._waited_for:
+            grown, self._grown, self._waited_for = self._grown, asyncio.Event(), False
+            grown.set()
 
     def _release(self) -> None:
         if self._closed and self._readers == 0:
@@ -119,6 +129,17 @@ class Journal:
 
 
 _DECODER: Final = msgspec.msgpack.Decoder(AnyEvent)
+
+
+def _encodable(value: object) -> object:
+    match value:
+        case str():
+            return encodable(value)
+        case list() | tuple():
+            return [_encodable(item) for item in value]
+        case dict():
+            return {_encodable(key): _encodable(item) for key, item in value.items()}
+    return value
 
 
 def _split(data: bytes) -> tuple[list[memoryview], bytes]:

@@ -38,10 +38,18 @@ class JobLog:
 
     def line(self, step: int, text: str, stream: str = "stdout") -> None:
         if self._left <= 0:
+            return  # before the work of masking
+        for each in self.mask(text).split("\n"):  # what a command says may hold newlines: %0A
+            if self._left <= 0:
+                return
+            self._emit_line(step, stream, each)
+            self.spend(step, len(each) + 1)
+
+    def spend(self, step: int, count: int) -> None:
+        """Take `count` bytes of the limit; the line that says so comes when it is reached."""
+        if self._left <= 0:
             return
-        text = self.mask(text)
-        self._left -= len(text) + 1
-        self._emit_line(step, stream, text)
+        self._left -= count
         if self._left <= 0:
             self._emit_line(
                 step,

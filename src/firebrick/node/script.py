@@ -14,8 +14,11 @@ from firebrick.guest.client import ExitStatus, Process
 from firebrick.guest.errors import FileMissingError
 from firebrick.node.bench import Bench
 from firebrick.node.context import TEMP
+from firebrick.node.errors import StepError
 from firebrick.node.lines import LineSplitter
+from firebrick.node.outputs import StepOutputs
 from firebrick.workflow.command import (
+    ANNOTATIONS_PER_LEVEL,
     CommandReader,
     Debug,
     EndGroup,
@@ -48,7 +51,7 @@ class Result:
 
     outcome: str = SUCCESS
     exit_code: int | None = None
-    outputs: dict[str, str] = field(default_factory=dict)
+    outputs: StepOutputs = field(default_factory=StepOutputs)
     interrupted: bool = False
 
 
@@ -123,10 +126,14 @@ class _Listener:
         self._number = number
         unsecure = bench.env.get("ACTIONS_ALLOW_UNSECURE_COMMANDS", "").lower() == "true"
         self._reader = CommandReader(bench.paths.workspace, allow_unsecure=unsecure)
+        self._refused = 0
         self.result = Result()
 
     def hear(self, line: str) -> None:
-        for parsed in self._reader.feed(line):
+        found = self._reader.feed(line)
+        if found != (Text(line),):  # a command takes of the log's limit, whether or not it shows
+            self._bench.log.spend(self._number, len(line) + 1)
+        for parsed in found:
             self._act(parsed)
 
     def _act(self, parsed: Parsed) -> None:
@@ -146,12 +153,23 @@ class _Listener:
             case Mask(value):
                 log.add_mask(value)
             case SetOutput(name, value):
-                self.result.outputs[name] = value
+                self._keep_output(name, value)
             case Refused(message):
-                log.fault(number, message)
-                self.result.outcome = FAILURE
+                self._refuse(message)
             case _:
                 pass  # state is for the later steps of an action, and a script has none
+
+    def _keep_output(self, name: str, value: str) -> None:
+        try:
+            self.result.outputs.set(name, value)
+        except StepError as error:
+            self._refuse(f"{error} {error.hint}")
+
+    def _refuse(self, message: str) -> None:
+        self._refused += 1
+        if self._refused <= ANNOTATIONS_PER_LEVEL:
+            self._bench.log.fault(self._number, message)
+        self.result.outcome = FAILURE
 
     def conclude(self, status: ExitStatus, timeout_s: float | None) -> Result:
         log, result = self._bench.log, self.result

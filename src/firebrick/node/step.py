@@ -127,11 +127,9 @@ async def _run(bench: Bench, number: int, step: Step, env: Mapping[str, str]) ->
     )
     await files.create(bench.guest)
     result = await run_script(bench, number, script)
-    left = await files.collect(bench, number)
+    left = await files.collect(bench, number, result.outputs)
     outcome = FAILURE if left.failed and result.outcome == SUCCESS else result.outcome
-    ending = Ending(
-        outcome=outcome, exit_code=result.exit_code, outputs={**result.outputs, **left.outputs}, summary=left.summary
-    )
+    ending = Ending(outcome=outcome, exit_code=result.exit_code, outputs=result.outputs, summary=left.summary)
     return replace(ending, outcome=CANCELLED) if result.interrupted else ending
 
 
