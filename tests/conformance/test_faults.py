@@ -156,6 +156,16 @@ async def test_an_exception_in_the_body_passes_through_and_everything_is_undone(
     assert left(tmp_path) == []
 
 
+async def test_a_kernel_that_can_only_reboot_has_powered_off_when_it_was_told_to(spec, tmp_path):
+    fake = Fake()
+    async with machine.launch(spec, fake, home=tmp_path) as m:
+        stopping = asyncio.create_task(m.stop())
+        while m.state is not State.STOPPING:
+            await asyncio.sleep(0)
+        fake.machines[0].end(Exit(ExitCause.REBOOT, "the guest rebooted"))
+        assert (await stopping).cause is ExitCause.POWEROFF
+
+
 async def whole_life(spec: MachineSpec, home: Path, marker: list[str]) -> None:
     async with machine.launch(spec, Fake(), home=home) as m:
         await m.run(["echo", "x"])

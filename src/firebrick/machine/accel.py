@@ -30,6 +30,7 @@ LIMIT_MS = 5.0
 """Fifty thousand rounds take a fraction of a millisecond on real KVM; 54 ms where each instruction is emulated."""
 
 _PROBE_TIMEOUT_S = 5.0
+_FIRST_BOOT_S = 15.0  # where KVM works a machine takes one or two
 
 
 class Accelerator(StrEnum):
@@ -67,6 +68,11 @@ class Acceleration:
         assert self._choice is not None
         return self._choice
 
+    def patience(self, deadline: float) -> float:
+        """How long to wait for a machine: a first one under an accelerator that is not proven gets no longer than that takes."""
+        proven = self._choice is None or self._choice.proven
+        return deadline if proven else min(deadline, _FIRST_BOOT_S)
+
     def started(self) -> None:
         """A machine's agent has answered: the choice holds."""
         if self._choice is not None and not self._choice.proven:
@@ -76,7 +82,7 @@ class Acceleration:
         """A machine did not come up. True: the choice was not proven and is TCG from now on, so try again."""
         if self._choice is None or self._choice.proven:
             return False
-        reason = f"KVM is not used: /dev/kvm passed the countdown, but the first machine was silent for {seconds:.0f} s under it."
+        reason = f"KVM is not used: /dev/kvm passed the countdown, but the first machine did not come up in {seconds:.0f} s under it."
         self._keep(Choice(accelerator=Accelerator.TCG, reason=reason))
         return True
 

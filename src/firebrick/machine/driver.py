@@ -82,6 +82,10 @@ class Driver(Protocol):
         """What a machine made now would depend on: versions, machine type, accelerator, processor. A snapshot is restored only where
         these are what they were when its machine was started. Cheap after the first call."""
 
+    def patience(self, deadline: float) -> float:
+        """How long the library shall wait for the agent of a machine that has just been started: `deadline`, or less where the driver is not
+        sure yet that it starts machines the right way. Seconds."""
+
     def answered(self) -> None:
         """The library says: the agent of a machine `boot` has made answered."""
 

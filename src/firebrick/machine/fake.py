@@ -49,6 +49,9 @@ class Fake:
     async def facts(self, spec: MachineSpec) -> Mapping[str, str]:  # noqa: ARG002 - the contract's signature
         return {"fake": self.version}
 
+    def patience(self, deadline: float) -> float:
+        return deadline
+
     def answered(self) -> None:
         self.faults.retry = 0
 

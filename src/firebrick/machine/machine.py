@@ -38,7 +38,7 @@ from firebrick.guest.client import (
 from firebrick.guest.errors import ChannelError, GuestError
 from firebrick.home import Home
 from firebrick.machine import owner, snapshot
-from firebrick.machine.driver import Driver, Exit, HostUsage, VirtualMachine
+from firebrick.machine.driver import Driver, Exit, ExitCause, HostUsage, VirtualMachine
 from firebrick.machine.errors import BootError, MachineError, MachineGoneError, StateError
 from firebrick.machine.fake import Fake
 from firebrick.machine.qemu import Qemu
@@ -244,6 +244,9 @@ class Machine:
 
     async def _until_end(self) -> Exit:
         end = await self._vm.wait()
+        if self._life.state is State.STOPPING and end.cause is ExitCause.REBOOT:
+            # A kernel without ACPI has no other way to end than the one it would reboot by.
+            end = Exit(ExitCause.POWEROFF, "the guest powered off")
         self._life.enter(State.ENDED)
         return end
 
@@ -340,7 +343,7 @@ async def launch(
         try:
             machine = await boot()
         except BootError:
-            if not chosen.stayed_silent(deadline):
+            if not chosen.stayed_silent(chosen.patience(deadline)):
                 raise
             await stack.aclose()
             machine = await boot()
@@ -400,6 +403,7 @@ async def _met(
         identity = Identity.fresh(hostname or f"{spec.hostname}-{place.directory.name}")
         machine = Machine(spec, place, vm, identity)
         stack.push_async_callback(lambda: shielded(machine.kill()))
+        deadline = place.driver.patience(deadline)
         try:
             await stack.enter_async_context(machine._greeted(deadline))  # noqa: SLF001 - its other half
         except (GuestError, TimeoutError, OSError) as error:

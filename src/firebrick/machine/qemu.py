@@ -62,6 +62,9 @@ class Qemu:
         rate = await asyncio.to_thread(tsc.rate_khz)
         return facts | {"clock": f"{round((rate or 0) / 10_000) / 100:.2f} GHz"}
 
+    def patience(self, deadline: float) -> float:
+        return deadline if self._acceleration is None else self._acceleration.patience(deadline)
+
     def answered(self) -> None:
         if self._acceleration is not None:
             self._acceleration.started()

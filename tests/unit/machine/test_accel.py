@@ -40,11 +40,13 @@ async def test_a_machine_that_answers_proves_kvm_and_the_answer_is_kept(tmp_path
 async def test_a_silent_first_machine_falls_back_once(tmp_path, fast):
     first = Acceleration(tmp_path, "7.2")
     await first.choose()
+    assert first.patience(60) == 15
     assert first.stayed_silent(15)
+    assert first.patience(60) == 60
     assert not first.stayed_silent(15)
     again = await Acceleration(tmp_path, "7.2").choose()
     assert again.accelerator is Accelerator.TCG
-    assert "silent for 15 s" in again.reason
+    assert "did not come up in 15 s" in again.reason
 
 
 async def test_another_qemu_is_asked_afresh(tmp_path, fast):
