@@ -11,6 +11,12 @@ class NodeError(Exception):
         self.hint = hint
 
 
+def told(error: BaseException) -> str:
+    """The error as one text: its sentence, and its hint where it has one."""
+    hint = getattr(error, "hint", "")
+    return f"{error}. {hint}" if hint else str(error)
+
+
 class LabelError(NodeError):
     """`runs-on` names no image this node knows."""
 

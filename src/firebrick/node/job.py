@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from firebrick.guest.errors import AgentError, ChannelError, GuestError, OutputTooLargeError, TreeError
+from firebrick.image.errors import ImageError
 from firebrick.machine.errors import BootError, MachineError
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.bench import Bench
 from firebrick.node.cancel import Cancellation
 from firebrick.node.context import TEMP, TOOL_CACHE, architecture, guest_paths
 from firebrick.node.contract import JobResult
-from firebrick.node.errors import NodeError, StepError
+from firebrick.node.errors import NodeError, StepError, told
 from firebrick.node.event import CancelCause, Conclusion, JobStarted
 from firebrick.node.glob import find_files, parse_searches
 from firebrick.node.guest import Lender, Loan
@@ -34,7 +36,7 @@ from firebrick.workflow.plan import PlannedJob
 
 _CONSOLE_LINES: Final = 20
 # What ends a job before its time without being a mistake of ours: each is a sentence, and becomes the message of the job.
-_LOSSES: Final = (MachineError, GuestError, NodeError, EvaluationError, ProcessError, OSError)
+_LOSSES: Final = (MachineError, GuestError, ImageError, NodeError, EvaluationError, ProcessError, OSError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +86,14 @@ def _result(task: JobTask, body: asyncio.Task[JobResult]) -> JobResult:
     try:
         return body.result()
     except _LOSSES as error:
-        hint = getattr(error, "hint", "")
-        text = f"{error}" + (f" {hint}" if hint else "")
+        text = told(error)
         task.log.node(text)
         if isinstance(error, BootError):
             task.log.node("\n".join(error.console.splitlines()[-_CONSOLE_LINES:]))
-        return JobResult(conclusion=Conclusion.FAILURE, message=task.log.mask(text))
+    except Exception as error:  # noqa: BLE001 - one job's accident must not take the node's other jobs with it
+        text = f"Firebrick has a mistake of its own: {type(error).__name__}: {error}"
+        task.log.node("".join(traceback.format_exception(error)))
+    return JobResult(conclusion=Conclusion.FAILURE, message=task.log.mask(text))
 
 
 def _cancelled(task: JobTask) -> Conclusion:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 
+from firebrick.node.errors import StepError
 from firebrick.node.event import Annotation, Event, JobStarted, LogLine
 from firebrick.workflow.command import Message
-from firebrick.workflow.masker import Masker
+from firebrick.workflow.masker import Masker, MaskLimitError
 
 Emit = Callable[[Event], None]
 NODE_STEP = -1
@@ -16,7 +17,8 @@ NODE_STEP = -1
 class JobLog:
     """The log of one job. Everything said here is masked with the secrets of the order and what the job asked to mask.
 
-    `limit` is in bytes; what comes after it is dropped, and one line says so. `started`: the job has its machine."""
+    `limit` is in bytes; what comes after it is dropped, and one line says so. `started`: the job has its machine.
+    A job that wants more masked than can be has no log from there on."""
 
     def __init__(self, job: str, emit: Emit, *, secrets: Iterable[str] = (), limit: int) -> None:
         self.job = job
@@ -25,13 +27,24 @@ class JobLog:
         self.started = False
         self._left = limit
         self._limit = limit
+        self._closed = False
 
     def start(self, event: JobStarted) -> None:
         self.started = True
         self.emit(event)
 
-    def add_mask(self, value: str) -> None:
-        self.masker.add(value)
+    def add_mask(self, step: int, value: str) -> None:
+        """Raises StepError where that is too much; the log has said so, and says nothing more."""
+        try:
+            self.masker.add(value)
+        except MaskLimitError as error:
+            message = f"Cannot mask the value: {error}. Nothing more of this job is shown."
+            # Past the masker, which masks everything now; there is nothing of the guest in it.
+            self._emit_line(step, "node", f"##[error]{message}")
+            if not self._closed:
+                self.emit(Annotation(at=time.time(), job=self.job, step=step, level="error", message=message))
+            self._closed = True
+            raise StepError(message) from error
 
     def mask(self, text: str) -> str:
         return self.masker.mask(text)
@@ -65,7 +78,7 @@ class JobLog:
     def annotate(self, step: int, message: Message) -> None:
         """The message stands in the log, and, unless there were too many, as an annotation."""
         self.line(step, f"##[{message.level}]{message.message}")
-        if not message.annotated:
+        if self._closed or not message.annotated:
             return
         self.emit(
             Annotation(
@@ -87,4 +100,6 @@ class JobLog:
         self.annotate(step, Message(level="error", message=text))
 
     def _emit_line(self, step: int, stream: str, text: str) -> None:
+        if self._closed:
+            return
         self.emit(LogLine(at=time.time(), job=self.job, step=step, stream=stream, text=text))

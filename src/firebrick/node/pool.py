@@ -61,8 +61,8 @@ class Pool:
 
     async def _finalize(self, image: str, resources: Resources, say: Say) -> tuple[Image, Kernel, MachineSpec]:
         progress = _Spoken(say)
-        kernel = await self._store.ensure_kernel(_KERNEL, progress=progress)
         found = await self._store.ensure_image(image, progress=progress)
+        kernel = await self._store.ensure_kernel(_KERNEL, progress=progress)
         network = resources.network or self._settings.network
         return found, kernel, machine_spec(found, kernel, resources, network=network)
 

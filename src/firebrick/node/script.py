@@ -151,7 +151,7 @@ class _Listener:
             case Message():
                 log.annotate(number, parsed)
             case Mask(value):
-                log.add_mask(value)
+                log.add_mask(number, value)
             case SetOutput(name, value):
                 self._keep_output(name, value)
             case Refused(message):

@@ -3,7 +3,7 @@
 [node]
 machines = 4                # alive at once; default: one per core, as far as the memory goes
 default_image = "toolchain"
-network = true              # outgoing connections for jobs, through the VMM's user-mode stack
+network = true              # outgoing connections for jobs, through the VMM's user-mode stack; they reach the host's loopback, too
 
 [node.labels]               # runs-on label -> image; `*` matches anything
 "ubuntu-24.*" = "noble"
@@ -30,12 +30,14 @@ Seconds = Annotated[float, msgspec.Meta(gt=0)]
 class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`log_limit_mib` bounds what one job may log, `artifact_limit_mib` what it may leave behind, `source_limit_mib` what is put into its
     workspace. A cancelled step gets SIGINT, `interrupt_s` later SIGTERM, `terminate_s` later SIGKILL; the steps that still run
-    after a cancellation have `cancel_s` together."""
+    after a cancellation have `cancel_s` together. With `network` a job reaches what listens on the host's loopback, as 10.0.2.2;
+    `network_reaches_loopback` says that this is known, and a server of builds does not start without it."""
 
     machines: Positive | None = None
     default_image: str = "toolchain"
     labels: Mapping[str, str] = {}
     network: bool = False
+    network_reaches_loopback: bool = False
     log_limit_mib: Positive = 256
     artifact_limit_mib: Positive = 4096
     source_limit_mib: Positive = 4096

@@ -10,7 +10,7 @@ from firebrick.guest.errors import AgentError, OutputTooLargeError, TreeError
 from firebrick.node.action import run_action
 from firebrick.node.bench import Bench
 from firebrick.node.context import HOME, PATH, run_facts
-from firebrick.node.errors import NodeError
+from firebrick.node.errors import NodeError, told
 from firebrick.node.event import Conclusion, StepFinished, StepStarted
 from firebrick.node.filecommand import StepFiles
 from firebrick.node.script import Script, run_script
@@ -106,8 +106,7 @@ async def _attempt(bench: Bench, number: int, step: Step) -> Ending:
             return Ending(outcome=SUCCESS, outputs=await run_action(bench, number, step.uses, inputs))
         return await _run(bench, number, step, env)
     except _FAULTS as error:
-        hint = getattr(error, "hint", "")
-        bench.log.fault(number, f"{error}" + (f" {hint}" if hint else ""))
+        bench.log.fault(number, told(error))
         return Ending(outcome=FAILURE)
 
 

@@ -13,7 +13,6 @@ import pytest
 
 from firebrick.guest.client import Agent, Identity
 from firebrick.guest.double.agent import GuestDouble
-from firebrick.machine.errors import MachineError
 from firebrick.node.contract import RunResult
 from firebrick.node.event import Annotation, ArtifactStored, Event, JobFinished, LogLine, StepFinished
 from firebrick.node.guest import Loan
@@ -32,7 +31,7 @@ class DoubleLender:
     """Lends guests in memory; `lent` counts those out now, `most` how many there were at once."""
 
     capacity: int = 4
-    failure: MachineError | None = None
+    failure: Exception | None = None
     lent: int = 0
     most: int = 0
     guests: list[GuestDouble] = field(default_factory=list)

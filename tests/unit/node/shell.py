@@ -29,29 +29,35 @@ async def _line(task: Task, line: str) -> int | None:
     match word:
         case "" | "#":
             return None
+        case "exit":
+            return int(rest or 0)
         case "echo":
             await _say(task, rest, target)
         case "pwd":
             await _say(task, task.cwd.decode(), target)
-        case "warn":
-            await task.err(rest.encode() + b"\n")
-        case "printf":
-            await task.out(rest.encode().decode("unicode_escape").encode("latin-1"))
-        case "flood":
-            for _ in range(int(rest)):
-                await task.out(b"x" * 1000 + b"\n")
-        case "exit":
-            return int(rest or 0)
-        case "ignore":
-            task.trap(signal.Signals[f"SIG{rest}"], None)
-        case "on-interrupt":
-            await _until_interrupted(task, rest)
-        case "wait":
-            await asyncio.Event().wait()
+        case _ if word in _WORDS:
+            await _WORDS[word](task, rest)
         case _:
             await task.err(f"{word}: command not found\n".encode())
             return 127
     return None
+
+
+async def _printf(task: Task, text: str) -> None:
+    await task.out(text.encode().decode("unicode_escape").encode("latin-1"))
+
+
+async def _flood(task: Task, count: str) -> None:
+    for _ in range(int(count)):
+        await task.out(b"x" * 1000 + b"\n")
+
+
+async def _ignore(task: Task, name: str) -> None:
+    task.trap(signal.Signals[f"SIG{name}"], None)
+
+
+async def _wait(task: Task, _: str) -> None:
+    await asyncio.Event().wait()
 
 
 async def _say(task: Task, text: str, target: str) -> None:
@@ -68,3 +74,6 @@ async def _until_interrupted(task: Task, text: str) -> None:
     task.trap(signal.SIGINT, came.set)
     await came.wait()
     await task.out(text.encode() + b"\n")
+
+
+_WORDS = {"printf": _printf, "flood": _flood, "ignore": _ignore, "wait": _wait, "on-interrupt": _until_interrupted}

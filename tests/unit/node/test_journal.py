@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from firebrick.node.event import LogLine, RunFinished
+from firebrick.node.event import LogLine, RunFinished, RunStarted
 from firebrick.node.journal import Journal
 
 
@@ -79,3 +79,11 @@ async def test_events_keep_their_class(tmp_path):
         await asyncio.sleep(0)
     [event] = await reader
     assert isinstance(event, RunFinished)
+
+
+async def test_halves_of_surrogate_pairs_lose_no_event(tmp_path):
+    with Journal.create(tmp_path) as journal:
+        journal.append(RunStarted(at=0.0, run="r", workflow="x\ud800", jobs=("a\udfff", "b")))
+        reader = asyncio.create_task(collect(journal))
+        await asyncio.sleep(0)
+    assert await reader == [RunStarted(at=0.0, run="r", workflow="x\ufffd", jobs=("a\ufffd", "b"))]

@@ -1,5 +1,6 @@
 """Whole runs on guests in memory: which jobs and steps run, what they see of each other, how it ends."""
 
+from firebrick.image.errors import UnknownImageError
 from firebrick.machine.errors import BootError
 from firebrick.node.event import JobFinished, JobStarted, RunFinished, RunStarted, StepFinished, StepStarted
 
@@ -190,7 +191,7 @@ async def test_an_unknown_label_is_said_and_fails_the_job(bed):
 async def test_a_machine_that_does_not_start_fails_the_job_with_its_reason(bed):
     bed.lender.failure = BootError("the machine did not start", hint="Look at the console.")
     told = await bed.run("on: push\njobs: {build: {runs-on: base, steps: [{run: echo}]}}\n")
-    assert told.result.jobs["build"].message == "the machine did not start Look at the console."
+    assert told.result.jobs["build"].message == "the machine did not start. Look at the console."
     assert told.result.conclusion == "failure"
 
 
@@ -219,3 +220,19 @@ async def test_a_matrix_that_cannot_be_expanded_is_a_failure_with_its_place(bed)
     )
     assert told.result.conclusion == "failure"
     assert "ci.yml (Line:" in told.result.message
+
+
+async def test_an_image_nobody_has_fails_the_job_with_what_there_is(bed):
+    bed.lender.failure = UnknownImageError("there is no image `x`", hint="Definitions: base.")
+    told = await bed.run("on: push\njobs: {build: {runs-on: base, steps: [{run: echo}]}}\n", image="x")
+    assert told.result.jobs["build"].message == "there is no image `x`. Definitions: base."
+
+
+async def test_a_mistake_of_our_own_fails_its_job_and_no_other(bed):
+    bed.lender.failure = ZeroDivisionError("never so")
+    told = await bed.run(
+        "on: push\njobs: {build: {runs-on: base, steps: [{run: echo}]}, next: {runs-on: base, steps: [{run: echo}]}}\n"
+    )
+    assert told.jobs() == {"build": "failure", "next": "failure"}
+    assert "mistake of its own: ZeroDivisionError: never so" in told.result.jobs["build"].message
+    assert any("Traceback" in line for line in told.lines())
