@@ -35,6 +35,9 @@ async def _line(task: Task, line: str) -> int | None:
             await _say(task, rest, target)
         case "pwd":
             await _say(task, task.cwd.decode(), target)
+        case "fill":
+            count, size, name = rest.split()
+            await _say(task, "\n".join(f"{name}{n}={'x' * int(size)}" for n in range(int(count))), target)
         case _ if word in _WORDS:
             await _WORDS[word](task, rest)
         case _:
@@ -50,6 +53,20 @@ async def _printf(task: Task, text: str) -> None:
 async def _flood(task: Task, count: str) -> None:
     for _ in range(int(count)):
         await task.out(b"x" * 1000 + b"\n")
+
+
+async def _outputs(task: Task, rest: str) -> None:
+    """`COUNT SIZE`: so many outputs, each with a name of its own."""
+    count, size = map(int, rest.split())
+    for number in range(count):
+        await task.out(b"::set-output name=o%d::%s\n" % (number, b"x" * size))
+
+
+async def _again(task: Task, rest: str) -> None:
+    """`COUNT SIZE`: one output, so many times."""
+    count, size = map(int, rest.split())
+    for _ in range(count):
+        await task.out(b"::set-output name=o::%s\n" % (b"x" * size))
 
 
 async def _ignore(task: Task, name: str) -> None:
@@ -76,4 +93,12 @@ async def _until_interrupted(task: Task, text: str) -> None:
     await task.out(text.encode() + b"\n")
 
 
-_WORDS = {"printf": _printf, "flood": _flood, "ignore": _ignore, "wait": _wait, "on-interrupt": _until_interrupted}
+_WORDS = {
+    "printf": _printf,
+    "flood": _flood,
+    "outputs": _outputs,
+    "again": _again,
+    "ignore": _ignore,
+    "wait": _wait,
+    "on-interrupt": _until_interrupted,
+}
