@@ -84,6 +84,7 @@ _NAMES = _LEVELS | {
 }  # fmt: skip
 _QUIET = _LEVELS | {"group", "endgroup", "debug", "add-mask", "echo"}
 _MASKED_TOKEN = 6
+_NO_MASK = "Can't add secret mask for empty string in ##[add-mask] command."
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +183,7 @@ class CommandReader:
     def _effect(self, command: Command, line: str) -> tuple[Parsed, ...]:
         match command.name:
             case "add-mask":
-                return _mask(command.data)
+                return (Mask(command.data),) if command.data.strip() else (self._annotation("warning", _NO_MASK),)
             case "stop-commands":
                 return self._stop(command.data, line)
             case "echo":
@@ -275,12 +276,6 @@ def _place(properties: Mapping[str, str], workspace: str) -> _Place:
 def _number(text: str | None) -> int | None:
     text = (text or "").strip()
     return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
-
-
-def _mask(value: str) -> tuple[Parsed, ...]:
-    if not value.strip():
-        return (Message(level="warning", message="Can't add secret mask for empty string in ##[add-mask] command."),)
-    return (Mask(value),)
 
 
 def _named(command: Command) -> tuple[Parsed, ...]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 MAX_SUMMARY = 1 << 20
+_QUOTED = 1000
 
 
 class FileCommandError(Exception):
@@ -45,14 +46,19 @@ def _pair(line: str, lines: Iterator[tuple[str, bool]]) -> tuple[str, str]:
     if equals >= 0 and (heredoc < 0 or equals < heredoc):
         name, _, value = line.partition("=")
         if not name:
-            raise FileCommandError(f"Invalid format '{line}'. Name must not be empty")
+            raise FileCommandError(f"Invalid format '{_cut(line)}'. Name must not be empty")
         return name, value
     if heredoc < 0:
-        raise FileCommandError(f"Invalid format '{line}'")
+        raise FileCommandError(f"Invalid format '{_cut(line)}'")
     name, _, delimiter = line.partition("<<")
     if not name or not delimiter:
-        raise FileCommandError(f"Invalid format '{line}'. Name must not be empty and delimiter must not be empty")
+        raise FileCommandError(f"Invalid format '{_cut(line)}'. Name must not be empty and delimiter must not be empty")
     return name, _heredoc(delimiter, lines)
+
+
+def _cut(line: str) -> str:
+    """As much of a line as a message needs."""
+    return line if len(line) <= _QUOTED else f"{line[:_QUOTED]}…"
 
 
 def _heredoc(delimiter: str, lines: Iterator[tuple[str, bool]]) -> str:
@@ -63,12 +69,12 @@ def _heredoc(delimiter: str, lines: Iterator[tuple[str, bool]]) -> str:
         if not ended:
             raise FileCommandError("Invalid value. EOF marker missing new line.")
         value.append(line)
-    raise FileCommandError(f"Invalid value. Matching delimiter not found '{delimiter}'")
+    raise FileCommandError(f"Invalid value. Matching delimiter not found '{_cut(delimiter)}'")
 
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentFile:
-    """What GITHUB_ENV adds for the steps that follow. `errors` are to be shown; they do not fail the step."""
+    """What GITHUB_ENV adds for the steps that follow. `errors` are to be shown, each once; they do not fail the step."""
 
     variables: dict[str, str]
     errors: tuple[str, ...]
@@ -86,7 +92,7 @@ def parse_environment(text: str) -> EnvironmentFile:
             errors.append(f"Can't store {name.upper()} output parameter using '$GITHUB_ENV' command.")
         else:
             variables[name] = value
-    return EnvironmentFile(variables, tuple(errors))
+    return EnvironmentFile(variables, tuple(dict.fromkeys(errors)))
 
 
 def parse_path(text: str) -> tuple[str, ...]:
@@ -96,10 +102,10 @@ def parse_path(text: str) -> tuple[str, ...]:
 
 def extend_path(added: Iterable[str], more: Iterable[str]) -> tuple[str, ...]:
     """The directories added so far and some more; one that is added again moves to the end, which wins."""
-    directories = list(added)
+    directories = dict.fromkeys(added)
     for directory in more:
-        directories = [other for other in directories if other != directory]
-        directories.append(directory)
+        directories.pop(directory, None)
+        directories[directory] = None
     return tuple(directories)
 
 
