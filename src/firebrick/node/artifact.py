@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import posixpath
 import re
@@ -17,6 +18,7 @@ from firebrick.node.errors import StepError
 from firebrick.node.event import ArtifactStored
 from firebrick.node.glob import Found
 from firebrick.node.log import Emit
+from firebrick.text import encodable
 
 _FORBIDDEN: Final = re.compile(r'[\x00-\x1f"*/:<>?\\|]')
 _NAME_BYTES: Final = 200
@@ -25,7 +27,10 @@ _MOST_FILES: Final = 100_000
 
 class ArtifactShelf:
     """The artifacts of one run: a directory each, `<directory>/<name>/...`, of plain files. `limit` bounds the bytes of all together,
-    `most_files` their number: an empty file takes room on the host as well."""
+    `most_files` their number: an empty file takes room on the host as well.
+
+    What is collected of a job is named after the job, and must not be in the way of an artifact a workflow gives that name: whichever comes
+    second has `-2` added to its directory."""
 
     def __init__(self, directory: Path, emit: Emit, *, limit: int, most_files: int = _MOST_FILES) -> None:
         self._directory = directory
@@ -34,7 +39,8 @@ class ArtifactShelf:
         self._limit = limit
         self._files_left = most_files
         self._most_files = most_files
-        self._names: set[str] = set()
+        self._names: dict[str, str] = {}  # of what workflows have stored, with its directory
+        self._taken: set[str] = set()
 
     async def store(
         self, job: str, name: str, files: Files, found: Sequence[Found], *, root: str, overwrite: bool = False
@@ -43,11 +49,27 @@ class ArtifactShelf:
 
         Raises StepError for a bad or taken name and where a limit is reached; what was stored until then stays."""
         self._check_name(name, overwrite=overwrite)
-        self._names.add(name)
+        if name not in self._names:
+            self._names[name] = self._take(name)
+        return await self._store(job, name, self._names[name], files, found, root)
+
+    async def collect(self, job: str, files: Files, found: Sequence[Found], *, root: str) -> int:
+        """Store what is left of a job, which needs no name of its own. As `store`, but no name is refused."""
+        wanted = _FORBIDDEN.sub("_", encodable(job)).encode()[:_NAME_BYTES].decode(errors="ignore")
+        return await self._store(job, job, self._take(wanted), files, found, root)
+
+    def _take(self, name: str) -> str:
+        """A directory nobody has: the name, or it with a number."""
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        free = next(each for each in itertools.chain([name], numbered) if each not in self._taken)
+        self._taken.add(free)
+        return free
+
+    async def _store(self, job: str, name: str, directory: str, files: Files, found: Sequence[Found], root: str) -> int:
         self._count(len(found), name)
         total = 0
         for file in found:
-            relative = posixpath.join(name, posixpath.relpath(file.path, root))
+            relative = posixpath.join(directory, posixpath.relpath(file.path, root))
             total += await self._fetch(job, name, files, file.path, relative)
         return total
 

@@ -223,7 +223,7 @@ async def _collect(task: JobTask, bench: Bench, patterns: Sequence[str]) -> None
         found = await find_files(bench.guest.files, parse_searches(patterns, workspace))
         inside = [file for file in found if file.path.startswith(f"{workspace}/")]
         if inside:
-            await task.shelf.store(task.planned.key, task.planned.key, bench.guest.files, inside, root=workspace)
+            await task.shelf.collect(task.planned.key, bench.guest.files, inside, root=workspace)
     except ChannelError:
         raise
     except (StepError, AgentError, TreeError, OutputTooLargeError) as error:

@@ -22,3 +22,37 @@ async def test_the_number_of_files_of_a_run_is_bounded(tmp_path):
         await shelf.store("job", "two", None, found, root="/w")
     await shelf.store("job", "three", None, found[:1], root="/w")
     assert stored == ["one/a", "one/b", "three/a"]
+
+
+async def test_what_is_collected_of_a_job_and_an_artifact_of_its_name_do_not_meet(tmp_path):
+    shelf = ArtifactShelf(tmp_path, lambda _: None, limit=1 << 20)
+    stored = []
+
+    async def fetch(job, name, files, source, relative):
+        stored.append((name, relative))
+        return 0
+
+    shelf._fetch = fetch
+    found = [Found("/w/a", 0)]
+    await shelf.store("build", "build", None, found, root="/w")
+    await shelf.collect("build", None, found, root="/w")
+    await shelf.collect("test (a/b:1)", None, found, root="/w")
+    await shelf.store("x", "test (a_b_1)", None, found, root="/w")
+    await shelf.store("x", "build", None, found, root="/w", overwrite=True)
+    assert stored == [
+        ("build", "build/a"),
+        ("build", "build-2/a"),
+        ("test (a/b:1)", "test (a_b_1)/a"),
+        ("test (a_b_1)", "test (a_b_1)-2/a"),
+        ("build", "build/a"),
+    ]
+
+
+async def test_a_job_may_upload_under_its_own_name_what_is_collected_too(bed):
+    told = await bed.run(
+        "on: push\njobs:\n  build:\n    runs-on: base\n    steps:\n      - run: echo x >> made\n"
+        "      - uses: actions/upload-artifact@v4\n        with: {name: build, path: made}\n",
+        collect=("made",),
+    )
+    assert told.result.conclusion == "success"
+    assert [(e.name, e.path) for e in told.artifacts()] == [("build", "build/made"), ("build", "build-2/made")]
