@@ -1,6 +1,7 @@
 """The socket of a node: what `firebrick vm` asks and gets. Machines are in memory, sockets are real."""
 
 import asyncio
+import contextlib
 import os
 import stat
 
@@ -134,6 +135,27 @@ async def test_files_and_directories_in_and_out(door, machine, tmp_path):
     assert (tmp_path / "back" / "deep" / "file").read_bytes() == b"x" * 1_000_000
     with pytest.raises(NodeError):
         await ask(door, wire.Copy(machine=name, host=str(tmp_path / "no"), guest="/none", into=False))
+
+
+async def test_a_fork_ends_with_its_caller(door, monkeypatch):
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    @contextlib.asynccontextmanager
+    async def never(self):
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+            yield
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(Machine, "fork", never)
+    [(socket, info)] = await list_machines(door.parent)
+    async with asyncio.timeout(5):
+        async with call(socket) as connection:
+            await connection.send(wire.Fork(machine=info.id))
+            await begun.wait()
+        await ended.wait()
 
 
 async def test_fork_and_stop(door, machine):

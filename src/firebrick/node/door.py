@@ -97,6 +97,8 @@ class _Door:
             request = await wire.receive_from_caller(reader)
             if isinstance(request, wire.Execute):
                 await self._execute(request, reader, writer)
+            elif isinstance(request, wire.Fork):
+                await self._fork(request, reader, writer)
             elif request is not None:
                 await wire.send(writer, await self._result(request))
         except _ERRORS as error:
@@ -112,14 +114,27 @@ class _Door:
                 machine = self._roster.find(name).machine
                 await (machine.kill() if grace is None else machine.stop(grace))
                 return wire.Done()
-            case wire.Fork(machine=name):
-                fork, milliseconds = await self._roster.fork(name)
-                return wire.Forked(machine=fork, milliseconds=milliseconds)
             case wire.Copy():
                 await _copy(self._roster.find(request.machine).machine, request)
                 return wire.Done()
             case _:
                 raise NodeError(f"{type(request).__name__} is not a request")
+
+    async def _fork(self, request: wire.Fork, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A caller who does not wait for the answer knows no id to stop the copy by: there shall be none then."""
+        fork = asyncio.create_task(self._roster.fork(request.machine), name=f"door-fork-{request.machine}")
+        gone = asyncio.create_task(reader.read(1), name=f"door-caller-{request.machine}")
+        try:
+            await asyncio.wait([fork, gone], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (fork, gone):
+                task.cancel()
+            await asyncio.wait([fork, gone])
+            if not gone.cancelled():
+                gone.exception()  # however the caller went, it is gone
+        if not fork.cancelled():
+            machine, milliseconds = fork.result()
+            await wire.send(writer, wire.Forked(machine=machine, milliseconds=milliseconds))
 
     async def _execute(self, request: wire.Execute, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         machine = self._roster.find(request.machine).machine

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from firebrick.guest.errors import GuestError
 from firebrick.machine import Machine
 from firebrick.machine.errors import MachineError
-from firebrick.node.errors import NoNodeError
+from firebrick.node.errors import NodeError, NoNodeError
 from firebrick.node.wire import MachineInfo
 
 
@@ -53,14 +54,20 @@ class Roster:
         return tuple(_info(resident) for resident in self._residents.values())
 
     async def fork(self, name: str) -> tuple[str, float]:
-        """Fork the machine; the copy lives on its own. Returns its id and the milliseconds until it could be used."""
+        """Fork the machine; the copy lives on its own. Returns its id and the milliseconds until it could be used.
+
+        Raises what making the copy raises, NodeError where the roster is closed meanwhile. If cancelled, there is no copy."""
         source = self.find(name)
         ready: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         began = time.perf_counter()
         task = asyncio.create_task(self._keep(source, ready), name=f"fork-of-{source.machine.id}")
         self._forks.add(task)
         task.add_done_callback(self._forks.discard)
-        return await ready, (time.perf_counter() - began) * 1000
+        try:
+            return await ready, (time.perf_counter() - began) * 1000
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
 
     async def close(self) -> None:
         """End the forks. Idempotent."""
@@ -76,9 +83,15 @@ class Roster:
                 with self.registered(copy, source.image, f"fork of {source.machine.id}"):
                     ready.set_result(copy.id)
                     await copy.wait()
-        except (MachineError, OSError) as error:
+        except asyncio.CancelledError:
             if not ready.done():
+                ready.set_exception(NodeError(f"cannot fork {source.machine.id}: the node ends"))
+            raise
+        except Exception as error:
+            if not ready.done():  # whoever asked is told, whatever it is
                 ready.set_exception(error)
+            elif not isinstance(error, (MachineError, GuestError, OSError)):
+                raise
 
 
 def _info(resident: Resident) -> MachineInfo:
