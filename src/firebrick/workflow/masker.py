@@ -5,46 +5,102 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
-from ahocorasick_rs import AhoCorasick, MatchKind
+from ahocorasick_rs import AhoCorasick, Implementation, MatchKind
+
+from firebrick.text import encodable
 
 MASK = "***"
+MAX_ADDED: Final = 1000
+MAX_ADDED_BYTES: Final = 256 << 10
+"""An automaton takes some 300 bytes of memory for each byte it looks for."""
 # A part of a secret shorter than this is found in innocent text all the time.
 _MIN_PART = 6
 
 
+class MaskLimitError(Exception):
+    """More was to be masked than can be."""
+
+
 class Masker:
     """Masks what it was told. Works on whole lines (or blocks of them): a value of several lines is masked line by line as well, so that
-    it does not matter where lines were cut."""
+    it does not matter where lines were cut.
 
-    def __init__(self, values: Iterable[str] = ()) -> None:
-        self._forms: set[str] = set()
-        self._automaton: AhoCorasick | None = None
+    `values` are the secrets of whoever orders the work. What the work itself adds is bounded, by `most` values (each line is one) and
+    `most_bytes`; once it was too much, everything is masked: what could not be added must not be seen."""
+
+    def __init__(self, values: Iterable[str] = (), *, most: int = MAX_ADDED, most_bytes: int = MAX_ADDED_BYTES) -> None:
+        self._values: set[str] = set()
+        self._fresh: set[str] = set()
+        self._tiers: list[_Tier] = []
+        self._left, self._bytes_left = most, most_bytes
+        self._limits = f"{most} values, or {most_bytes >> 10} KiB of them"
+        self._blind = False
         for value in values:
-            self.add(value)
+            self._learn(_parts(value) - self._values)
 
     def add(self, value: str) -> None:
-        """Mask `value` from now on, and each of its lines. An empty one changes nothing."""
-        values = {value, *(line.strip() for line in value.replace("\r", "\n").split("\n"))} if value.strip() else set()
-        forms = {form for each in values - {""} for form in derived_forms(each)}
-        if not forms <= self._forms:
-            self._forms |= forms
-            self._automaton = None
+        """Mask `value` from now on, and each of its lines. An empty one changes nothing. Raises MaskLimitError."""
+        new = _parts(value) - self._values
+        self._left -= len(new)
+        self._bytes_left -= sum(len(each.encode()) for each in new)
+        if self._left < 0 or self._bytes_left < 0:
+            self._blind = True
+            raise MaskLimitError(f"a job can have no more than {self._limits}, masked")
+        self._learn(new)
+
+    def _learn(self, values: set[str]) -> None:
+        self._values |= values
+        self._fresh.update(form for each in values for form in derived_forms(each))
 
     def __bool__(self) -> bool:
-        return bool(self._forms)
+        return self._blind or bool(self._values)
 
     def mask(self, text: str) -> str:
-        """`text` with every secret replaced; secrets that overlap or touch become one `***`."""
-        if not self._forms:
-            return text
-        if self._automaton is None:
-            # In a fixed order, so that what is built never depends on the hash seed.
-            self._automaton = AhoCorasick(sorted(self._forms), matchkind=MatchKind.Standard)
-        found = self._automaton.find_matches_as_indexes(text, overlapping=True)
-        return _replace(text, sorted((start, end) for _, start, end in found)) if found else text
+        """`text` with every secret replaced; secrets that overlap or touch become one `***`. Halves of surrogate pairs become U+FFFD."""
+        if self._blind:
+            return text and MASK
+        self._settle()
+        text = encodable(text)
+        spans = sorted(span for tier in self._tiers for span in tier.find(text))
+        return _replace(text, spans) if spans else text
+
+    def _settle(self) -> None:
+        """Make what was added a tier, together with the tiers that are not larger. So tiers are few, and no form is built in more often than
+        the logarithm of how many there are, however additions and lines take turns."""
+        if not self._fresh:
+            return
+        forms, self._fresh = self._fresh, set()
+        while self._tiers and len(self._tiers[-1].forms) <= len(forms):
+            forms |= self._tiers.pop().forms
+        self._tiers.append(_Tier.of(forms))
+
+
+@dataclass(frozen=True, slots=True)
+class _Tier:
+    forms: set[str]
+    automaton: AhoCorasick
+
+    @classmethod
+    def of(cls, forms: set[str]) -> _Tier:
+        # In a fixed order, so that what is built never depends on the hash seed. The kind that is small: values may be long.
+        ordered = sorted(forms)
+        return cls(forms, AhoCorasick(ordered, MatchKind.Standard, implementation=Implementation.ContiguousNFA))
+
+    def find(self, text: str) -> Iterator[tuple[int, int]]:
+        return ((start, end) for _, start, end in self.automaton.find_matches_as_indexes(text, overlapping=True))
+
+
+def _parts(value: str) -> set[str]:
+    """What of a value is masked: all of it, and each line."""
+    if not value.strip():
+        return set()
+    value = encodable(value)
+    return {value, *(line.strip() for line in value.replace("\r", "\n").split("\n"))} - {""}
 
 
 def _replace(text: str, spans: list[tuple[int, int]]) -> str:

@@ -5,7 +5,8 @@ from urllib.parse import quote
 
 import pytest
 
-from firebrick.workflow.masker import Masker
+from firebrick.workflow import masker as masker_module
+from firebrick.workflow.masker import Masker, MaskLimitError, derived_forms
 
 SECRET = "p@ss w&rd'\"<é>"
 
@@ -98,3 +99,48 @@ def test_hundred_secrets_at_speed():
     # 200 000 lines a second with room for a machine that is busy with other things.
     assert time.perf_counter() - started < 1.0
     assert masker.mask(f"{line} {secrets[42]}") == f"{line} ***"
+
+
+def test_halves_of_surrogate_pairs_neither_stop_it_nor_hide_anything():
+    masker = Masker(["secret\ud800half"])
+    assert masker.mask("a\ud800 secret\ud800half") == "a\ufffd ***"
+    masker.add("other\udfff")
+    assert masker.mask("other\udfff.") == "***."
+
+
+def test_many_additions_between_lines_build_little(monkeypatch):
+    built = []
+    real = masker_module.AhoCorasick
+    monkeypatch.setattr(
+        masker_module, "AhoCorasick", lambda forms, *a, **k: built.append(len(forms)) or real(forms, *a, **k)
+    )
+    masker = Masker(["from-the-start"])
+    words = [f"value-{number:05}-{number * 7919:08x}" for number in range(1000)]
+    for word in words:
+        masker.add(word)
+        assert masker.mask(f"<{word}>") == "<***>"
+    assert masker.mask(" ".join(words)) == " ".join(["***"] * 1000)
+    forms = len({form for word in words for form in derived_forms(word)})
+    assert sum(built) < 12 * forms
+    assert len(masker._tiers) <= 12
+
+
+def test_too_many_additions_blind_it():
+    masker = Masker(["outside"] * 3, most=2)
+    masker.add("first")
+    masker.add("second")
+    masker.add("second")
+    assert masker.mask("first, third") == "***, third"
+    with pytest.raises(MaskLimitError, match="2 values"):
+        masker.add("third")
+    assert masker.mask("the third") == "***"
+    assert masker.mask("") == ""
+    assert masker
+
+
+def test_lines_and_bytes_count_too():
+    with pytest.raises(MaskLimitError):
+        Masker(most=3).add("a\nb\nc")
+    with pytest.raises(MaskLimitError):
+        Masker(most_bytes=9).add("\N{GRINNING FACE}" * 3)
+    Masker(["x" * 100, "y"], most=0, most_bytes=0)
