@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 
+from firebrick.text import is_encodable
 from firebrick.workflow.lexer import EvaluationError
 from firebrick.workflow.value import Value, equals, fold, is_array, is_primitive, json_text, to_text
 
@@ -103,6 +104,8 @@ def _from_json(arguments: Sequence[Value], budget: Budget) -> Value:
         parsed: Value = json.loads(text, parse_int=float)
     except ValueError as error:
         raise EvaluationError(f"Error parsing fromJson: {error}") from error
+    if not is_encodable(json.dumps(parsed, ensure_ascii=False)):
+        raise EvaluationError("Error parsing fromJson: half a surrogate pair is not a character")
     return parsed
 
 

@@ -26,6 +26,7 @@ from ruamel.yaml.events import (
 )
 from ruamel.yaml.reader import ReaderError
 
+from firebrick.text import is_encodable
 from firebrick.workflow.problem import Position, Problem, WorkflowError
 
 MAX_BYTES = 1 << 20
@@ -91,7 +92,7 @@ def _decode(text: str | bytes, file: str) -> str:
             (Problem(file, Position(), "Maximum object size exceeded", f"at most {MAX_BYTES} bytes, not {size}"),)
         )
     if isinstance(text, str):
-        return text.removeprefix("\ufeff")
+        text = text.encode("utf-8", "surrogatepass")
     try:
         return text.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -255,8 +256,21 @@ def _resolve_number(text: str) -> ScalarValue:
 _TAG = "tag:yaml.org,2002:"
 
 
-def _resolve(event: ScalarEvent) -> ScalarValue:
+def _text(event: ScalarEvent) -> str:
+    """What the scalar says. Escapes can write characters as pairs of halves, as JSON does; a half alone is no text."""
     text: str = event.value
+    if is_encodable(text):
+        return text
+    try:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise _YamlError(
+            "Half a surrogate pair is not a character", _place(event), "both halves, or \\U and eight digits"
+        ) from None
+
+
+def _resolve(event: ScalarEvent) -> ScalarValue:
+    text = _text(event)
     tag = str(event.ctag) if event.tag is not None else ""
     if tag in {"!", _TAG + "str"}:
         return text

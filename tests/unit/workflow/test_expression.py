@@ -114,3 +114,14 @@ def test_json_that_nests_too_deep_is_refused():
         parse_expression("fromJSON(github.x)").evaluate(Scope({"github": {"x": "[" * 100_000}}))
     inside_a_string = json.dumps("[" * 1000)
     assert parse_expression("fromJSON(github.x)").evaluate(Scope({"github": {"x": inside_a_string}})) == "[" * 1000
+
+
+@pytest.mark.parametrize("text", [r'"\ud800"', r'{"\udfff": 1}', r'["\ude00\ud83d"]'])
+def test_from_json_makes_no_half_characters(text):
+    with pytest.raises(EvaluationError, match="half a surrogate pair"):
+        parse_expression("fromJSON(github.x)").evaluate(Scope({"github": {"x": text}}))
+
+
+def test_from_json_joins_halves_that_belong_together():
+    scope = Scope({"github": {"x": r'"\ud83d\ude00"'}})
+    assert parse_expression("fromJSON(github.x)").evaluate(scope) == "\N{GRINNING FACE}"

@@ -187,3 +187,29 @@ def test_name_is_the_path_where_there_is_none():
         read_workflow((LANGUAGE / "valid" / "small.yml").read_bytes(), ".github/workflows/ci.yml").name
         == ".github/workflows/ci.yml"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (b'on: push\n"\\ud800key": 1\njobs: {}\n', "(Line: 2, Col: 1)"),
+        (b'on: push\njobs:\n  a:\n    needs: "\\udfff"\n', "(Line: 4, Col: 12)"),
+        (b'name: "\\ude00\\ud83d"\n', "(Line: 1, Col: 7)"),
+    ],
+)
+def test_half_a_surrogate_pair_is_a_mistake_at_its_place(text, place):
+    [error] = errors_of(text)
+    assert place in error
+    assert "Half a surrogate pair" in error
+    error.encode()
+
+
+def test_both_halves_are_a_character():
+    text = 'name: "\\ud83d\\ude00"\non: push\njobs:\n  a:\n    runs-on: x\n    steps:\n      - run: echo\n'
+    assert read_workflow(text, "ci.yml").name == "\N{GRINNING FACE}"
+
+
+def test_text_that_cannot_be_encoded_is_a_mistake():
+    [error] = errors_of("name: x\nrun-name: \ud800\n")
+    assert "(Line: 2, Col: 11)" in error
+    error.encode()
