@@ -47,12 +47,21 @@ class Place:
         return self.root / "credential"
 
     def create(self, credential: Credential | None) -> None:
-        """Make the directory; a credential has to outlive a crash of the server, so it is kept beside the clone it is for."""
+        """Make the directory; a credential has to outlive a crash of the server, so it is kept beside the clone it is for.
+        Where it cannot be written, nothing is left."""
         self.root.mkdir(mode=0o700, parents=True)
-        if credential is not None:
-            fd = os.open(self._credential, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(fd, "wb") as file:
-                file.write(msgspec.json.encode((credential.user, credential.password)))
+        if credential is None:
+            return
+        try:
+            self._keep_credential(credential)
+        except BaseException:
+            self.remove()
+            raise
+
+    def _keep_credential(self, credential: Credential) -> None:
+        fd = os.open(self._credential, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(msgspec.json.encode((credential.user, credential.password)))
 
     def credential(self) -> Credential | None:
         try:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Final
 
 import structlog
+from sqlalchemy.exc import DataError
 
 from firebrick.home import Home
 from firebrick.node.event import CancelCause, Conclusion
@@ -28,9 +29,16 @@ from firebrick.server.stop import Stop
 
 _log = structlog.get_logger("firebrick.server")
 _RETRY_S: Final = 1.0
+_LONGEST_RETRY_S: Final = 30.0
 _LAST_WORDS: Final = 16 << 10
 _LOOKED_AT: Final = 1000
 """How many of the oldest waiting builds are put in order; beyond that a queue is long for everybody."""
+_UNLOGGED: Final = Outcome(
+    Conclusion.FAILURE, "the server could not write the log of the build", "The server's log has the details."
+)
+_UNRECORDED: Final = Outcome(
+    Conclusion.FAILURE, "the server could not record how the build ended", "The server's log has the details."
+)
 
 
 class BuildQueue:
@@ -105,35 +113,62 @@ class BuildQueue:
         started = time.monotonic()
         _log.info("build started", build=build.id, repository=build.request.repo_url, attempt=build.attempt)
         try:
-            feed = self._feeds.of(build.id)
-            with open_log(place.log, limit_mib=self._tools.settings.log_max_mib, on_flush=feed.notify) as log:
-                outcome = await Attempt(build, place, self._tools, log, stop).carry_out()
-                if not outcome.again:
-                    place.keep_outcome(build.attempt, outcome)
-                log.say(outcome.words)
+            outcome = await self._attempt(build, place, stop)
             await self._conclude(build, place, outcome)
             seconds = round(time.monotonic() - started, 3)
             _log.info("build ended", build=build.id, conclusion=outcome.conclusion.value, seconds=seconds)
         except SupersededError:
             _log.warning("build was taken over", build=build.id, attempt=build.attempt)
-        except Exception:  # noqa: BLE001 - whatever it is, the others go on
-            # The build stays as it is, and the next start of the server takes it up: the store or the disk is what failed here.
-            _log.exception("build could not be recorded", build=build.id)
         finally:
             del self._running[build.id]
             self.wake()
 
+    async def _attempt(self, build: Build, place: Place, stop: Stop) -> Outcome:
+        """Carry it out with a log. How it ended stands even where the disk does not take the last words."""
+        outcome = _UNLOGGED
+        try:
+            with open_log(
+                place.log, limit_mib=self._tools.settings.log_max_mib, on_flush=self._feeds.of(build.id).notify
+            ) as log:
+                outcome = await Attempt(build, place, self._tools, log, stop).carry_out()
+                if not outcome.again:
+                    place.keep_outcome(build.attempt, outcome)
+                log.say(outcome.words)
+        except SupersededError:
+            raise
+        except Exception:  # noqa: BLE001 - whatever it is, the build ends, and the others go on
+            _log.exception("the log of the build could not be written", build=build.id)
+        return outcome
+
     async def _conclude(self, build: Build, place: Place, outcome: Outcome) -> None:
         """Record how the attempt ended, after all it held is released."""
-        if outcome.again:
-            after = await self._tools.store.requeue(build, refund=True)
-        else:
-            await asyncio.to_thread(place.forget_credential)
-            after = await self._tools.store.finish(build, outcome)
-            await asyncio.to_thread(place.forget_outcome)
+        if not outcome.again:
+            await _tidy(build, place.forget_credential)
+        after = await self._record(build, outcome)
+        if not outcome.again:
+            await _tidy(build, place.forget_outcome)
         if after is None:
             raise SupersededError(build.id)
         self._feeds.publish(after)
+
+    async def _record(self, build: Build, outcome: Outcome) -> Build | None:
+        """Tell the store, as often as it takes: a build that was not recorded would be under way for ever. What the store cannot
+        represent it is told as a failure."""
+        pause = _RETRY_S
+        while True:
+            try:
+                if outcome.again:
+                    return await self._tools.store.requeue(build, refund=True)
+                return await self._tools.store.finish(build, outcome)
+            except (ValueError, DataError):
+                if outcome is _UNRECORDED:
+                    raise
+                _log.exception("the store does not take how the build ended", build=build.id)
+                outcome = _UNRECORDED
+            except Exception:  # noqa: BLE001 - a store that fails now may not fail later
+                _log.exception("the end of the build could not be recorded, which is tried again", build=build.id)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_RETRY_S)
 
     async def close(self, grace: float) -> None:
         """Have everything that runs end and go back to the queue, oldest first; what has not after `grace` seconds is cut off."""
@@ -144,6 +179,14 @@ class BuildQueue:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _tidy(build: Build, work: Callable[[], None]) -> None:
+    """Remove what an ended build does not need. What stays is swept at the next start of the server; that the build has ended counts more."""
+    try:
+        await asyncio.to_thread(work)
+    except OSError:
+        _log.exception("something of an ended build could not be removed", build=build.id)
 
 
 @asynccontextmanager

@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from firebrick.node.event import CancelCause, Conclusion
+from firebrick.text import encodable
 
 
 class State(StrEnum):
@@ -90,13 +91,19 @@ class Build:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ended. With `again` it is to be repeated: the work was interrupted, it did not fail."""
+    """How an attempt ended. With `again` it is to be repeated: the work was interrupted, it did not fail.
+
+    Message and hint may quote what others wrote; they are made so that every file and store takes them."""
 
     conclusion: Conclusion
     message: str = ""
     hint: str = ""
     artifacts_count: int = 0
     again: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("message", "hint"):
+            object.__setattr__(self, name, encodable(getattr(self, name)).replace("\0", "\ufffd"))
 
     @property
     def words(self) -> str:
