@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from firebrick.server.confined import open_beneath
+from firebrick.text import encodable, is_encodable
 
 _MOST_FILES: Final = 10_000
 _CHUNK: Final = 1 << 20
@@ -41,9 +42,29 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: tuple[Artifact, ...]
 
 
-def gather(directory: Path, owners: Mapping[str, tuple[str, str]]) -> tuple[Artifact, ...]:
-    """Every regular file below `directory`, by path, read and hashed. `owners` maps paths to artifact name and job. At most 10,000 files."""
-    return tuple(_read(directory, path, owners.get(path, ("", ""))) for path in _paths(directory))
+class Gathered(NamedTuple):
+    """`left_out` says in words which files are there and not among the artifacts, and why."""
+
+    artifacts: tuple[Artifact, ...]
+    left_out: str = ""
+
+
+def gather(directory: Path, owners: Mapping[str, tuple[str, str]]) -> Gathered:
+    """Every regular file below `directory`, by path, read and hashed. `owners` maps paths to artifact name and job.
+
+    At most 10,000 files; those whose path is no UTF-8, which no manifest can say and no address name, are left out."""
+    paths = _paths(directory)
+    nameable = [path for path in paths if is_encodable(path)]
+    artifacts = tuple(_read(directory, path, owners.get(path, ("", ""))) for path in nameable[:_MOST_FILES])
+    return Gathered(artifacts, "; ".join(_left_out(paths, nameable)))
+
+
+def _left_out(paths: list[str], nameable: list[str]) -> Iterator[str]:
+    if unnameable := len(paths) - len(nameable):
+        first = next(path for path in paths if not is_encodable(path))
+        yield f"files left out because their path is not UTF-8: {unnameable}, the first is {encodable(first)!r}"
+    if len(nameable) > _MOST_FILES:
+        yield f"files left out because there are more than {_MOST_FILES}: {len(nameable) - _MOST_FILES}"
 
 
 def _paths(directory: Path) -> list[str]:
@@ -52,22 +73,11 @@ def _paths(directory: Path) -> list[str]:
         directories.sort()
         relative = Path(parent).relative_to(directory)
         found += [(relative / name).as_posix() for name in sorted(files) if _is_plain(Path(parent, name))]
-        if len(found) > _MOST_FILES:
-            return found[:_MOST_FILES]
     return found
 
 
 def _is_plain(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink() and _is_text(path.name)
-
-
-def _is_text(name: str) -> bool:
-    """Names that are no UTF-8 could not be said in JSON."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return path.is_file() and not path.is_symlink()
 
 
 def _read(directory: Path, path: str, owner: tuple[str, str]) -> Artifact:

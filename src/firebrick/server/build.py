@@ -216,7 +216,9 @@ class Attempt:
     async def _collect(self, checkout: Checkout) -> int:
         """Write the manifest of what the run left; how many files that is."""
         await asyncio.to_thread(self._place.artifacts.mkdir, parents=True, exist_ok=True)
-        artifacts = await asyncio.to_thread(gather, self._place.artifacts, self._owners)
+        artifacts, left_out = await asyncio.to_thread(gather, self._place.artifacts, self._owners)
+        if left_out:
+            self._log.say(f"==> {left_out}")
         request = self._build.request
         manifest = Manifest(
             build_id=self._build.id,
