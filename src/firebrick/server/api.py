@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Path, Query, Request, Response
-from fastapi.responses import FileResponse, HTMLResponse, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse
 
 from firebrick.server import problem, stream
 from firebrick.server.artifact import encode_manifest
@@ -124,7 +124,7 @@ async def log(
     """The whole log so far as text; or, with `follow=1` or `Accept: text/event-stream`, line by line as it comes."""
     if follow or stream.MEDIA_TYPE in accept:
         return stream.EventStream(builds.follow(build, last_event_id))
-    return StreamingResponse(builds.text(build), media_type="text/plain", headers={"X-Content-Type-Options": "nosniff"})
+    return stream.TextStream(builds.text(build))
 
 
 @router.get("/build/{build_id}/artifacts", tags=["artifacts"])

@@ -94,7 +94,7 @@ class Builds:
         """The last 64 KiB of its log."""
         return await asyncio.to_thread(read_tail, Place(self._home, build.id).log, _TAIL_BYTES)
 
-    def text(self, build: Build) -> AsyncIterator[str]:
+    def text(self, build: Build) -> AsyncGenerator[str]:
         """The whole log so far, as text, in pieces."""
         return read_text(Place(self._home, build.id).log)
 

@@ -12,7 +12,7 @@ import contextlib
 import io
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,7 +185,7 @@ def read_tail(path: Path, limit: int) -> Tail:
     return Tail("".join(f"{text_of(line)}\n" for line in data.split(b"\n")[:-1]), truncated=start > 0)
 
 
-async def read_text(path: Path) -> AsyncIterator[str]:
+async def read_text(path: Path) -> AsyncGenerator[str]:
     """The whole log as text, in pieces."""
     reader = LogReader(path)
     try:

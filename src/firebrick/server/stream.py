@@ -39,6 +39,18 @@ class EventStream(StreamingResponse):
             await super().stream_response(send)
 
 
+class TextStream(StreamingResponse):
+    """Plain text from a source that is closed at once when the client has gone."""
+
+    def __init__(self, pieces: AsyncGenerator[str]) -> None:
+        self._source = pieces
+        super().__init__(pieces, media_type="text/plain", headers={"X-Content-Type-Options": "nosniff"})
+
+    async def stream_response(self, send: Send) -> None:
+        async with aclosing(self._source):
+            await super().stream_response(send)
+
+
 async def _encode(updates: AsyncGenerator[Update]) -> AsyncGenerator[bytes]:
     yield b"retry: 1000\n\n"
     async with aclosing(updates):
