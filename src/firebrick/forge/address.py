@@ -47,7 +47,7 @@ class Address:
     @property
     def origin(self) -> str:
         """What a credential belongs to: protocol, host and port."""
-        return self.url.split(self.path)[0] if self.path else self.url
+        return self.url.removesuffix(self.path)
 
 
 def parse_address(text: str, *, protocols: frozenset[str] = DEFAULT_PROTOCOLS) -> Address:

@@ -140,6 +140,22 @@ def test_no_commits(name: str) -> None:
         check_commit(name)
 
 
-def test_the_origin_is_what_a_credential_belongs_to() -> None:
-    assert parse_address("https://example.org:1/o/n").origin == "https://example.org:1"
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("https://example.org:1/o/n", "https://example.org:1"),
+        ("https://u:p@gitea/gitea/gitea", "https://gitea"),
+        ("https://u:p@gitlab.example.org/gitlab", "https://gitlab.example.org"),
+        ("https://u:p@host/h", "https://host"),
+        ("https://u:p@host/h/", "https://host"),
+        ("https://[::1]:8080/1", "https://[::1]:8080"),
+        ("ssh://git@git/git", "ssh://git@git"),
+        ("file:///srv/srv", "file://"),
+    ],
+)
+def test_the_origin_is_what_a_credential_belongs_to(text: str, origin: str) -> None:
+    assert parse_address(text, protocols=ALL).origin == origin
+
+
+def test_the_origin_of_an_address_made_by_hand() -> None:
     assert Address("https://h/p", "https", "h", "/p").origin == "https://h"
