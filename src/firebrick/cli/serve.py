@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from firebrick.cli.errors import UsageError
 from firebrick.home import Home
 from firebrick.node.node import Node
+from firebrick.node.settings import read_settings
 from firebrick.server.serve import serve as serve_builds
 from firebrick.server.settings import ServeSettings
 
@@ -49,7 +50,13 @@ async def _serve(settings: ServeSettings) -> None:
     def announce(url: str) -> None:
         print(f"Firebrick serves builds on {url} (home {home.root})", flush=True)  # noqa: T201 - this is the command line
 
-    async with Node.open(home) as node:
+    node_settings = read_settings(home.config_file)
+    if node_settings.network and not node_settings.network_reaches_loopback:
+        raise UsageError(
+            f"`network = true` in {home.config_file} lets every build reach what listens on this host's loopback, this server included",
+            hint="Take it out; or, where nothing there needs protection, set `network_reaches_loopback = true` in [node] as well.",
+        )
+    async with Node.open(home, settings=node_settings) as node:
         await serve_builds(home, node, settings, on_ready=announce)
 
 
@@ -66,9 +73,7 @@ def _settings(**given: object) -> ServeSettings:
 def configure_logging(level: str, form: LogFormat) -> None:
     """Send events to stderr, from `level` up."""
     text = form is LogFormat.TEXT or (form is LogFormat.AUTO and sys.stderr.isatty())
-    renderer = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()) if text else structlog.processors.JSONRenderer()
-    )
+    renderer = _text_renderer() if text else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

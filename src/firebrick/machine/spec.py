@@ -11,7 +11,8 @@ from firebrick.machine.errors import SpecError
 
 
 class Network(StrEnum):
-    """`NONE`: no device at all. `USER`: outgoing connections through the VMM's user-mode stack, no privileges needed."""
+    """`NONE`: no device at all. `USER`: outgoing connections through the VMM's user-mode stack, no privileges needed; among what they
+    reach, as 10.0.2.2, is all that listens on the host's loopback."""
 
     NONE = "none"
     USER = "user"
