@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench import floor
 from bench.bed import Bed
-from bench.machines import snapshot, started_fork
+from bench.machines import BUSYBOX, snapshot, started_fork
 from bench.row import Row, compared
 from firebrick.machine import Machine
 
@@ -59,7 +59,7 @@ async def _sleeps(fork: Machine) -> Row:
     took = []
     for _ in range(_ROUNDS):
         started = time.monotonic()
-        await asyncio.gather(*(fork.run(["sleep", "1"], check=True) for _ in range(10)))
+        await asyncio.gather(*(fork.run([BUSYBOX, "sleep", "1"], check=True) for _ in range(10)))
         took.append(time.monotonic() - started)
     return compared("ten times sleep 1, at once", "s", [1.0], took, 1.3)
 
@@ -98,7 +98,7 @@ async def _stdout(fork: Machine, bare: floor.Bare) -> Row:
         bare.receive(_STDOUT_MIB * MIB)
         raw.append(_STDOUT_MIB / (time.monotonic() - started))
         started = time.monotonic()
-        async with fork.exec(["/bin/sh", "-c", _DD_OUT]) as process:
+        async with fork.exec([BUSYBOX, "sh", "-c", _DD_OUT]) as process:
             size = 0
             async for chunk in process.stdout:
                 size += len(chunk)
