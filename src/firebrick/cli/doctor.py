@@ -14,6 +14,7 @@ from rich.text import Text
 
 from firebrick.cli import host
 from firebrick.cli.host import Finding, Verdict
+from firebrick.cli.terminal import tame
 from firebrick.home import Home
 
 _MARKS: Final = {Verdict.OK: ("✓", "green"), Verdict.NOTE: ("!", "yellow"), Verdict.MISSING: ("✗", "bold red")}
@@ -46,14 +47,15 @@ def _print(findings: Sequence[Finding], *, ok: bool) -> None:
     if not console.is_terminal:
         for finding in findings:
             advice = f" ({finding.advice})" if finding.advice else ""
-            typer.echo(f"{_MARKS[finding.verdict][0]} {finding.name}: {finding.found}{advice}")
+            line = f"{_MARKS[finding.verdict][0]} {finding.name}: {finding.found}{advice}"
+            typer.echo(tame(line, colour=False))
         typer.echo(verdict)
         return
     grid = Table.grid(padding=(0, 1))
     for finding in findings:
         mark, style = _MARKS[finding.verdict]
-        grid.add_row(Text(mark, style), Text(finding.name, "bold"), Text(finding.found))
+        grid.add_row(Text(mark, style), Text(finding.name, "bold"), Text(tame(finding.found, colour=False)))
         if finding.advice:
-            grid.add_row("", "", Text(f"→ {finding.advice}", style))
+            grid.add_row("", "", Text(tame(f"→ {finding.advice}", colour=False), style))
     console.print(grid)
     console.print(Text(f"\n{verdict}", "green" if ok else "bold red"))

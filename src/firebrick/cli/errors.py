@@ -7,10 +7,13 @@ import sys
 import traceback
 from typing import Final
 
+from firebrick.cli.terminal import tame_block
+
 SUCCESS: Final = 0
 FAILURE: Final = 1
 USAGE: Final = 2
 INTERRUPTED: Final = 130
+_INDENT: Final = " " * len("error: ")
 
 
 class UsageError(Exception):
@@ -26,15 +29,15 @@ def report(error: Exception) -> int:
     for single in _singles(error):
         print_error(_message(single), hint=_hint(single))
         if os.environ.get("FIREBRICK_DEBUG") == "1":
-            traceback.print_exception(single)
+            print(tame_block("".join(traceback.format_exception(single))), file=sys.stderr)  # noqa: T201
     return USAGE if all(_is_usage(single) for single in _singles(error)) else FAILURE
 
 
 def print_error(message: str, *, hint: str = "") -> None:
-    """`error: ...` and, below it, `hint: ...`, in colour on a terminal."""
-    print(f"{_paint('error:', '1;31')} {message}", file=sys.stderr)  # noqa: T201 - this is the command line
+    """`error: ...` and, below it, `hint: ...`, in colour on a terminal. Both may quote files and guests."""
+    print(f"{_paint('error:', '1;31')} {tame_block(message, indent=_INDENT)}", file=sys.stderr)  # noqa: T201 - this is the command line
     if hint:
-        print(f"{_paint('hint:', '1;36')}  {hint}", file=sys.stderr)  # noqa: T201
+        print(f"{_paint('hint:', '1;36')}  {tame_block(hint, indent=_INDENT)}", file=sys.stderr)  # noqa: T201
 
 
 def _singles(error: BaseException) -> list[BaseException]:

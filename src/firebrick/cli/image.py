@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json as json_format
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,10 +13,11 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from firebrick.cli.errors import UsageError
 from firebrick.cli.progress import show_progress
-from firebrick.cli.terminal import duration, size
+from firebrick.cli.terminal import duration, size, tame, tame_block
 from firebrick.home import Home
 from firebrick.image import Image, ImageStore, KernelManifest, UnknownImageError
 from firebrick.image.definition import resolve_definition, unknown
@@ -60,10 +62,14 @@ def list_images(json: Json = False) -> None:
     table = _table("image", "digest", "size", "built", "what")
     for image in images:
         table.add_row(
-            image.name, image.digest[:12], size(image.size), _ago(image.manifest.created), image.manifest.description
+            _said(image.name),
+            image.digest[:12],
+            size(image.size),
+            _ago(image.manifest.created),
+            _said(image.manifest.description),
         )
     for name in sorted(set(store.list_definitions()) - {image.name for image in images}):
-        table.add_row(name, "", "", "[dim]not yet[/]", "")
+        table.add_row(_said(name), "", "", "[dim]not yet[/]", "")
     _print(table)
 
 
@@ -93,10 +99,10 @@ def inspect_image(
         | ({"verified": "its digest is right"} if verify else {})
     )
     for key, value in rows.items():
-        typer.echo(f"{key + ':':<12} {value}")
+        typer.echo(tame(f"{key + ':':<12} {value}", colour=False))
     if packages:
         for package in image.manifest.packages:
-            typer.echo(f"  {package.name} {package.version} {package.architecture}")
+            typer.echo(tame(f"  {package.name} {package.version} {package.architecture}", colour=False))
 
 
 @app.command("rm")
@@ -128,7 +134,8 @@ def show_definition(
     definition = resolve_definition(name, store.definitions)
     if definition is None:
         raise unknown(name, store.definitions)
-    typer.echo(definition.file.read_text(), nl=False)
+    text = definition.file.read_text()
+    typer.echo(tame_block(text) if sys.stdout.isatty() else text, nl=False)
 
 
 @kernel_app.command("build")
@@ -157,7 +164,9 @@ def list_kernels(json: Json = False) -> None:
         return
     table = _table("kernel", "version", "digest", "made", "from")
     for name, manifest in kernels.items():
-        table.add_row(name, manifest.version, manifest.digest[:12], _ago(manifest.created), manifest.package)
+        table.add_row(
+            name, _said(manifest.version), manifest.digest[:12], _ago(manifest.created), _said(manifest.package)
+        )
     _print(table)
     if not kernels:
         typer.echo("There is none yet: `firebrick kernel build` makes one.")
@@ -203,6 +212,11 @@ def _describe(image: Image) -> dict[str, str]:
         "made with": "; ".join(manifest.tools.values()),
         "file": str(image.path),
     }
+
+
+def _said(text: str) -> Text:
+    """What definitions say, as text and nothing else: no markup, no sequences."""
+    return Text(tame(text, colour=False))
 
 
 def _ago(created: float) -> str:

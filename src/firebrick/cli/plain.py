@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import IO, Protocol, Self
+from typing import IO, Final, Protocol, Self
 
 import msgspec
 
-from firebrick.cli.terminal import duration, size, tame
+from firebrick.cli.terminal import duration, size, tame, tame_block, tame_json
 from firebrick.node.event import (
     Annotation,
     ArtifactStored,
@@ -27,6 +27,9 @@ MARKS = {
     Conclusion.CANCELLED: "cancelled",
     Conclusion.SKIPPED: "skipped",
 }
+
+
+_GOES_ON: Final = "   "
 
 
 class View(Protocol):
@@ -59,7 +62,7 @@ class JsonView:
         self._out.flush()
 
     def show(self, event: Event) -> None:
-        self._out.write(self._encoder.encode(event).decode() + "\n")
+        self._out.write(tame_json(self._encoder.encode(event).decode()) + "\n")
         self._out.flush()
 
     def tick(self) -> None:
@@ -85,7 +88,7 @@ class PlainView:
 
     def show(self, event: Event) -> None:
         if isinstance(event, LogLine):
-            self._write(event.job, f"| {tame(event.text, colour=False)}")
+            self._write(event.job, event.text, mark="| ")
         else:
             self._show_rare(event)
             self._out.flush()
@@ -107,7 +110,7 @@ class PlainView:
                 self._write(event.job, f"== job {event.name} on {event.image}, machine {event.machine}, {how}")
             case StepStarted():
                 self._steps[event.job, event.step] = event.name
-                self._write(event.job, f"-- step {event.step + 1}: {tame(event.name, colour=False)}")
+                self._write(event.job, f"-- step {event.step + 1}: {event.name}")
             case StepFinished():
                 self._write(event.job, self._step_result(event))
             case Annotation() if event.file or event.title:  # the message itself stands in the log
@@ -125,15 +128,16 @@ class PlainView:
         code = f", exit code {event.exit_code}" if event.exit_code else ""
         return f"-- step {event.step + 1} {MARKS[event.conclusion]}, {duration(event.seconds)}{code}"
 
-    def _write(self, job: str, line: str) -> None:
-        prefix = f"[{job}] " if job and self._several else ""
-        self._out.write(f"{prefix}{line}\n")
+    def _write(self, job: str, text: str, *, mark: str = "") -> None:
+        """The one place that writes: whatever the text quotes, it stays behind its prefix, and lines that go on are seen to."""
+        prefix = f"[{tame(job, colour=False)}] " if job and self._several else ""
+        self._out.write(f"{prefix}{mark}{tame_block(text, indent=prefix + (mark or _GOES_ON))}\n")
 
 
 def annotation_text(event: Annotation) -> str:
-    """`error: src/main.c:12:5: title: message`"""
+    """`error: src/main.c:12:5: title: message`, as the guest wrote it: tame it."""
     place = event.file
     if place and event.line is not None:
         place += f":{event.line}" + (f":{event.column}" if event.column is not None else "")
     words = [event.level, place, event.title, event.message]
-    return ": ".join(tame(word, colour=False) for word in words if word)
+    return ": ".join(word for word in words if word)

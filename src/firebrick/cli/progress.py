@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Self, TextIO
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from firebrick.cli.terminal import duration, tame
@@ -47,7 +48,7 @@ class LiveProgress:
         self._stage, self._since = text, time.monotonic()
         if self._task is not None:
             self._bars.remove_task(self._task)
-        self._task = self._bars.add_task(f"[bold]{self._title}[/] {text}", total=total)
+        self._task = self._bars.add_task(f"[bold]{_said(self._title)}[/] {_said(text)}", total=total)
 
     def advance(self, done: float, *, total: float | None = None) -> None:
         if self._task is not None:
@@ -61,7 +62,7 @@ class LiveProgress:
         if self._stage:
             took = duration(time.monotonic() - self._since)
             self._bars.console.print(
-                f"[green]✓[/] [bold]{self._title}[/] {self._stage} [dim]{took}[/]", highlight=False
+                f"[green]✓[/] [bold]{_said(self._title)}[/] {_said(self._stage)} [dim]{took}[/]", highlight=False
             )
         self._stage = ""
 
@@ -75,7 +76,7 @@ class PlainProgress:
         self._verbose = verbose
 
     def stage(self, text: str, *, total: float | None = None) -> None:  # noqa: ARG002 - the contract's
-        self._say(f"{self._title}: {text}")
+        self._say(tame(f"{self._title}: {text}", colour=False))
 
     def advance(self, done: float, *, total: float | None = None) -> None: ...
 
@@ -85,6 +86,10 @@ class PlainProgress:
 
     def _say(self, text: str) -> None:
         print(text, file=self._out, flush=True)
+
+
+def _said(text: str) -> str:
+    return escape(tame(text, colour=False))
 
 
 @contextmanager

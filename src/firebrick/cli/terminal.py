@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from firebrick.text import encodable
+
 _SGR: Final = re.compile(r"\x1b\[[0-9;:]*m")
 _SEQUENCE: Final = re.compile(
     r"""
@@ -15,13 +17,15 @@ _SEQUENCE: Final = re.compile(
     """,
     re.VERBOSE,
 )
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_IN_JSON: Final = re.compile(r"[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_NEWLINE: Final = "\N{SYMBOL FOR NEWLINE}"
 _RESET: Final = "\x1b[0m"
 
 
 def tame(text: str, *, colour: bool) -> str:
-    """One line of output. Carriage returns keep what a terminal would have shown last; tabs become spaces; with `colour` the colour
-    sequences stay and are reset at the end."""
+    """One line of output, and surely one: newlines become a visible mark. Carriage returns keep what a terminal would have shown last; tabs
+    become spaces; with `colour` the colour sequences stay and are reset at the end."""
     if text.isprintable():  # most lines are, and there are many
         return text
     text = _last_overprint(text)
@@ -34,8 +38,19 @@ def tame(text: str, *, colour: bool) -> str:
             return match[0]
         return ""
 
-    text = _CONTROL.sub("", _SEQUENCE.sub(keep_colour, text)).expandtabs()
+    text = _SEQUENCE.sub(keep_colour, encodable(text).replace("\n", _NEWLINE))
+    text = _CONTROL.sub("", text).expandtabs()
     return text + _RESET if coloured else text
+
+
+def tame_block(text: str, *, indent: str = "") -> str:
+    """Text that may have several lines, each of them tamed; all but the first begin with `indent`, which says that they go on."""
+    return f"\n{indent}".join(tame(line, colour=False) for line in text.split("\n"))
+
+
+def tame_json(text: str) -> str:
+    """JSON with escapes for what JSON allows to stand as it is and a terminal obeys."""
+    return _IN_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def _last_overprint(text: str) -> str:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from firebrick.cli.board import Board, JobCard, StepLine
 from firebrick.cli.plain import MARKS, annotation_text
-from firebrick.cli.terminal import duration, size, tame
+from firebrick.cli.terminal import duration, size, tame, tame_block
 from firebrick.node.event import Conclusion, Event, JobFinished, RunFinished, StepFinished
 
 RUNNING_TAIL: Final = 6
@@ -63,7 +63,7 @@ class LiveView:
         self._live.refresh()
 
     def notice(self, text: str) -> None:
-        self._console.print(Text(text, "yellow"))
+        self._console.print(Text(tame_block(text), "yellow"))
 
     def _settle(self, card: JobCard) -> None:
         """Print the steps of the job that are over, in order, each once; they leave the part that is redrawn."""
@@ -87,16 +87,14 @@ class LiveView:
     def _running_job(self, card: JobCard) -> list[RenderableType]:
         if not card.machine:
             mark: RenderableType = self._spinner if card.note else Text("·", "dim")
-            return [
-                _row(mark, Text.assemble((card.name, "bold"), "  ", (tame(card.note, colour=False), "dim")), indent=0)
-            ]
+            return [_row(mark, Text.assemble((_one(card.name), "bold"), "  ", (_one(card.note), "dim")), indent=0)]
         parts: list[RenderableType] = [] if self._under == card.id else [self._heading(card, again=card.headed)]
         for step in card.steps[card.shown :]:
             parts += self._step_now(step)
         return parts
 
     def _step_now(self, step: StepLine) -> list[RenderableType]:
-        name = Text(tame(step.name, colour=False))
+        name = Text(_one(step.name))
         if step.conclusion is not None:
             return [self._finished_step(step)]
         if step.started is None:
@@ -108,13 +106,13 @@ class LiveView:
 
     def _heading(self, card: JobCard, *, again: bool = False) -> RenderableType:
         """Jobs run side by side: a short one says that what follows is of this job again."""
-        how = f"  {card.image} · {card.start} in {card.start_ms:.0f} ms · {card.machine}"
-        title = Text.assemble((card.name, "bold"), ("" if again else how, "dim"))
+        how = f"  {_one(card.image)} · {card.start} in {card.start_ms:.0f} ms · {card.machine}"
+        title = Text.assemble((_one(card.name), "bold"), ("" if again else how, "dim"))
         return Rule(title, align="left", style="dim", characters="─")
 
     def _finished_step(self, step: StepLine) -> RenderableType:
         assert step.conclusion is not None
-        name = Text(tame(step.name, colour=False))
+        name = Text(_one(step.name))
         if step.conclusion is Conclusion.SKIPPED:
             name.stylize("dim")
             return _row(_SYMBOLS[step.conclusion], name)
@@ -125,9 +123,9 @@ class LiveView:
 
     def _finished_job(self, card: JobCard) -> RenderableType:
         assert card.conclusion is not None
-        text = Text.assemble((card.name, "bold"), f" {MARKS[card.conclusion]}")
+        text = Text.assemble((_one(card.name), "bold"), f" {MARKS[card.conclusion]}")
         if card.message:
-            text.append(f": {tame(card.message, colour=False)}")
+            text.append(f": {_one(card.message)}")
         return _row(
             _SYMBOLS[card.conclusion],
             text,
@@ -138,18 +136,19 @@ class LiveView:
     def _show_end(self, finished: RunFinished) -> None:
         summaries = [step.summary for card in self._board.jobs.values() for step in card.steps if step.summary]
         for summary in summaries:
-            self._console.print(Text(_tamed_block(summary)), style="dim")
+            self._console.print(Text(f"  {tame_block(summary.rstrip(), indent='  ')}"), style="dim")
         for annotation in self._board.annotations:
-            where = f"{self._board.jobs[annotation.job].name}: " if len(self._board.jobs) > 1 else ""
-            self._console.print(Text.assemble(where, (annotation_text(annotation), _COLOURS.get(annotation.level, ""))))
+            where = f"{_one(self._board.jobs[annotation.job].name)}: " if len(self._board.jobs) > 1 else ""
+            text = tame_block(annotation_text(annotation), indent="    ")
+            self._console.print(Text.assemble(where, (text, _COLOURS.get(annotation.level, ""))))
         if self._board.artifacts:
             self._console.print(self._artifacts())
-        text = Text.assemble(
-            (self._board.workflow, "bold"), f" {MARKS[finished.conclusion]} in {duration(finished.seconds)}"
+        ending = Text.assemble(
+            (_one(self._board.workflow), "bold"), f" {MARKS[finished.conclusion]} in {duration(finished.seconds)}"
         )
         if finished.message:
-            text.append(f": {tame(finished.message, colour=False)}")
-        self._console.print(Text.assemble(_SYMBOLS[finished.conclusion], " ", text))
+            ending.append(f": {_one(finished.message)}")
+        self._console.print(Text.assemble(_SYMBOLS[finished.conclusion], " ", ending))
 
     def _artifacts(self) -> Table:
         table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
@@ -157,7 +156,7 @@ class LiveView:
         table.add_column("size", justify="right")
         table.add_column("sha256", style="dim")
         for artifact in self._board.artifacts:
-            table.add_row(tame(artifact.path, colour=False), size(artifact.size), artifact.sha256[:16])
+            table.add_row(_one(artifact.path), size(artifact.size), artifact.sha256[:16])
         return table
 
 
@@ -195,9 +194,9 @@ def _log_text(line: str) -> Text:
     """A line as the guest coloured it; the marks of groups and annotations become what they mean."""
     for mark, (before, style) in _MARKED.items():
         if line.startswith(mark):
-            return Text(before + tame(line.removeprefix(mark), colour=False), style)
+            return Text(before + _one(line.removeprefix(mark)), style)
     return Text.from_ansi(tame(line, colour=True))
 
 
-def _tamed_block(text: str) -> str:
-    return "\n".join(tame(line, colour=False) for line in text.splitlines())
+def _one(text: str) -> str:
+    return tame(text, colour=False)

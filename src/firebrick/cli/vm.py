@@ -55,14 +55,14 @@ def _print_table(machines: list[wire.MachineInfo]) -> None:
         words = (
             machine.id,
             machine.image,
-            tame(machine.purpose, colour=False),
+            machine.purpose,
             duration(machine.age_s),
             str(machine.vcpus),
             f"{machine.memory_mib} MiB",
             size(machine.resident_bytes),
             duration(machine.cpu_s),
         )
-        table.add_row(*(Text(word) for word in words))
+        table.add_row(*(Text(tame(word, colour=False)) for word in words))
     width = None if sys.stdout.isatty() else 200
     Console(width=width).print(table)
 

@@ -59,7 +59,7 @@ def _print_json(path: Path, errors: tuple[Problem, ...], warnings: tuple[Problem
         "errors": [problem.to_json() for problem in errors],
         "warnings": [problem.to_json() for problem in warnings],
     }
-    typer.echo(json.dumps(found, ensure_ascii=False))
+    typer.echo(json.dumps(found))
 
 
 def _print_problems(path: Path, errors: tuple[Problem, ...], warnings: tuple[Problem, ...]) -> None:

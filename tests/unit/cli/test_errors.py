@@ -47,3 +47,8 @@ def test_secrets_by_value_and_by_variable(monkeypatch):
     assert read_secrets(["A=b=c", "TOKEN"]) == {"A": "b=c", "TOKEN": "from outside"}
     with pytest.raises(UsageError, match="no variable NONE"):
         read_secrets(["NONE"])
+
+
+def test_what_an_error_quotes_neither_moves_the_cursor_nor_looks_like_another(capsys):
+    report(NodeError("no file \x1b]0;PWN\x07a\nerror: forged", hint="x\x9b2J\nhint: forged"))
+    assert capsys.readouterr().err == "error: no file a\n       error: forged\nhint:  x\n       hint: forged\n"

@@ -1,10 +1,12 @@
 """Guest output cannot do anything to a terminal but be read."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firebrick.cli.terminal import duration, size, tame
+from firebrick.cli.terminal import duration, size, tame, tame_block, tame_json
 
 
 @pytest.mark.parametrize(
@@ -35,7 +37,7 @@ def test_colours_stay_where_wanted_and_are_reset():
 
 @given(st.text())
 def test_no_control_character_survives(text):
-    assert all(c == "\n" or (ord(c) >= 32 and not 127 <= ord(c) < 160) for c in tame(text, colour=False))
+    assert all(ord(c) >= 32 and not 127 <= ord(c) < 160 for c in tame(text, colour=False))
 
 
 @pytest.mark.parametrize(
@@ -49,3 +51,18 @@ def test_duration(seconds, text):
 @pytest.mark.parametrize(("count", "text"), [(0, "0 B"), (1023, "1023 B"), (4300, "4.2 KiB"), (5 << 30, "5.0 GiB")])
 def test_size(count, text):
     assert size(count) == text
+
+
+def test_a_newline_is_a_mark_and_no_new_line():
+    assert tame("a\n[x] == job x ok", colour=False) == "a␤[x] == job x ok"
+    assert tame("a\u2028b\ud800", colour=True) == "ab\ufffd"
+
+
+def test_lines_that_go_on_are_seen_to():
+    assert tame_block("one\n\x1b[2Jtwo\rthree", indent="  ") == "one\n  three"
+
+
+def test_json_says_what_a_terminal_obeys_as_escapes():
+    text = json.dumps("\x9b2Jé\u202e\x7f", ensure_ascii=False)
+    assert tame_json(text) == '"\\u009b2Jé\\u202e\\u007f"'
+    assert json.loads(tame_json(text)) == json.loads(text)

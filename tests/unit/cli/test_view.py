@@ -2,7 +2,9 @@
 
 import io
 import json
+import re
 
+import pytest
 from rich.console import Console
 
 from firebrick.cli.board import Board
@@ -145,3 +147,60 @@ def test_a_board_knows_jobs_steps_and_notes():
     assert card.steps[1].lines == 50
     assert len(card.steps[1].tail) == 40
     assert next(iter(card.steps[0].tail)).startswith("##[group]")
+
+
+HOSTILE = "\x1b]0;PWN\x07\x1b[2J\x9b2Jx\n== job x ok"
+
+
+def hostile(jobs):
+    """A run in which every word of others is hostile."""
+    yield RunStarted(at=1.0, run="r1", workflow=HOSTILE, jobs=jobs)
+    yield LogLine(at=1.0, job=jobs[0], step=-1, stream="node", text=HOSTILE)
+    yield JobStarted(
+        at=2.0, job=jobs[0], name=HOSTILE, machine="m1", image=HOSTILE, start="fork", start_ms=1.0, steps=(HOSTILE,)
+    )
+    yield StepStarted(at=2.0, job=jobs[0], step=0, name=HOSTILE)
+    yield LogLine(at=2.1, job=jobs[0], step=0, stream="stdout", text=HOSTILE)
+    yield LogLine(at=2.1, job=jobs[0], step=0, stream="stdout", text=f"##[error]{HOSTILE}")
+    yield Annotation(at=3.2, job=jobs[0], step=0, level="error", message=HOSTILE, file=HOSTILE, title=HOSTILE)
+    failed = Conclusion.FAILURE
+    yield StepFinished(at=4.0, job=jobs[0], step=0, conclusion=failed, seconds=1.0, summary=HOSTILE)
+    yield ArtifactStored(at=4.0, job=jobs[0], name=HOSTILE, path=HOSTILE, size=1, sha256="ab" * 32)
+    yield JobFinished(at=4.0, job=jobs[0], conclusion=failed, seconds=2.0, outputs={}, message=HOSTILE)
+    yield RunFinished(at=4.0, run="r1", conclusion=failed, seconds=3.0, message=HOSTILE)
+
+
+@pytest.mark.parametrize("jobs", [("build",), ("build", "lint"), (f"build ({HOSTILE})", "lint")])
+def test_no_word_of_others_is_a_sequence_or_a_line_of_ours(jobs):
+    out = io.StringIO()
+    with PlainView(out) as view:
+        for event in hostile(jobs):
+            view.show(event)
+    assert "PWN" not in out.getvalue()
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", out.getvalue())
+    forged = [line for line in out.getvalue().splitlines() if line.startswith(("== job x ok", "[build] == job x ok"))]
+    assert forged == []
+
+
+@pytest.mark.parametrize("jobs", [("build",), ("build", "lint")])
+def test_the_live_view_shows_words_of_others_as_words(jobs):
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=60, color_system=None)
+    with LiveView(console) as view:
+        for event in hostile(jobs):
+            view.show(event)
+            rows = console.render_lines(view._render(), pad=False)
+            shown = ["".join(segment.text for segment in row) for row in rows]
+            assert not any(row.startswith("== job") for row in shown)
+            view.tick()
+    text = console.file.getvalue()
+    assert not re.search(r"PWN|\x9b|\x07|\x1b\[2J\x9b|\x1b\[2Jx", text)
+    assert not any(line.startswith("== job x ok") for line in text.splitlines())
+
+
+def test_json_holds_no_character_a_terminal_obeys():
+    out = io.StringIO()
+    with JsonView(out) as view:
+        for event in hostile(("build",)):
+            view.show(event)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", out.getvalue())
+    assert json.loads(out.getvalue().splitlines()[0])["workflow"] == HOSTILE
