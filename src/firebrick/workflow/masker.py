@@ -18,6 +18,8 @@ MASK = "***"
 MAX_ADDED: Final = 1000
 MAX_ADDED_BYTES: Final = 256 << 10
 """An automaton takes some 300 bytes of memory for each byte it looks for."""
+MAX_NESTED: Final = 8
+"""How many values may each end with the one before: so many matches end at one character."""
 # A part of a secret shorter than this is found in innocent text all the time.
 _MIN_PART = 6
 
@@ -30,8 +32,8 @@ class Masker:
     """Masks what it was told. Works on whole lines (or blocks of them): a value of several lines is masked line by line as well, so that
     it does not matter where lines were cut.
 
-    `values` are the secrets of whoever orders the work. What the work itself adds is bounded, by `most` values (each line is one) and
-    `most_bytes`; once it was too much, everything is masked: what could not be added must not be seen."""
+    `values` are the secrets of whoever orders the work. What the work itself adds is bounded, by `most` values (each line is one), by
+    `most_bytes`, and by how many may be the end of each other; once it was too much, everything is masked: what could not be added must not be seen."""
 
     def __init__(self, values: Iterable[str] = (), *, most: int = MAX_ADDED, most_bytes: int = MAX_ADDED_BYTES) -> None:
         self._values: set[str] = set()
@@ -51,6 +53,9 @@ class Masker:
         if self._left < 0 or self._bytes_left < 0:
             self._blind = True
             raise MaskLimitError(f"a job can have no more than {self._limits}, masked")
+        if new and _nesting(self._values | new) > MAX_NESTED:
+            self._blind = True
+            raise MaskLimitError(f"more than {MAX_NESTED} masked values are each the end of the next")
         self._learn(new)
 
     def _learn(self, values: set[str]) -> None:
@@ -113,6 +118,18 @@ def _replace(text: str, spans: list[tuple[int, int]]) -> str:
         covered = max(covered, end)
         kept = covered
     return "".join((*parts, text[kept:]))
+
+
+def _nesting(values: set[str]) -> int:
+    """The most values that each end with the one before. Read backwards and sorted, a value comes right behind those it ends with."""
+    chain: list[str] = []
+    deepest = 0
+    for value in sorted(each[::-1] for each in values):
+        while chain and not value.startswith(chain[-1]):
+            chain.pop()
+        chain.append(value)
+        deepest = max(deepest, len(chain))
+    return deepest
 
 
 def derived_forms(value: str) -> Iterator[str]:

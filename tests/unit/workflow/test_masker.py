@@ -144,3 +144,19 @@ def test_lines_and_bytes_count_too():
     with pytest.raises(MaskLimitError):
         Masker(most_bytes=9).add("\N{GRINNING FACE}" * 3)
     Masker(["x" * 100, "y"], most=0, most_bytes=0)
+
+
+@pytest.mark.parametrize("lengths", [range(1, 200), range(199, 0, -1)])
+def test_values_that_are_the_end_of_each_other_do_not_multiply(lengths):
+    masker = Masker()
+    with pytest.raises(MaskLimitError, match="each the end of the next"):
+        for length in lengths:
+            masker.add("a" * length)
+    assert masker.mask("b" * 60_000) == "***"
+
+
+def test_some_values_that_are_the_end_of_each_other_are_fine():
+    masker = Masker()
+    for value in ("pass", "me:pass", "//me:pass", "https://me:pass", "xhttps://me:pass", "b", "ab", "cab"):
+        masker.add(value)
+    assert masker.mask("https://me:pass me:pass cab") == "*** *** ***"
