@@ -67,7 +67,7 @@ class JobLog:
             self._emit_line(
                 step,
                 "node",
-                f"The log of this job has reached its limit of {self._limit >> 20} MiB: no more of it is kept.",
+                f"The log of this job has reached its limit of {self._limit >> 20} MiB: no more of it is kept, the job goes on.",
             )
 
     def node(self, text: str, step: int = NODE_STEP) -> None:

@@ -70,7 +70,9 @@ async def test_commands_take_of_the_limit_of_the_log(bed):
     bed.settings = NodeSettings(log_limit_mib=1)
     told = await bed.run(job("again 40 60000"))
     assert told.steps() == ["success", "success"]
-    assert told.lines() == ["The log of this job has reached its limit of 1 MiB: no more of it is kept."]
+    assert told.lines() == [
+        "The log of this job has reached its limit of 1 MiB: no more of it is kept, the job goes on."
+    ]
 
 
 async def test_refused_commands_are_not_told_without_end(bed):
