@@ -183,12 +183,21 @@ impl Agent {
     // --- the connection ---
 
     fn link_changed(&mut self, hung_up: bool) {
-        match (hung_up, self.link.connected) {
-            (true, _) if self.link.is_port() => self.lose_connection(),
-            (false, false) if self.link.is_port() && !self.link.condemned => self.greet(),
-            _ => {}
+        if hung_up && self.link.is_port() {
+            return self.port_closed();
+        }
+        if self.link.is_port() && !self.link.connected && !self.link.condemned {
+            self.greet();
         }
         self.link_readable = true;
+    }
+
+    /// What the host sent before it closed the port still counts, and none of it may be left for whoever opens it next.
+    fn port_closed(&mut self) {
+        while let Ok(length @ 1..) = self.read_pieces() {
+            self.receive(length);
+        }
+        self.lose_connection();
     }
 
     fn greet(&mut self) {
@@ -369,11 +378,12 @@ impl Agent {
     }
 
     fn identify(&mut self, identity: &protocol::Identity) -> Result<(), Violation> {
-        if matches!(self.quiet, Quiet::Yes) {
+        let forked = matches!(self.quiet, Quiet::Yes);
+        if forked {
             self.let_go_of_all(true);
             self.has_identity = false;
         }
-        self.identities.apply(identity).map_err(|failure| Violation(failure.message))?;
+        self.identities.apply(identity, forked).map_err(|failure| Violation(failure.message))?;
         self.has_identity = true;
         self.thaw();
         self.outbox.message(0, &Message::IdentityDone { boot_id: self.identities.boot_id().into() });

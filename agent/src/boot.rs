@@ -204,11 +204,19 @@ pub fn make_work_group() -> Step<OwnedFd> {
     Ok(work)
 }
 
-/// All memory but a reserve: 5 %, at least 16 MiB and at most 48.
+/// All memory that is free now but a reserve: 5 %, at least 16 MiB and at most 48. What the kernel holds already is nobody's to use.
 fn memory_limit() -> u64 {
-    let total = rustix::system::sysinfo();
-    let total = total.totalram as u64 * u64::from(total.mem_unit);
-    total - (total / 20).clamp(16 << 20, 48 << 20).min(total / 4)
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let available = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let available = available.map_or_else(total_memory, |kib: u64| kib * 1024);
+    available - (available / 20).clamp(16 << 20, 48 << 20).min(available / 4)
+}
+
+fn total_memory() -> u64 {
+    let system = rustix::system::sysinfo();
+    system.totalram as u64 * u64::from(system.mem_unit)
 }
 
 /// Three quarters of what the kernel can hold, so that a fork bomb leaves us room.

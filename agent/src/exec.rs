@@ -141,6 +141,7 @@ impl Exec {
             },
             terminal: request.pty.is_some(),
             cgroup: cell.directory(),
+            dies_with_us: cell.directory().is_none(),
             argv,
         };
         let started = Instant::now();

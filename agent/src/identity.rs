@@ -20,7 +20,6 @@ pub struct Identities {
     /// `None` where this process is not the machine's first and must not change it.
     random: Option<OwnedFd>,
     boot_id: String,
-    given: u32,
     boot_id_laid: bool,
 }
 
@@ -29,15 +28,15 @@ impl Identities {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let random = of_machine.then(|| rustix::fs::open("/dev/random", flags, Mode::empty())).transpose()?;
         let boot_id = std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_string();
-        Ok(Self { random, boot_id, given: 0, boot_id_laid: false })
+        Ok(Self { random, boot_id, boot_id_laid: false })
     }
 
     pub fn boot_id(&self) -> &str {
         &self.boot_id
     }
 
-    /// Become what the host says. An error leaves the machine without an identity.
-    pub fn apply(&mut self, identity: &Identity) -> Result<(), Failure> {
+    /// Become what the host says; `forked`: perhaps in a copy of the machine that was, which is to know it. An error leaves the machine without an identity.
+    pub fn apply(&mut self, identity: &Identity, forked: bool) -> Result<(), Failure> {
         check(identity)?;
         let Some(random) = &self.random else { return Ok(()) };
         let failed = |operation: &'static str| move |errno| Failure::system(operation, "this machine", errno);
@@ -45,12 +44,11 @@ impl Identities {
         set_clock(identity.realtime_ns).map_err(failed("set the clock of"))?;
         rustix::system::sethostname(identity.hostname.as_bytes()).map_err(failed("name"))?;
         write_names(identity);
-        if self.given > 0 {
+        if forked {
             self.boot_id = new_boot_id().map_err(failed("make a boot id for"))?;
         }
         // Laid the first time too, when it says what the kernel says: a fork then has a file to write, not a mount to make.
         self.replace_boot_id();
-        self.given += 1;
         Ok(())
     }
 
@@ -106,6 +104,9 @@ fn set_clock(realtime_ns: u64) -> Result<(), Errno> {
 
 /// The files that say who this machine is. A job may have made them impossible to write (it is root): that is its own loss.
 fn write_names(identity: &Identity) {
+    if !std::path::Path::new("/etc").is_dir() {
+        return; // nor is there a program to read them
+    }
     let files = [
         ("/etc/machine-id", format!("{}\n", identity.machine_id)),
         ("/etc/hostname", format!("{}\n", identity.hostname)),

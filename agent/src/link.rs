@@ -7,15 +7,24 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::outbox::Outbox;
 use crate::poll::{Poller, Slot, Token, LINK, LISTENER};
+use crate::protocol::Message;
 
 const PORT_NAME: &str = "firebrick.agent";
 pub const VSOCK_PORT: u32 = 1024;
+
+/// The port this process holds, for words that cannot wait for the event loop.
+static HELD: OnceLock<OwnedFd> = OnceLock::new();
+/// How long the host has to take last words before the machine is gone.
+const LAST_MOMENT: Duration = Duration::from_millis(200);
 
 enum Carrier {
     Port,
@@ -40,6 +49,9 @@ impl Link {
                 let device = Path::new("/dev").join(entry.file_name());
                 let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
                 let port = rustix::fs::open(device, flags, Mode::empty()).ok()?;
+                if let Ok(second) = rustix::io::fcntl_dupfd_cloexec(&port, 3) {
+                    let _ = HELD.set(second); // the first one stays
+                }
                 return Some(Self {
                     carrier: Carrier::Port,
                     stream: Some(port),
@@ -135,5 +147,18 @@ impl Link {
         }
         self.stream = None;
         false
+    }
+}
+
+/// Tell the host why this machine ends, as far as that is possible: on the port we hold, or one that can still be found.
+pub fn last_words(message: &str) {
+    // Finding it holds it.
+    let _ = HELD.get().is_none().then(Link::find_port);
+    let Some(port) = HELD.get() else { return };
+    if let Ok(mut outbox) = Outbox::new(None) {
+        outbox.message(0, &Message::Fatal { message: message.into() });
+        // A host that is not there, or has no room, has the console to read.
+        let _ = outbox.flush(port);
+        std::thread::sleep(LAST_MOMENT);
     }
 }

@@ -40,7 +40,7 @@ use cell::Cells;
 use console::say;
 use identity::Identities;
 use link::Link;
-use power::Power;
+use power::{Ending, Power};
 use signals::Signals;
 
 fn main() {
@@ -66,16 +66,18 @@ fn be_first() -> ! {
     }
 }
 
-/// Last words.
+/// Last words, on the console and, if it can be reached, to the host.
 fn fatal(message: &str) -> ! {
     say(&format!("fatal: {message}"));
+    link::last_words(message);
     rustix::fs::sync();
-    power::end_machine()
+    Ending::find().end()
 }
 
 fn boot() -> boot::Step<Parts> {
     boot::mount_kernel()?;
     boot::open_console()?;
+    let ending = Ending::find();
     let news = uevent::Listener::new()?;
     boot::load_modules()?;
     let scratch = boot::enter_root()?;
@@ -92,7 +94,13 @@ fn boot() -> boot::Step<Parts> {
     let signals =
         Signals::block(&[libc::SIGCHLD]).map_err(|errno| format!("cannot watch for children: {errno}"))?;
     raise_limits();
-    Ok(Parts { link, cells: Cells::new(Some(work)), identities, signals, power: Power::Machine { scratch } })
+    Ok(Parts {
+        link,
+        cells: Cells::new(Some(work)),
+        identities,
+        signals,
+        power: Power::Machine { scratch, ending },
+    })
 }
 
 /// The port, which the kernel announces a moment after its driver is loaded; or vsock, if this machine has no such device.

@@ -47,6 +47,7 @@ pub enum Power {
     Machine {
         /// The root of the scratch disk, to be made clean.
         scratch: Option<OwnedFd>,
+        ending: Ending,
     },
     Process,
 }
@@ -63,7 +64,7 @@ impl Power {
 
     /// Go. Nothing is left to be told if anything in here fails.
     pub fn off(self) -> ! {
-        let Power::Machine { scratch } = self else { std::process::exit(0) };
+        let Power::Machine { scratch, ending } = self else { std::process::exit(0) };
         signal_all(libc::SIGKILL);
         rustix::fs::sync();
         let read_only = MountFlags::RDONLY;
@@ -73,7 +74,7 @@ impl Power {
             let _ = rustix::process::fchdir(scratch)
                 .and_then(|()| rustix::mount::mount_remount(".", read_only, c""));
         }
-        end_machine()
+        ending.end()
     }
 }
 
@@ -82,15 +83,31 @@ fn signal_all(signal: i32) {
     unsafe { libc::kill(-1, signal) };
 }
 
-/// Without ACPI (or with its power button missing) there is no power to turn off: the machine is reset instead, which its monitor takes as the end.
-pub fn end_machine() -> ! {
-    let acpi = std::path::Path::new("/sys/firmware/acpi").exists();
-    if acpi {
-        let _ = rustix::system::reboot(RebootCommand::PowerOff);
+/// How this machine can end itself.
+#[derive(Clone, Copy)]
+pub enum Ending {
+    PowerOff,
+    /// Without ACPI there is no power to turn off: a reset, which the monitor takes as the end.
+    Reset,
+}
+
+impl Ending {
+    /// To be asked early: later a job may have taken /sys away.
+    pub fn find() -> Self {
+        match std::path::Path::new("/sys/firmware/acpi").exists() {
+            true => Self::PowerOff,
+            false => Self::Reset,
+        }
     }
-    let _ = rustix::system::reboot(RebootCommand::Restart);
-    say("this machine cannot be ended from inside");
-    loop {
-        std::thread::park();
+
+    pub fn end(self) -> ! {
+        if matches!(self, Self::PowerOff) {
+            let _ = rustix::system::reboot(RebootCommand::PowerOff);
+        }
+        let _ = rustix::system::reboot(RebootCommand::Restart);
+        say("this machine cannot be ended from inside");
+        loop {
+            std::thread::park();
+        }
     }
 }

@@ -29,6 +29,8 @@ pub struct Launch<'a> {
     /// Standard input is a terminal and becomes the controlling one.
     pub terminal: bool,
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// It is killed when we end. The first process of a machine never does; one in a test may.
+    pub dies_with_us: bool,
 }
 
 /// Which step failed.
@@ -49,6 +51,7 @@ struct Child {
     ids: Option<(u32, u32, *const u32, usize)>,
     stdio: [RawFd; 3],
     terminal: bool,
+    dies_with_us: bool,
     failed: Option<(Step, c_int)>,
 }
 
@@ -77,6 +80,7 @@ impl Launcher {
             ids: launch.user.map(|user| (user.uid, user.gid, user.groups.as_ptr(), user.groups.len())),
             stdio: launch.stdio.map(|fd| fd.as_raw_fd()),
             terminal: launch.terminal,
+            dies_with_us: launch.dies_with_us,
             failed: None,
         };
         let pid = self.clone(&mut child, launch.cgroup).map_err(|errno| (Step::Clone, errno))?;
@@ -171,6 +175,10 @@ fn become_program(child: &Child) -> (Step, c_int) {
             if failed {
                 return (Step::User, errno());
             }
+        }
+        // After the user: changing that takes it back.
+        if child.dies_with_us && libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) < 0 {
+            return (Step::Prepare, errno());
         }
         if libc::chdir(child.cwd) < 0 {
             return (Step::Directory, errno());
