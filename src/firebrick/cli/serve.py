@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from collections.abc import MutableMapping
 from enum import StrEnum
-from typing import Annotated
+from io import StringIO
+from typing import Annotated, Any, TextIO
 
 import structlog
 import typer
 from pydantic import ValidationError
+from structlog.typing import ExcInfo
 
 from firebrick.cli.errors import UsageError
+from firebrick.cli.terminal import tame, tame_block
 from firebrick.home import Home
 from firebrick.node.node import Node
 from firebrick.node.settings import read_settings
@@ -79,7 +83,7 @@ def configure_logging(level: str, form: LogFormat) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([] if text else [structlog.processors.format_exc_info]),
+            _tamed if text else structlog.processors.format_exc_info,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
@@ -97,6 +101,17 @@ class _Onward(logging.Handler):
         )
 
 
+def _tamed(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Paths and addresses come from whoever calls; JSON has escapes for what is in them, a terminal obeys it."""
+    return {key: tame(value, colour=False) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _traceback(out: TextIO, error: ExcInfo) -> None:
+    said = StringIO()
+    structlog.dev.plain_traceback(said, error)
+    out.write(tame_block(said.getvalue()))
+
+
 def _text_renderer() -> structlog.dev.ConsoleRenderer:
     # Plain tracebacks: the others show what variables hold, and one of them may hold a credential.
-    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+    return structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=_traceback)

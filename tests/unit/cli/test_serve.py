@@ -68,3 +68,17 @@ def test_builds_get_a_network_only_where_it_is_known_what_it_reaches(
     if not starts:
         assert "loopback" in str(refusal.value)
         assert "network_reaches_loopback = true" in refusal.value.hint  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("logging_restored")
+@pytest.mark.parametrize("form", [LogFormat.TEXT, LogFormat.JSON])
+def test_what_callers_send_does_nothing_to_the_terminal_it_is_logged_on(
+    form: LogFormat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile = "/\x1b]0;PWN\x07\x1b[2Jx\x9b2J\nforged"
+    configure_logging("info", form)
+    structlog.get_logger().info("request", path=hostile)
+    structlog.get_logger().error("request failed", exc_info=ValueError(hostile))
+    said = capsys.readouterr().err
+    assert "request failed" in said
+    assert not set(said) & {"\x1b", "\x07", "\x9b"}
