@@ -38,14 +38,14 @@ def source_of(repository, **fields):
     return Source(path=repository, repository="octo/hello", **values)
 
 
-async def test_known_and_unignored_files_and_no_others(repository):
+async def test_known_and_unignored_files_and_no_others(repository, tmp_path):
     (repository / "new").write_text("untracked")
     (repository / "ignored").write_text("no")
     (repository / "build").mkdir()
     (repository / "build" / "out").write_text("no")
     (repository / "removed").unlink()
     (repository / "link").symlink_to("/etc/passwd")
-    async with open_source(source_of(repository), limit=LIMIT) as reader:
+    async with open_source(source_of(repository), tmp_path / "scratch", limit=LIMIT) as reader:
         tree = await reader.tree()
     assert tree.paths == (b".gitignore", b"kept", b"link", b"new")
 
@@ -53,28 +53,32 @@ async def test_known_and_unignored_files_and_no_others(repository):
 async def test_a_directory_that_is_no_repository_goes_whole(tmp_path):
     (tmp_path / "plain" / "deep").mkdir(parents=True)
     (tmp_path / "plain" / "deep" / "file").touch()
-    async with open_source(Source(path=tmp_path / "plain", repository="a/b", ref="", sha=""), limit=LIMIT) as reader:
+    async with open_source(
+        Source(path=tmp_path / "plain", repository="a/b", ref="", sha=""), tmp_path / "scratch", limit=LIMIT
+    ) as reader:
         assert (await reader.tree()).paths == (b"deep/file",)
         assert await reader.history(tmp_path / "git", depth=1) is False
 
 
-async def test_a_tree_over_the_limit_is_refused(repository):
+async def test_a_tree_over_the_limit_is_refused(repository, tmp_path):
     (repository / "large").write_bytes(b"x" * (LIMIT + 1))
-    async with open_source(source_of(repository), limit=LIMIT) as reader:
+    async with open_source(source_of(repository), tmp_path / "scratch", limit=LIMIT) as reader:
         with pytest.raises(SourceError, match=r"it is 1 MiB, the limit is 1 MiB"):
             await reader.tree()
 
 
 async def test_a_missing_directory(tmp_path):
     with pytest.raises(SourceError, match="there is no directory"):
-        async with open_source(Source(path=tmp_path / "none", repository="a/b", ref="", sha=""), limit=1):
+        async with open_source(
+            Source(path=tmp_path / "none", repository="a/b", ref="", sha=""), tmp_path / "scratch", limit=1
+        ):
             pass
 
 
 @pytest.mark.parametrize(("depth", "commits"), [(1, 1), (0, 2), (2, 2)])
 async def test_the_history_is_as_deep_as_asked(repository, tmp_path, depth, commits):
     target = tmp_path / "history"
-    async with open_source(source_of(repository), limit=LIMIT) as reader:
+    async with open_source(source_of(repository), tmp_path / "scratch", limit=LIMIT) as reader:
         assert await reader.history(target, depth=depth)
     assert git(target, "rev-list", "--count", "HEAD") == str(commits)
     assert git(target, "symbolic-ref", "HEAD") == "refs/heads/main"
@@ -83,7 +87,7 @@ async def test_the_history_is_as_deep_as_asked(repository, tmp_path, depth, comm
 
 async def test_the_index_fits_the_files(repository, tmp_path):
     target = tmp_path / "history"
-    async with open_source(source_of(repository), limit=LIMIT) as reader:
+    async with open_source(source_of(repository), tmp_path / "scratch", limit=LIMIT) as reader:
         await reader.history(target, depth=1)
     for name in (".gitignore", "kept", "removed"):
         (target / name).write_bytes((repository / name).read_bytes())
@@ -93,7 +97,7 @@ async def test_the_index_fits_the_files(repository, tmp_path):
 async def test_a_commit_without_branch_is_detached(repository, tmp_path):
     target = tmp_path / "history"
     first = git(repository, "rev-parse", "HEAD~1")
-    async with open_source(source_of(repository, ref="", sha=first), limit=LIMIT) as reader:
+    async with open_source(source_of(repository, ref="", sha=first), tmp_path / "scratch", limit=LIMIT) as reader:
         await reader.history(target, depth=1)
     assert git(target, "rev-parse", "HEAD") == first
     assert git(target, "rev-parse", "--abbrev-ref", "HEAD") == "HEAD"
@@ -113,7 +117,7 @@ async def test_nothing_of_the_configuration_gets_in_and_nothing_of_the_repositor
     source = source_of(repository)
     marker.unlink(missing_ok=True)
     target = tmp_path / "history"
-    async with open_source(source, limit=LIMIT) as reader:
+    async with open_source(source, tmp_path / "scratch", limit=LIMIT) as reader:
         await reader.tree()
         await reader.history(target, depth=0)
     assert not marker.exists()

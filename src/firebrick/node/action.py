@@ -37,7 +37,7 @@ async def _checkout(bench: Bench, number: int, inputs: Mapping[str, str]) -> Out
     only = [PurePath(os.fsdecode(path)) for path in tree.paths]
     count = await bench.guest.upload(tree.root, target, only=only, uid=0, gid=0)
     bench.log.line(number, f"{len(tree.paths)} files, {count.bytes / 1024:.0f} KiB, in {target}", "node")
-    with TemporaryDirectory(prefix="firebrick-git-") as scratch:
+    with TemporaryDirectory(prefix="git-", dir=bench.source.scratch) as scratch:
         repository = Path(scratch) / "repository"
         if await bench.source.history(repository, depth=_depth(inputs)):
             await bench.guest.upload(repository / ".git", f"{target}/.git", uid=0, gid=0)

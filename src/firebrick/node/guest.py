@@ -38,12 +38,14 @@ class Guest(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loan:
-    """A machine for one job. `start` is `fork` or `boot`, `start_ms` how long that took."""
+    """A machine for one job. `start` is `fork` or `boot`, `start_ms` how long that took. `scratch` is a directory on the host that goes with
+    the machine, also when the node is killed: what is made for the job belongs there."""
 
     guest: Guest
     machine: str
     start: str
     start_ms: float
+    scratch: Path
 
 
 class Lender(Protocol):

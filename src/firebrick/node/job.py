@@ -117,7 +117,7 @@ async def _carry_out(task: JobTask) -> JobResult:
     purpose = f"job {task.planned.key} of {task.order.id}"
     lent = task.lender.lend(image, task.order.resources, purpose=purpose, say=task.log.node)
     limit = task.settings.source_limit_mib << 20
-    async with open_source(task.order.source, limit=limit) as source, lent as loan:
+    async with lent as loan, open_source(task.order.source, loan.scratch / "source", limit=limit) as source:
         _report_start(task, loan, image)
         return await _work(task, _bench(task, loan, source))
 

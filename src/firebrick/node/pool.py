@@ -48,7 +48,9 @@ class Pool:
             found, kernel, spec = await self._finalize(image, resources, say)
             machine, milliseconds = await self._start(stack, spec, found, kernel, say)
             stack.enter_context(self.roster.registered(machine, image, purpose))
-            yield Loan(guest=machine, machine=machine.id, start="fork", start_ms=milliseconds)
+            yield Loan(
+                guest=machine, machine=machine.id, start="fork", start_ms=milliseconds, scratch=machine.directory
+            )
 
     async def prepare(self, image: str, resources: Resources, say: Say) -> None:
         """Make what a fork needs: kernel, image and template."""

@@ -7,12 +7,12 @@ never checks anything out, so no filter of the repository runs.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from firebrick import process
@@ -50,7 +50,7 @@ class SourceReader:
 
     def __init__(self, source: Source, scratch: Path, limit: int) -> None:
         self.source = source
-        self._scratch = scratch
+        self.scratch = scratch
         self._limit = limit
         self._config = scratch / "gitconfig"
         self._config.write_text(_CONFIG)
@@ -155,7 +155,7 @@ class SourceReader:
             "GIT_OPTIONAL_LOCKS": "0",
             "GIT_NO_LAZY_FETCH": "1",
             "GIT_NO_REPLACE_OBJECTS": "1",
-            "HOME": str(self._scratch),
+            "HOME": str(self.scratch),
         }
         hint = "`git` is needed on the host to read a repository."
         try:
@@ -165,12 +165,17 @@ class SourceReader:
 
 
 @asynccontextmanager
-async def open_source(source: Source, *, limit: int) -> AsyncIterator[SourceReader]:
-    """`limit`: the most bytes of files a workspace may get. Raises SourceError where there is no such directory."""
+async def open_source(source: Source, scratch: Path, *, limit: int) -> AsyncIterator[SourceReader]:
+    """`scratch` is made, and removed at the end. `limit`: the most bytes of files a workspace may get.
+
+    Raises SourceError where there is no such source."""
     if not source.path.is_dir():
         raise SourceError(f"there is no directory {source.path}")
-    with TemporaryDirectory(prefix="firebrick-source-") as scratch:
-        yield SourceReader(source, Path(scratch), limit)
+    scratch.mkdir(mode=0o700)
+    try:
+        yield SourceReader(source, scratch, limit)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _walk(root: Path) -> Iterator[bytes]:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -54,7 +55,9 @@ class DoubleLender:
             self.most = max(self.most, self.lent)
             try:
                 async with Agent.connect(guest.connect(), Identity.fresh("job"), timeout=5) as agent:
-                    yield Loan(guest=agent, machine=f"m{len(self.guests)}", start="fork", start_ms=1.0)
+                    with TemporaryDirectory() as scratch:
+                        machine = f"m{len(self.guests)}"
+                        yield Loan(guest=agent, machine=machine, start="fork", start_ms=1.0, scratch=Path(scratch))
             finally:
                 self.lent -= 1
                 await guest.close()
