@@ -1,7 +1,6 @@
 //! The event loop: one thread, one link to the host, and what runs for it. Each turn waits, reads what the host sent, lets every activity
 //! move at most one turn's worth of bytes, and writes. Nothing in here blocks; what could is on a lane.
 
-use std::collections::{BTreeMap, HashMap};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
@@ -9,37 +8,31 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
-use crate::cell::{Cell, Cells};
+use crate::activities::{Activities, Activity};
+use crate::cell::Cells;
 use crate::console::say;
-use crate::exec::{self, Exec, Progress, Surroundings};
+use crate::exec::{self, Exec, Surroundings};
 use crate::failure::Failure;
 use crate::files;
+use crate::guard::Guard;
 use crate::identity::Identities;
-use crate::lane::{LaneStream, Lanes};
+use crate::lane::Lanes;
 use crate::link::Link;
 use crate::outbox::Outbox;
 use crate::poll::{self, Poller, Ready, Slot, Token};
 use crate::power::{Power, Shutdown};
-use crate::protocol::{
-    self, Body, Code, Decoder, FileRequest, Frame, Message, Order, Request, Violation, OUTPUT,
-};
+use crate::protocol::{self, Body, Code, Decoder, FileRequest, Frame, Message, Order, Request, Violation};
 use crate::proxy::Proxy;
 use crate::signals::Signals;
 use crate::spawn::Launcher;
 use crate::usage;
 
-/// Streams open at once; more are refused as busy.
-const ACTIVITIES: usize = 1024;
 /// What is read from the host in one turn, in pieces the size of a virtio buffer, so that one call empties many of them.
 const READ_PIECE: usize = 4096;
 const READ_PIECES: usize = 64;
 const READS: usize = 8;
-
-enum Activity {
-    Exec(Box<Exec>),
-    Lane(LaneStream),
-    Proxy(Box<Proxy>),
-}
+/// More than a port holds.
+const LAST_READS: usize = 64;
 
 /// Where a snapshot stands.
 enum Quiet {
@@ -56,16 +49,11 @@ pub struct Agent {
     outbox: Outbox,
     input: Vec<u8>,
     scratch: Vec<u8>,
-    activities: BTreeMap<u32, Activity>,
-    /// Which activity an open stream is.
-    streams: HashMap<u32, u32>,
-    last_stream: u32,
-    next_key: u32,
-    /// Whose turn comes first.
-    turn: u32,
+    activities: Activities,
     cells: Cells,
     lanes: Lanes,
     launcher: Launcher,
+    guard: Guard,
     signals: Signals,
     null: OwnedFd,
     identities: Identities,
@@ -106,14 +94,11 @@ impl Agent {
             outbox,
             input: vec![0; READ_PIECE * READ_PIECES],
             scratch: Vec::new(),
-            activities: BTreeMap::new(),
-            streams: HashMap::new(),
-            last_stream: 0,
-            next_key: poll::FIRST_KEY,
-            turn: 0,
+            activities: Activities::new(),
             cells: parts.cells,
             lanes,
             launcher: Launcher::new()?,
+            guard: Guard::new()?,
             signals: parts.signals,
             null,
             identities: parts.identities,
@@ -151,11 +136,8 @@ impl Agent {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        let execs = self.activities.values().filter_map(|activity| match activity {
-            Activity::Exec(exec) => exec.deadline(),
-            _ => None,
-        });
-        let next = execs.chain(self.shutdown.as_ref().map(Shutdown::deadline)).min()?;
+        let ends = [self.activities.deadline(), self.shutdown.as_ref().map(Shutdown::deadline)];
+        let next = ends.into_iter().flatten().min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
@@ -171,11 +153,7 @@ impl Agent {
             poll::SIGNALS => self.reap(),
             poll::LANES => self.lanes.bell().silence(),
             poll::FREEZER => {}
-            key => match self.activities.get_mut(&key) {
-                Some(Activity::Exec(exec)) => exec.ready(ready.token.slot),
-                Some(Activity::Proxy(proxy)) => proxy.ready(),
-                _ => {} // one that ended in this very turn
-            },
+            key => self.activities.ready(key, ready.token.slot),
         }
         Ok(())
     }
@@ -194,7 +172,8 @@ impl Agent {
 
     /// What the host sent before it closed the port still counts, and none of it may be left for whoever opens it next.
     fn port_closed(&mut self) {
-        while let Ok(length @ 1..) = self.read_pieces() {
+        for _ in 0..LAST_READS {
+            let Ok(length @ 1..) = self.read_pieces() else { break };
             self.receive(length);
         }
         self.lose_connection();
@@ -243,25 +222,12 @@ impl Agent {
         self.decoder = Decoder::default();
         self.outbox.clear();
         let frozen = matches!(self.quiet, Quiet::Yes);
-        self.let_go_of_all(frozen);
+        self.activities.let_go_of_all(frozen);
         if frozen {
             self.has_identity = false;
         } else if matches!(self.quiet, Quiet::Settling(_)) {
             self.thaw();
         }
-    }
-
-    /// End every stream. What runs is killed, or with `keep` goes on unheard.
-    fn let_go_of_all(&mut self, keep: bool) {
-        self.streams.clear();
-        self.last_stream = 0;
-        self.activities.retain(|_, activity| match activity {
-            Activity::Exec(exec) => {
-                exec.let_go(keep);
-                true
-            }
-            Activity::Lane(_) | Activity::Proxy(_) => false,
-        });
     }
 
     /// Read what there is, one turn's worth at most.
@@ -322,29 +288,10 @@ impl Agent {
             Body::Control(raw) if stream == 0 => self.obey(protocol::decode(&raw)?),
             Body::Control(raw) => self.answer(stream, protocol::decode(&raw)?),
             Body::Reset => {
-                self.reset(stream);
+                self.activities.reset(stream, &mut self.outbox);
                 Ok(())
             }
-            body => match self.streams.get(&stream).and_then(|key| self.activities.get_mut(key)) {
-                Some(activity) => feed(activity, frame.channel, body),
-                // It crossed our last message on the way, or the stream was never opened.
-                None if stream <= self.last_stream => Ok(()),
-                None => Err(Violation(format!("stream {stream} was never opened"))),
-            },
-        }
-    }
-
-    fn reset(&mut self, stream: u32) {
-        let Some(key) = self.streams.remove(&stream) else { return };
-        let due = match self.activities.get_mut(&key) {
-            Some(Activity::Exec(exec)) => exec.give_up(stream),
-            _ => {
-                drop(self.activities.remove(&key));
-                true
-            }
-        };
-        if due {
-            self.outbox.message(stream, &Failure::reset().into_message());
+            body => self.activities.feed(stream, frame.channel, body),
         }
     }
 
@@ -380,7 +327,7 @@ impl Agent {
     fn identify(&mut self, identity: &protocol::Identity) -> Result<(), Violation> {
         let forked = matches!(self.quiet, Quiet::Yes);
         if forked {
-            self.let_go_of_all(true);
+            self.activities.let_go_of_all(true);
             self.has_identity = false;
         }
         self.identities.apply(identity, forked).map_err(|failure| Violation(failure.message))?;
@@ -394,7 +341,7 @@ impl Agent {
         if !matches!(self.quiet, Quiet::No) {
             return;
         }
-        self.cells.freeze(true, cells_of(&self.activities));
+        self.cells.freeze(true, self.activities.cells());
         let synced = Arc::new(AtomicBool::new(false));
         let done = synced.clone();
         let sync = self.lanes.run_and_ring(move || {
@@ -419,7 +366,7 @@ impl Agent {
 
     fn thaw(&mut self) {
         if !matches!(self.quiet, Quiet::No) {
-            self.cells.freeze(false, cells_of(&self.activities));
+            self.cells.freeze(false, self.activities.cells());
             self.quiet = Quiet::No;
         }
     }
@@ -427,23 +374,13 @@ impl Agent {
     // --- requests ---
 
     fn answer(&mut self, stream: u32, request: Request) -> Result<(), Violation> {
-        match request {
-            Request::Signal { .. } | Request::Resize(_) => {
-                self.tell(stream, &request);
-                return Ok(());
-            }
-            _ if stream <= self.last_stream => {
-                return Err(Violation(format!("stream {stream} was opened before")));
-            }
-            _ => self.last_stream = stream,
+        if matches!(request, Request::Signal { .. } | Request::Resize(_)) {
+            self.tell(stream, &request);
+            return Ok(());
         }
-        let key = self.next_key;
-        self.next_key = self.next_key.checked_add(1).unwrap_or(poll::FIRST_KEY);
+        let key = self.activities.open(stream)?;
         match self.admit().and_then(|()| self.start(stream, key, request)) {
-            Ok(activity) => {
-                self.activities.insert(key, activity);
-                self.streams.insert(stream, key);
-            }
+            Ok(activity) => self.activities.insert(stream, key, activity),
             Err(failure) => self.outbox.message(stream, &failure.into_message()),
         }
         Ok(())
@@ -456,7 +393,7 @@ impl Agent {
         if !matches!(self.quiet, Quiet::No) {
             return Err(Failure::new(Code::Busy, "this machine stands still for a snapshot"));
         }
-        if self.shutdown.is_some() || self.activities.len() >= ACTIVITIES {
+        if self.shutdown.is_some() || self.activities.is_full() {
             return Err(Failure::new(
                 Code::Busy,
                 "this machine is shutting down, or has too many streams open",
@@ -471,6 +408,7 @@ impl Agent {
                 let around = Surroundings {
                     poller: &self.poller,
                     launcher: &mut self.launcher,
+                    guard: &self.guard,
                     cells: &mut self.cells,
                     null: &self.null,
                 };
@@ -496,72 +434,29 @@ impl Agent {
 
     /// A message for an exec that may have ended: then it is too late and means nothing.
     fn tell(&mut self, stream: u32, request: &Request) {
-        let activity = self.streams.get(&stream).and_then(|key| self.activities.get(key));
-        match (activity, request) {
-            (Some(Activity::Exec(exec)), Request::Signal { number, group }) => exec.signal(*number, *group),
-            (Some(Activity::Exec(exec)), Request::Resize(size)) => exec.resize(*size),
+        match (self.activities.exec_of(stream), request) {
+            (Some(exec), Request::Signal { number, group }) => exec.signal(*number, *group),
+            (Some(exec), Request::Resize(size)) => exec.resize(*size),
             _ => {}
         }
     }
 
     // --- turns ---
 
-    /// Let every activity move bytes once, the one behind the last first. Returns whether another turn would move more.
     fn advance(&mut self) -> bool {
         if matches!(self.quiet, Quiet::Yes) {
             return false;
         }
-        let behind = self.activities.range(self.turn + 1..).map(|(key, _)| *key);
-        let before = self.activities.range(..=self.turn).map(|(key, _)| *key);
-        let order: Vec<u32> = behind.chain(before).collect();
-        let mut more = false;
-        for key in order {
-            more |= self.advance_one(key);
-        }
+        let cells = &mut self.cells;
+        let more = self.activities.advance(&mut self.outbox, &mut self.scratch, |cell| cells.give_back(cell));
         more && self.outbox.has_room()
-    }
-
-    fn advance_one(&mut self, key: u32) -> bool {
-        let (over, more) = match self.activities.get_mut(&key) {
-            Some(Activity::Exec(exec)) => match exec.advance(&mut self.outbox, &mut self.scratch) {
-                Progress::More => (false, true),
-                Progress::Waiting => (false, false),
-                Progress::Finished => (true, false),
-            },
-            Some(Activity::Lane(lane)) => (lane.advance(&mut self.outbox), false),
-            Some(Activity::Proxy(proxy)) => match proxy.advance(&mut self.outbox) {
-                Some(more) => (false, more),
-                None => (true, false),
-            },
-            None => return false,
-        };
-        if more {
-            self.turn = key;
-        }
-        if over {
-            self.forget(key);
-        }
-        more
-    }
-
-    fn forget(&mut self, key: u32) {
-        self.streams.retain(|_, other| *other != key);
-        if let Some(Activity::Exec(exec)) = self.activities.remove(&key) {
-            if let Some(cell) = exec.into_cell() {
-                self.cells.give_back(cell);
-            }
-        }
     }
 
     fn tick(&mut self) {
         let now = Instant::now();
-        for activity in self.activities.values_mut() {
-            if let Activity::Exec(exec) = activity {
-                exec.tick(now);
-            }
-        }
+        self.activities.tick(now);
         if let Some(shutdown) = &mut self.shutdown {
-            shutdown.tick(now, || self.cells.kill_all(cells_of(&self.activities)));
+            shutdown.tick(now, || self.cells.kill_all(self.activities.cells()));
         }
     }
 
@@ -573,18 +468,9 @@ impl Agent {
             }
         }
         while let Some((pid, ended)) = exec::reap() {
-            for activity in self.activities.values_mut() {
-                match activity {
-                    Activity::Exec(exec) if exec.pid() == pid && !exec.has_ended() => exec.ended(ended),
-                    _ => {}
-                }
-            }
+            self.activities.child_ended(pid, ended);
         }
-        for activity in self.activities.values_mut() {
-            if let Activity::Exec(exec) = activity {
-                exec.child_died();
-            }
-        }
+        self.activities.children_died();
     }
 
     // --- the end ---
@@ -592,7 +478,7 @@ impl Agent {
     fn begin_shutdown(&mut self, grace: Duration) {
         if self.shutdown.is_none() {
             self.thaw();
-            self.power.terminate(cells_of(&self.activities));
+            self.power.terminate(self.activities.cells());
             self.shutdown = Some(Shutdown::new(grace));
         }
     }
@@ -601,35 +487,9 @@ impl Agent {
         self.shutdown.as_ref().is_some_and(|shutdown| {
             let running = match self.cells.work() {
                 Some(_) => self.cells.populated(),
-                None => self.activities.values().any(|activity| matches!(activity, Activity::Exec(_))),
+                None => self.activities.execs().next().is_some(),
             };
             !running || shutdown.is_over(Instant::now())
         })
     }
-}
-
-fn cells_of(activities: &BTreeMap<u32, Activity>) -> impl Iterator<Item = &Cell> {
-    activities.values().filter_map(|activity| match activity {
-        Activity::Exec(exec) => exec.cell(),
-        _ => None,
-    })
-}
-
-fn feed(activity: &mut Activity, channel: u8, body: Body) -> Result<(), Violation> {
-    match (activity, body) {
-        (Activity::Exec(exec), Body::Credit(bytes)) => exec.grant(channel, bytes),
-        (Activity::Lane(lane), Body::Credit(bytes)) if channel == OUTPUT => lane.grant(bytes),
-        (Activity::Proxy(proxy), Body::Credit(bytes)) if channel == OUTPUT => proxy.grant(bytes),
-        (_, Body::Data(_) | Body::Eof) if channel != protocol::INPUT => {
-            return Err(Violation(format!("the host has nothing to say on channel {channel}")));
-        }
-        (Activity::Exec(exec), Body::Data(data)) => return exec.data(data),
-        (Activity::Lane(lane), Body::Data(data)) => return lane.data(data),
-        (Activity::Proxy(proxy), Body::Data(data)) => return proxy.data(data),
-        (Activity::Exec(exec), Body::Eof) => exec.eof(),
-        (Activity::Lane(lane), Body::Eof) => lane.eof(),
-        (Activity::Proxy(proxy), Body::Eof) => proxy.eof(),
-        (_, Body::Credit(_) | Body::Control(_) | Body::Reset) => {}
-    }
-    Ok(())
 }

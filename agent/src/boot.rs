@@ -219,12 +219,15 @@ fn total_memory() -> u64 {
     system.totalram as u64 * u64::from(system.mem_unit)
 }
 
-/// Three quarters of what the kernel can hold, so that a fork bomb leaves us room.
+/// Three quarters of what the kernel can hold, and no more than fit in the memory: a fork bomb is to meet this limit, which costs nothing, and not
+/// the end of memory, which costs the slow death of one process after the other.
 fn process_limit() -> u64 {
+    const MEMORY_EACH: u64 = 512 << 10;
+    const LEAST: u64 = 128;
     let read = |path| std::fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok());
     let threads = read("/proc/sys/kernel/threads-max").unwrap_or(1024);
     let pids = read("/proc/sys/kernel/pid_max").unwrap_or(32768);
-    threads.min(pids) / 4 * 3
+    (threads.min(pids) / 4 * 3).min((memory_limit() / MEMORY_EACH).max(LEAST))
 }
 
 /// Standard streams: the console where there is one, so that words are seen, else nothing. Descriptors 0 to 2 are taken either way.

@@ -5,26 +5,22 @@
 //!
 //! An exec whose stream is given up (reset, connection over) is killed, or with `detach` goes on, its output read and forgotten.
 
-use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
 use rustix::process::Signal;
-use rustix::pty::OpenptFlags;
-use rustix::termios::Winsize;
-use serde_bytes::ByteBuf;
 
 use crate::cell::{Cell, Cells};
-use crate::failure::{show, Failure};
+use crate::command::Command;
+use crate::ends::{winsize, Ends};
+use crate::failure::Failure;
 use crate::flow::{Sink, Source};
+use crate::guard::Guard;
 use crate::outbox::Outbox;
-use crate::poll::{Poller, Slot, Token};
-use crate::protocol::{Code, ExecRequest, Exit, Message, PtySize, Violation, ERROR_OUTPUT, OUTPUT};
-use crate::spawn::{candidates, Launch, Launcher, Step};
-use crate::user::User;
+use crate::poll::{Poller, Slot};
+use crate::protocol::{ExecRequest, Exit, Message, PtySize, Violation};
+use crate::spawn::{Launch, Launcher};
 
-const PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Between SIGTERM and SIGKILL when the time is over.
 const TERM_GRACE: Duration = Duration::from_secs(2);
 /// How long killed leftovers may take to die before the exit is reported without them.
@@ -84,25 +80,9 @@ pub enum Progress {
 pub struct Surroundings<'a> {
     pub poller: &'a Poller,
     pub launcher: &'a mut Launcher,
+    pub guard: &'a Guard,
     pub cells: &'a mut Cells,
     pub null: &'a OwnedFd,
-}
-
-/// The child's ends of its standard streams, closed once it has started, and ours.
-struct Ends {
-    child: [Option<OwnedFd>; 3],
-    stdin: Option<Sink>,
-    sources: Vec<Source>,
-    terminal: Option<OwnedFd>,
-}
-
-impl Ends {
-    fn watch(&self, key: u32, poller: &Poller) -> Result<(), Errno> {
-        for source in &self.sources {
-            source.watch(poller, Token::new(key, Slot::of_channel(source.channel())))?;
-        }
-        self.stdin.as_ref().map_or(Ok(()), |stdin| stdin.watch(poller, Token::new(key, Slot::Input)))
-    }
 }
 
 impl Exec {
@@ -112,51 +92,49 @@ impl Exec {
         request: &ExecRequest,
         around: Surroundings<'_>,
     ) -> Result<Self, Failure> {
-        let user = match &request.user {
-            None => User::root(),
-            Some(wanted) => User::find(wanted)?,
-        };
-        let argv = strings(&request.argv, "an argument")?;
-        let program = argv.first().ok_or_else(|| Failure::bad("an exec needs a program"))?;
-        let (env, path) = environment(request, &user)?;
-        let ends = open_ends(request)
-            .map_err(|errno| Failure::system("make the streams of", show(program.to_bytes()), errno))?;
-        ends.watch(key, around.poller)
-            .map_err(|errno| Failure::system("watch", show(program.to_bytes()), errno))?;
-        let mut cell = around
-            .cells
-            .take()
-            .map_err(|errno| Failure::system("make a cell for", show(program.to_bytes()), errno))?;
-        let null = around.null.as_fd();
-        let child = [0, 1, 2].map(|at| ends.child[at].as_ref().map_or(null, AsFd::as_fd));
+        let command = Command::of(request)?;
+        let ends = Ends::open(request).map_err(|errno| command.failed("make the streams of", errno))?;
+        ends.watch(key, around.poller).map_err(|errno| command.failed("watch", errno))?;
+        let mut cell = around.cells.take().map_err(|errno| command.failed("make a cell for", errno))?;
         let launch = Launch {
-            candidates: candidates(program, &path),
-            env,
-            cwd: string(request.cwd.as_ref().map_or(b"/", |cwd| cwd), "the directory")?,
-            user: request.user.as_ref().map(|_| &user),
-            stdio: if request.merge && request.pty.is_none() {
-                [child[0], child[1], child[1]]
-            } else {
-                child
-            },
+            candidates: &command.candidates,
+            argv: &command.argv,
+            env: &command.env,
+            cwd: &command.cwd,
+            user: command.user.as_ref(),
+            stdio: ends.stdio(around.null.as_fd()),
             terminal: request.pty.is_some(),
             cgroup: cell.directory(),
             dies_with_us: cell.directory().is_none(),
-            argv,
         };
         let started = Instant::now();
-        let result = around.launcher.start(&launch).map_err(|failed| explain(&launch, failed));
-        let pid = match result {
-            Ok(pid) => pid,
-            Err(failure) => {
+        let (result, killed) = around.guard.over(launch.cgroup, || around.launcher.start(&launch));
+        match result {
+            Ok(_) if killed => {
                 around.cells.give_back(cell);
-                return Err(failure);
+                Err(command.stuck())
             }
-        };
-        drop(ends.child);
-        cell.enter(pid);
+            Ok(pid) => {
+                cell.enter(pid);
+                Ok(Self::running(pid, cell, ends, started, stream, request))
+            }
+            Err(failed) => {
+                around.cells.give_back(cell);
+                Err(command.explain(failed))
+            }
+        }
+    }
+
+    fn running(
+        pid: i32,
+        cell: Cell,
+        ends: Ends,
+        started: Instant,
+        stream: u32,
+        request: &ExecRequest,
+    ) -> Self {
         let deadline = request.timeout_ms.and_then(|ms| started.checked_add(Duration::from_millis(ms)));
-        Ok(Self {
+        Self {
             stream: Some(stream),
             pid,
             cell: Some(cell),
@@ -170,7 +148,7 @@ impl Exec {
             exit: None,
             given_up: None,
             quiet: false,
-        })
+        }
     }
 
     pub fn pid(&self) -> i32 {
@@ -395,167 +373,4 @@ pub fn reap() -> Option<(i32, Ended)> {
         .map(|time| time.tv_sec as u64 * 1_000_000 + time.tv_usec as u64)
         .sum();
     (pid > 0).then_some((pid, Ended { status, cpu_us, max_rss: usage.ru_maxrss as u64 * 1024 }))
-}
-
-fn open_ends(request: &ExecRequest) -> Result<Ends, Errno> {
-    match request.pty {
-        Some(size) => open_terminal(size),
-        None => open_pipes(request.stdin, request.merge),
-    }
-}
-
-fn open_pipes(stdin: bool, merge: bool) -> Result<Ends, Errno> {
-    let (out_read, out_write) = pipe()?;
-    rustix::io::ioctl_fionbio(&out_read, true)?;
-    let mut ends = Ends {
-        child: [None, Some(out_write), None],
-        stdin: None,
-        sources: vec![Source::of_pipe(out_read, OUTPUT)],
-        terminal: None,
-    };
-    if !merge {
-        let (read, write) = pipe()?;
-        rustix::io::ioctl_fionbio(&read, true)?;
-        ends.sources.push(Source::of_pipe(read, ERROR_OUTPUT));
-        ends.child[2] = Some(write);
-    }
-    if stdin {
-        let (read, write) = pipe()?;
-        rustix::io::ioctl_fionbio(&write, true)?;
-        ends.stdin = Some(Sink::new(write));
-        ends.child[0] = Some(read);
-    }
-    Ok(ends)
-}
-
-/// Only our end is made non-blocking, after this: the program gets an ordinary pipe.
-fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
-    rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
-}
-
-fn open_terminal(size: PtySize) -> Result<Ends, Errno> {
-    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
-    let ours = rustix::pty::openpt(flags)?;
-    rustix::pty::unlockpt(&ours)?;
-    let theirs = rustix::pty::ioctl_tiocgptpeer(&ours, flags)?;
-    rustix::termios::tcsetwinsize(&ours, winsize(size))?;
-    rustix::io::ioctl_fionbio(&ours, true)?;
-    let duplicate = || rustix::io::fcntl_dupfd_cloexec(&ours, 3);
-    let (input, output) = (duplicate()?, duplicate()?);
-    let child = [
-        Some(rustix::io::fcntl_dupfd_cloexec(&theirs, 3)?),
-        Some(rustix::io::fcntl_dupfd_cloexec(&theirs, 3)?),
-        Some(theirs),
-    ];
-    Ok(Ends {
-        child,
-        stdin: Some(Sink::new(input)),
-        sources: vec![Source::new(output, OUTPUT)],
-        terminal: Some(ours),
-    })
-}
-
-fn winsize(size: PtySize) -> Winsize {
-    Winsize { ws_row: size.rows, ws_col: size.cols, ws_xpixel: 0, ws_ypixel: 0 }
-}
-
-fn string(bytes: &[u8], what: &str) -> Result<CString, Failure> {
-    CString::new(bytes).map_err(|_| Failure::bad(format!("{what} of an exec contains a zero byte")))
-}
-
-fn strings(all: &[ByteBuf], what: &str) -> Result<Vec<CString>, Failure> {
-    all.iter().map(|one| string(one, what)).collect()
-}
-
-/// The environment, and the PATH in it: ours first, then what the request says, which wins.
-fn environment(request: &ExecRequest, user: &User) -> Result<(Vec<CString>, Vec<u8>), Failure> {
-    let mut defaults: Vec<(&[u8], &[u8])> = Vec::new();
-    if !request.clear_env {
-        defaults.extend([
-            (&b"PATH"[..], PATH),
-            (b"HOME", &user.home[..]),
-            (b"USER", &user.name[..]),
-            (b"LOGNAME", &user.name[..]),
-        ]);
-        defaults.extend(request.pty.map(|_| (&b"TERM"[..], &b"xterm-256color"[..])));
-    }
-    let asked = request.env.iter().map(|(name, value)| (&name[..], &value[..]));
-    let kept =
-        defaults.into_iter().filter(|(name, _)| !request.env.contains_key(serde_bytes::Bytes::new(name)));
-    let all: Vec<(&[u8], &[u8])> = kept.chain(asked).collect();
-    if all.iter().any(|(name, _)| name.is_empty() || name.contains(&b'=')) {
-        return Err(Failure::bad("a name in the environment of an exec is empty or contains ="));
-    }
-    let path = all.iter().find(|(name, _)| *name == b"PATH").map_or(PATH, |(_, value)| value).to_vec();
-    let lines = all.iter().map(|(name, value)| string(&[name, &b"="[..], value].concat(), "the environment"));
-    Ok((lines.collect::<Result<_, _>>()?, path))
-}
-
-fn explain(launch: &Launch<'_>, (step, errno): (Step, Errno)) -> Failure {
-    let program = show(launch.argv[0].to_bytes());
-    match (step, errno) {
-        (Step::Directory, _) => Failure::system("enter", show(launch.cwd.to_bytes()), errno),
-        (Step::User, _) => Failure::system("change the user for", program, errno),
-        (Step::Execute, Errno::ACCESS | Errno::NOEXEC | Errno::ISDIR | Errno::LIBBAD) => {
-            Failure { code: Code::NotExecutable, ..Failure::system("run", program, errno) }
-        }
-        (Step::Clone, Errno::AGAIN) => {
-            Failure { code: Code::Busy, ..Failure::system("start a process for", program, errno) }
-        }
-        _ => Failure::system("run", program, errno),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn request() -> ExecRequest {
-        ExecRequest {
-            argv: vec![ByteBuf::from("x")],
-            env: Default::default(),
-            clear_env: false,
-            cwd: None,
-            user: None,
-            stdin: false,
-            pty: None,
-            timeout_ms: None,
-            detach: false,
-            merge: false,
-        }
-    }
-
-    fn texts(request: &ExecRequest) -> Vec<String> {
-        let Ok((env, _)) = environment(request, &User::root()) else {
-            panic!("a good environment was refused")
-        };
-        env.iter().map(|line| line.to_string_lossy().into_owned()).collect()
-    }
-
-    #[test]
-    fn the_request_wins_over_the_defaults() {
-        let mut request = request();
-        request.env.insert(ByteBuf::from("HOME"), ByteBuf::from("/elsewhere"));
-        request.pty = Some(PtySize { rows: 1, cols: 1 });
-        let env = texts(&request);
-        assert_eq!(
-            env.iter().filter(|line| line.starts_with("HOME=")).collect::<Vec<_>>(),
-            ["HOME=/elsewhere"]
-        );
-        assert!(env.contains(&"USER=root".into()) && env.contains(&"TERM=xterm-256color".into()));
-        request.clear_env = true;
-        assert_eq!(texts(&request), ["HOME=/elsewhere"]);
-    }
-
-    #[test]
-    fn refuses_names_that_are_none() {
-        for name in ["", "A=B"] {
-            let mut request = request();
-            request.env.insert(ByteBuf::from(name), ByteBuf::from("x"));
-            assert!(environment(&request, &User::root()).is_err());
-        }
-        let mut request = request();
-        request.env.insert(ByteBuf::from("A"), ByteBuf::from("x\0y"));
-        assert!(environment(&request, &User::root()).is_err());
-    }
 }

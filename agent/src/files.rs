@@ -10,10 +10,8 @@ use serde_bytes::ByteBuf;
 use crate::failure::{show, Failure};
 use crate::lane::{Answer, LaneIo};
 use crate::protocol::{encode, Entry, EntryKind, FileRequest, Message, FRAME_LIMIT};
-use crate::tree;
-
-/// How deep a removal goes before it gives up: deeper trees exist only to make somebody stumble.
-const MAX_DEPTH: usize = 1024;
+use crate::tree::MAX_DEPTH;
+use crate::{tree_receive, tree_send};
 
 impl FileRequest {
     /// Whether it answers with data before its last message.
@@ -346,11 +344,11 @@ fn upload(path: &[u8], uid: Option<u32>, gid: Option<u32>, io: &mut LaneIo) -> A
         mkdir(path, 0o755, true)?;
     }
     let top = open_directory(path)?;
-    let (entries, bytes) = tree::receive(io, top, (uid, gid))?;
+    let (entries, bytes) = tree_receive::receive(io, top, (uid, gid))?;
     Ok(Message::Done { entries: Some(entries), bytes: Some(bytes) })
 }
 
 fn download(path: &[u8], exclude: &[ByteBuf], io: &mut LaneIo) -> Answer {
-    let (entries, bytes) = tree::send(io, path, exclude)?;
+    let (entries, bytes) = tree_send::send(io, path, exclude)?;
     Ok(Message::Done { entries: Some(entries), bytes: Some(bytes) })
 }

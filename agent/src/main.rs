@@ -4,15 +4,19 @@
 //! `firebrick-agent --serve-socket PATH` serves the same protocol on a unix socket as an ordinary process, changing nothing of
 //! the machine it runs on: that is for tests of the host's side.
 
+mod activities;
 mod agent;
 mod boot;
 mod cell;
+mod command;
 mod console;
+mod ends;
 mod exec;
 mod failure;
 mod files;
 mod flow;
 mod glob;
+mod guard;
 mod identity;
 mod lane;
 mod link;
@@ -25,6 +29,8 @@ mod proxy;
 mod signals;
 mod spawn;
 mod tree;
+mod tree_receive;
+mod tree_send;
 mod uevent;
 mod usage;
 mod user;

@@ -19,10 +19,10 @@ const DEFAULT_OPEN_FILES: u64 = 1024;
 /// Everything the child needs, made ready before: between its birth and exec it may not allocate, lock or fail in any way but by errno.
 pub struct Launch<'a> {
     /// Paths to try in turn, as a search along PATH does.
-    pub candidates: Vec<CString>,
-    pub argv: Vec<CString>,
-    pub env: Vec<CString>,
-    pub cwd: CString,
+    pub candidates: &'a [CString],
+    pub argv: &'a [CString],
+    pub env: &'a [CString],
+    pub cwd: &'a CStr,
     /// `None` stays who we are.
     pub user: Option<&'a User>,
     pub stdio: [BorrowedFd<'a>; 3],
@@ -73,9 +73,9 @@ impl Launcher {
     /// Start it. Returns its process id once it executes; the caller reaps it.
     pub fn start(&mut self, launch: &Launch<'_>) -> Result<i32, (Step, Errno)> {
         let mut child = Child {
-            candidates: pointers(&launch.candidates),
-            argv: pointers(&launch.argv),
-            env: pointers(&launch.env),
+            candidates: pointers(launch.candidates),
+            argv: pointers(launch.argv),
+            env: pointers(launch.env),
             cwd: launch.cwd.as_ptr(),
             ids: launch.user.map(|user| (user.uid, user.gid, user.groups.as_ptr(), user.groups.len())),
             stdio: launch.stdio.map(|fd| fd.as_raw_fd()),

@@ -11,11 +11,12 @@ fn run(argv: &[&str], cwd: &str) -> Result<(String, Option<i32>), (Step, Errno)>
     let null = std::fs::File::open("/dev/null").expect("/dev/null");
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).expect("a pipe");
     let argv: Vec<CString> = argv.iter().map(|word| c(word)).collect();
+    let (paths, env, cwd) = (candidates(&argv[0], b"/nowhere:/usr/bin:/bin"), [c("A=1")], c(cwd));
     let launch = Launch {
-        candidates: candidates(&argv[0], b"/nowhere:/usr/bin:/bin"),
-        argv,
-        env: vec![c("A=1")],
-        cwd: c(cwd),
+        candidates: &paths,
+        argv: &argv,
+        env: &env,
+        cwd: &cwd,
         user: None,
         stdio: [null.as_fd(), write.as_fd(), write.as_fd()],
         terminal: false,
@@ -40,11 +41,12 @@ fn runs_along_the_path_with_environment_and_directory() {
 
 #[test]
 fn a_session_of_its_own_with_no_signal_blocked() {
+    // Of the programs the shell runs: itself it blocks signals while it starts them.
     let (text, _) = run(
         &[
             "sh",
             "-c",
-            "grep SigBlk /proc/$$/status; grep SigIgn /proc/$$/status; cut -d' ' -f6 /proc/$$/stat; echo $$",
+            "grep SigBlk /proc/self/status; grep SigIgn /proc/self/status; cut -d' ' -f6 /proc/self/stat; echo $$",
         ],
         "/",
     )

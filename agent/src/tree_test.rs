@@ -1,6 +1,10 @@
-use super::*;
+use crate::protocol::Code;
+use crate::tree_receive::receive;
+use crate::tree_send::send;
 use crate::vectors;
+use serde_bytes::ByteBuf;
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{symlink, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
