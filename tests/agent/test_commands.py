@@ -109,7 +109,7 @@ async def test_a_timeout(agent: Agent) -> None:
     began = time.monotonic()
     status = (await agent.run(["sleep", "1000"], timeout=0.3)).status
     assert (status.timed_out, status.signal) == (True, signal.SIGTERM)
-    assert 0.3 <= time.monotonic() - began < 2
+    assert 0.3 <= time.monotonic() - began < 20
 
 
 async def test_many_at_once(agent: Agent) -> None:
@@ -199,10 +199,10 @@ async def test_a_lost_connection_kills(real: Guest) -> None:
 
 async def test_a_timeout_of_what_ignores_it(real_agent: Agent) -> None:
     began = time.monotonic()
-    status = (await real_agent.run(["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"], timeout=0.2)).status
+    status = (await real_agent.run(["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"], timeout=1.5)).status
     assert status.timed_out
     assert status.signal == signal.SIGKILL
-    assert 2 < time.monotonic() - began < 6
+    assert 3.4 < time.monotonic() - began < 20
 
 
 async def test_a_signal_to_one_or_to_all(real_agent: Agent) -> None:

@@ -77,14 +77,16 @@ async def test_a_timeout_is_said_and_kept(m: Machine):
     done = await m.run(["sleep", "60"], timeout=0.3)
     assert done.status.timed_out
     assert done.status.signal == signal.SIGTERM
-    assert 0.3 <= done.status.wall_s < 2
+    assert 0.3 <= done.status.wall_s < 20
 
 
 async def test_what_ignores_sigterm_is_killed_after_the_grace(m: Machine):
-    done = await m.run(["sh", "-c", "trap '' TERM; sleep 60"], timeout=0.2)
+    # Long enough for a shell on a busy host to have come to ignoring it.
+    done = await m.run(["sh", "-c", "trap '' TERM; echo ignored; sleep 60"], timeout=3)
+    assert done.stdout == b"ignored\n"
     assert done.status.timed_out
     assert done.status.signal == signal.SIGKILL
-    assert 1.5 < done.status.wall_s < 6
+    assert 4.5 < done.status.wall_s < 15
 
 
 async def test_leaving_the_context_ends_the_command(m: Machine):
