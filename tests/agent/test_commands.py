@@ -139,7 +139,8 @@ async def test_giving_up_is_confirmed_at_once(agent: Agent) -> None:
     for _ in range(5):
         async with agent.exec(["yes"]) as process:
             await process.stdout.read()
-    assert time.monotonic() - began < 2
+    # Less than one unconfirmed end is waited for.
+    assert time.monotonic() - began < 5
 
 
 # --- where there is a Linux ---
