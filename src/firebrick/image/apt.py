@@ -115,16 +115,28 @@ class Apt:
     async def download(self, package: str, into: Path) -> Path:
         """Fetch one .deb, checked against the signed lists, into the empty directory `into`."""
         await self._run("apt-get", "download", package, cwd=into)
-        files = list(into.glob("*.deb"))
-        if len(files) != 1:
-            raise BuildError(f"apt-get download {package} left {len(files)} packages in {into} instead of one")
-        return files[0]
+        return _only(into, "*.deb", package)
+
+    async def download_source(self, package: str, into: Path) -> Path:
+        """Fetch the source of a package, checked against the signed lists, into the empty directory `into`; returns its .dsc.
+
+        The lists must be of `deb-src` sources."""
+        await self._run("apt-get", "source", "--download-only", package, cwd=into)
+        return _only(into, "*.dsc", package)
 
     async def _run(self, *argv: str, cwd: Path | None = None) -> str:
         try:
             return (await run(argv, env=self._env, cwd=cwd, timeout=_DOWNLOAD_TIMEOUT_S)).text
         except ProcessError as error:
             raise BuildError(str(error), hint=error.hint or "Does `apt-get update` work on this host?") from error
+
+
+def _only(directory: Path, pattern: str, package: str) -> Path:
+    """What apt has just left in the directory, which was empty. Raises BuildError unless it is one file."""
+    files = list(directory.glob(pattern))
+    if len(files) != 1:
+        raise BuildError(f"fetching {package} left {len(files)} files {pattern} in {directory} instead of one")
+    return files[0]
 
 
 def _configuration(root: Path) -> str:
@@ -138,5 +150,6 @@ Dir::State::lists "{root}/lists";
 Dir::State::status "/dev/null";
 Dir::Cache "{root}/cache";
 Acquire::Languages "none";
+Acquire::Retries "3";
 APT::Sandbox::User "";
 """

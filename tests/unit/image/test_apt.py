@@ -21,6 +21,14 @@ def test_the_hosts_own_archives_of_the_release_are_used_and_no_others():
     ]
 
 
+def test_sources_of_packages_come_from_the_same_archives_and_no_others():
+    assert source_lines(HERE, "bookworm", ("main",), None, "deb-src") == [
+        f"deb-src [signed-by={KEYRING}] http://mirror/debian/ bookworm main",
+        f"deb-src [signed-by={KEYRING}] http://mirror/debian/ bookworm-updates main",
+        f"deb-src [signed-by={KEYRING}] http://mirror/security/ bookworm-security main",
+    ]
+
+
 def test_another_release_comes_from_the_same_archives():
     assert source_lines(HERE, "trixie", ("main", "contrib"), None) == [
         f"deb [signed-by={KEYRING}] http://mirror/debian/ trixie main contrib",
