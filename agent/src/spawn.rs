@@ -51,7 +51,8 @@ struct Child {
     ids: Option<(u32, u32, *const u32, usize)>,
     stdio: [RawFd; 3],
     terminal: bool,
-    dies_with_us: bool,
+    /// Who must be our parent still, where the child dies with it.
+    parent: Option<libc::pid_t>,
     failed: Option<(Step, c_int)>,
 }
 
@@ -80,7 +81,8 @@ impl Launcher {
             ids: launch.user.map(|user| (user.uid, user.gid, user.groups.as_ptr(), user.groups.len())),
             stdio: launch.stdio.map(|fd| fd.as_raw_fd()),
             terminal: launch.terminal,
-            dies_with_us: launch.dies_with_us,
+            // SAFETY: asks for our own number and cannot fail.
+            parent: launch.dies_with_us.then(|| unsafe { libc::getpid() }),
             failed: None,
         };
         let pid = self.clone(&mut child, launch.cgroup).map_err(|errno| (Step::Clone, errno))?;
@@ -176,9 +178,14 @@ fn become_program(child: &Child) -> (Step, c_int) {
                 return (Step::User, errno());
             }
         }
-        // After the user: changing that takes it back.
-        if child.dies_with_us && libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) < 0 {
-            return (Step::Prepare, errno());
+        // After the user: changing that takes it back. A parent that has died before this has not been seen to: hence the second look.
+        if let Some(parent) = child.parent {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) < 0 {
+                return (Step::Prepare, errno());
+            }
+            if libc::getppid() != parent {
+                return (Step::Prepare, libc::ESRCH);
+            }
         }
         if libc::chdir(child.cwd) < 0 {
             return (Step::Directory, errno());
