@@ -1,0 +1,43 @@
+"""The contract between a driver and the jail its VMM is started in.
+
+A room is a directory the VMM sees as its root or its working directory, and a way to start it there. The driver puts files into it under short
+relative names, asks for the arguments, starts them through `firebrick.process`, and talks to sockets that appear in `root`. The order is: share
+and own, then `argv`, then `pid_of`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Protocol
+
+from firebrick.machine.seat import Seat
+from firebrick.machine.spec import MachineSpec
+
+
+class Room(Protocol):
+    """Where one VMM lives. `seat` is None where it runs as whoever started it."""
+
+    root: Path
+    seat: Seat | None
+
+    def share(self, source: Path, name: str) -> None:
+        """Let the VMM read the file `source` as `name`, without copying it and without being able to change it. Raises HostError."""
+
+    def own(self, name: str) -> None:
+        """Make the file or directory `name`, which is in the room already, the VMM's to read and write."""
+
+    def argv(self, arguments: Sequence[str], *, netns: Path | None = None) -> list[str]:
+        """The whole command line that starts the VMM with `arguments` in this room, in the network namespace `netns` where there is one."""
+
+    async def pid_of(self, starter: int) -> int:
+        """The VMM's own process, where `starter` is the process that `argv` became. Raises HostError where it has ended before it started."""
+
+
+class Rooms(Protocol):
+    """What makes rooms. `open` may be called by any number of tasks."""
+
+    def open(self, spec: MachineSpec, directory: Path, seat: Seat | None) -> AbstractAsyncContextManager[Room]:
+        """A room for the machine whose own directory is `directory`; the room is inside it. On exit every process in the room is dead and its
+        control group and mounts are gone; the files go with the directory. Also what a killed owner left of the seat is ended first."""

@@ -1,0 +1,92 @@
+"""Seats: the numbers of this host from which everything is named that a machine has of its own outside its directory.
+
+A seat is a number; its user and group, its network namespace, its control group and its addresses follow from it. A process that holds a seat
+holds a lock on the seat's file, which the kernel opens when the process dies, however it dies. The file says whose directory the seat was taken
+for: as long as that directory is there, something of its machine may be too, and the seat is given to nobody else before it was reaped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from firebrick.machine.errors import HostError
+
+SEATS: Final = Path("/run/firebrick/seats")
+FIRST_ID: Final = 2_000_000
+MOST: Final = 16_384
+_PREFIX: Final = "fb"
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """`number` is 0 and up. `uid` and `gid` are one number, and nobody else's on this host."""
+
+    number: int
+    uid: int
+    gid: int
+
+    @property
+    def name(self) -> str:
+        """Of the network namespace, the control group and the host's end of the link: at most 15 bytes."""
+        return f"{_PREFIX}{self.number}"
+
+
+class Seats:
+    """The seats of this host. `directory` is shared by every node on it; `first_id` is the uid and gid of seat 0."""
+
+    def __init__(self, directory: Path = SEATS, *, first_id: int = FIRST_ID, most: int = MOST) -> None:
+        self._directory = directory
+        self._first_id = first_id
+        self._most = most
+
+    @contextmanager
+    def take(self, occupant: Path) -> Iterator[Seat]:
+        """A seat of one's own for the machine whose directory is `occupant`, free again when this is left.
+
+        Raises HostError when every seat is taken, or when they cannot be kept on this host."""
+        with self._lock(occupant) as (number, fd):
+            try:
+                yield Seat(number, self._first_id + number, self._first_id + number)
+            finally:
+                os.ftruncate(fd, 0)
+
+    @contextmanager
+    def _lock(self, occupant: Path) -> Iterator[tuple[int, int]]:
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise HostError(
+                f"cannot keep seats in {self._directory}: {error.strerror}",
+                hint="Jails and network namespaces need root.",
+            ) from error
+        for number in range(self._most):
+            fd = os.open(self._directory / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                if not _is_free(fd):
+                    continue
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, os.fsencode(occupant), 0)
+                yield number, fd
+                return
+            finally:
+                os.close(fd)
+        raise HostError(
+            f"all {self._most} seats of this host are taken",
+            hint="End machines, or start a node to reap what dead ones left.",
+        )
+
+
+def _is_free(fd: int) -> bool:
+    """Lock it, if nobody holds it and its last occupant has gone for good."""
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        last = os.fsdecode(os.pread(fd, 4096, 0))
+        return not last or not Path(last).exists()
+    return False
