@@ -33,7 +33,6 @@ async def boot(bed: Bed) -> list[Row]:
     bare, own = [], []
     for _ in range(_BOOTS + 1):
         with floor.booted(bed.bare) as machine_:
-            machine_.command(floor.FIRST_COMMAND)
             bare.append(time.monotonic() - machine_.started)
         started = time.monotonic()
         async with machine.launch(bed.spec, home=bed.home.root) as ours:
