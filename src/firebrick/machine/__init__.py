@@ -6,7 +6,7 @@ async with machine.launch(spec) as m:
 """
 
 from firebrick.machine.accel import Accelerator
-from firebrick.machine.driver import Driver, Exit, ExitCause, HostUsage, VirtualMachine
+from firebrick.machine.driver import Baseline, Driver, Exit, ExitCause, HostUsage, VirtualMachine
 from firebrick.machine.errors import (
     BootError,
     HostError,
@@ -17,6 +17,7 @@ from firebrick.machine.errors import (
     StateError,
 )
 from firebrick.machine.fake import Fake, Faults
+from firebrick.machine.firecracker import Firecracker, FirecrackerMachine, FirecrackerSettings
 from firebrick.machine.machine import Machine, Usage, launch, restore
 from firebrick.machine.owner import reap
 from firebrick.machine.qemu import Qemu
@@ -26,6 +27,7 @@ from firebrick.machine.state import State
 
 __all__ = [
     "Accelerator",
+    "Baseline",
     "BootError",
     "Drive",
     "Driver",
@@ -33,6 +35,9 @@ __all__ = [
     "ExitCause",
     "Fake",
     "Faults",
+    "Firecracker",
+    "FirecrackerMachine",
+    "FirecrackerSettings",
     "HostError",
     "HostUsage",
     "Machine",

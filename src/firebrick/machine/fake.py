@@ -7,7 +7,7 @@ of the guest are Python coroutines (`firebrick.guest.double`); a snapshot keeps 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -136,6 +136,9 @@ class FakeMachine:
 
     def console(self) -> str:
         return self._console.text()
+
+    def rungs(self) -> Sequence[Callable[[], Awaitable[None]]]:
+        return ()
 
     def usage(self) -> HostUsage:
         return HostUsage(0.0, 0, 0)
