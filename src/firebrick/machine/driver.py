@@ -59,6 +59,8 @@ class VirtualMachine(Protocol):
     """A live virtual machine, made by a driver's `boot` or `restore`, which also end it."""
 
     pid: int | None
+    parts: bool
+    """Whether a save ends the connection to the agent on this machine too. The library gives it up before and connects again after."""
 
     async def channel(self) -> ByteStream:
         """Connect to the agent's byte stream. One connection at a time; a new one ends the old one."""

@@ -52,6 +52,7 @@ BOOT_DEADLINE_S: Final = 60.0
 RUNG_S: Final = 2.0
 _END_PATIENCE_S: Final = 2.0
 _AGAIN_S: Final = 0.01
+_REJOIN_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,23 +289,48 @@ class Machine:
                 await self._vm.resume()
             await self._agent.quiesce()
             await self._vm.pause()
+            if self._vm.parts:
+                await self._agent.part()
             with snapshot.created(directory, self.spec, self._driver.name, facts) as draft:
                 await self._vm.save(draft)
         except ChannelError as error:
             raise await self._gone(error) from error
         finally:
-            if before is State.RUNNING:
-                await shielded(self._thaw())
-            else:
-                await shielded(self._vm.pause())
+            await shielded(self._settle(before))
         return Snapshot.load(directory)
+
+    async def _settle(self, before: State) -> None:
+        """After a save, as it was before it. A machine that was paused stays so, unless its agent has to be met again."""
+        assert self._agent is not None
+        parted = self._agent.parted
+        if before is State.RUNNING or parted:
+            await self._thaw()
+        if before is State.PAUSED:
+            with contextlib.suppress(MachineGoneError):
+                await self._vm.pause()
 
     async def _thaw(self) -> None:
         """Processors first: the agent cannot answer without."""
         assert self._agent is not None
-        with contextlib.suppress(MachineGoneError, ChannelError):  # it has ended: the state says so
+        try:
             await self._vm.resume()
+            if self._agent.parted:
+                await self._rejoin(self._agent)
             await self._agent.resume()
+        except (MachineGoneError, ChannelError, OSError, TimeoutError) as error:  # it has ended: the state says so
+            self._agent.lose(error)
+
+    async def _rejoin(self, agent: Agent) -> None:
+        """The first connection may be lost as well."""
+        async with asyncio.timeout(_REJOIN_S):
+            while True:
+                stream = await self._vm.channel()
+                try:
+                    await agent.rejoin(stream, self.identity)
+                except ChannelError:
+                    await asyncio.sleep(_AGAIN_S)
+                else:
+                    return
 
     async def _power_off(self, paused: bool, deadline: float) -> None:
         assert self._agent is not None

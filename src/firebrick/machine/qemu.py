@@ -111,6 +111,7 @@ class QemuMachine:
 
     def __init__(self, process: Process, qmp: Qmp, plan: Plan, directory: Path) -> None:
         self.pid: int | None = process.pid
+        self.parts = False
         self._process = process
         self._qmp = qmp
         self._plan = plan

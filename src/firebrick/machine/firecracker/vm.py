@@ -40,6 +40,7 @@ class FirecrackerMachine:
 
     def __init__(self, vmm: Vmm, made: Made) -> None:
         self.pid: int | None = vmm.pid
+        self.parts = True
         self.version = vmm.version
         self._vmm = vmm
         self._made = made
