@@ -34,7 +34,9 @@ def rebooter(path: Path, says: bytes = b"bye\n") -> Path:
 def _elf(path: Path, code: bytes) -> Path:
     size = _HEAD + len(code)
     entry = _BASE + _HEAD
-    head = b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, entry, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    head = (
+        b"\x7fELF\x02\x01\x01" + bytes(9) + struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, entry, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    )
     program = struct.pack("<IIQQQQQQ", 1, 7, 0, _BASE, _BASE, size, size, 4096)
     path.write_bytes(head + program + code)
     return path

@@ -22,13 +22,15 @@ from firebrick.machine.machine import Machine, Usage, launch, restore
 from firebrick.machine.owner import reap
 from firebrick.machine.qemu import Qemu
 from firebrick.machine.snapshot import Snapshot
-from firebrick.machine.spec import Drive, MachineSpec, Network
+from firebrick.machine.spec import Balloon, Cache, Drive, IoEngine, MachineSpec, Network, RateLimit
 from firebrick.machine.state import State
 
 __all__ = [
     "Accelerator",
+    "Balloon",
     "Baseline",
     "BootError",
+    "Cache",
     "Drive",
     "Driver",
     "Exit",
@@ -40,12 +42,14 @@ __all__ = [
     "FirecrackerSettings",
     "HostError",
     "HostUsage",
+    "IoEngine",
     "Machine",
     "MachineError",
     "MachineGoneError",
     "MachineSpec",
     "Network",
     "Qemu",
+    "RateLimit",
     "Snapshot",
     "SnapshotError",
     "SpecError",

@@ -42,7 +42,7 @@ MOST_METADATA: Final = 51_200
 # No `acpi=off`: devices and the generation that tells a guest it was restored are described there. Everything a keyboard controller is asked for at
 # boot but the one reset takes time.
 _KERNEL_ARGS: Final = (
-    *("console=ttyS0", "quiet", "reboot=k", "panic=1", "swiotlb=noforce"),
+    *("console=ttyS0", "quiet", "reboot=k", "panic=-1", "swiotlb=noforce"),
     *("i8042.noaux", "i8042.nomux", "i8042.dumbkbd"),
 )
 _MOST_COMMAND_LINE: Final = 2048
