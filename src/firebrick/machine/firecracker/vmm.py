@@ -26,6 +26,7 @@ CONSOLE_BYTES: Final = 64 << 10
 _LOG_BYTES: Final = 16 << 10
 _COMPLAINT_BYTES: Final = 4 << 10
 _START_S: Final = 20.0
+_FREEZE_S: Final = 2.0
 _POLL_S: Final = 0.001
 _POLL_MOST_S: Final = 0.01
 HINT: Final = (
@@ -99,6 +100,17 @@ class Vmm:
         if not self.ended:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
+
+    async def freeze(self) -> None:
+        """Stop all of it, guest and API, where it stands; returns when it stands."""
+        self.signal(signal.SIGSTOP)
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(_FREEZE_S):
+                while Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] not in "TZX":
+                    await asyncio.sleep(_POLL_S)
+
+    def thaw(self) -> None:
+        self.signal(signal.SIGCONT)
 
     async def kill(self) -> Exit:
         """Idempotent."""
