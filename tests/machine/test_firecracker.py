@@ -32,6 +32,7 @@ from firebrick.machine import (
 )
 from firebrick.machine.driver import Baseline
 from firebrick.machine.firecracker.api import FirecrackerError
+from firebrick.machine.seat import Seat
 
 ROOT = Path(__file__).parents[2]
 
@@ -156,19 +157,18 @@ async def test_what_only_this_driver_has(tmp_path: Path):
         assert not (again.directory / "drive1.img").samefile(tmp_path / "two")
 
 
+class _Slot:
+    seat = Seat(0, 1, 1)
+    netns = None
+    tap = "tap0"
+
+
 class Nets:
     """A network in name only, for what is said over the API."""
 
     @asynccontextmanager
     async def slot(self, policy, *, occupant):
-        from firebrick.machine.seat import Seat
-
-        class Slot:
-            seat = Seat(0, 1, 1)
-            netns = None
-            tap = "tap0"
-
-        yield Slot()
+        yield _Slot()
 
 
 async def test_metadata_is_there_again_after_a_restore(tmp_path: Path):
@@ -295,10 +295,8 @@ async def test_the_socket_is_where_it_is_looked_for(tmp_path: Path):
     assert not list((tmp_path / "sockets").iterdir())
 
 
-async def test_a_firecracker_that_ends_while_it_starts_is_a_boot_that_failed(tmp_path: Path):
-    spec = spec_of(tmp_path, drives=(Drive(name="x", path=tmp_path / "kernel", read_only=False),))
-    with pytest.raises((BootError, HostError)):
-        (tmp_path / "kernel").unlink()
-        (tmp_path / "kernel").symlink_to("/dev/null/none")
-        async with launched(driver_of(tmp_path), spec, tmp_path):
+async def test_what_firecracker_refuses_is_a_boot_that_failed_with_its_log(tmp_path: Path):
+    with pytest.raises(BootError, match=r"refused PUT /cpu-config.*'odd' was unexpected") as caught:
+        async with launched(driver_of(tmp_path, "1.14.0"), spec_of(tmp_path, cpu_template={"odd": 1}), tmp_path):
             pass
+    assert "Received Error" in caught.value.console

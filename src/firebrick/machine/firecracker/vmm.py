@@ -106,7 +106,7 @@ class Vmm:
         self.signal(signal.SIGSTOP)
         with contextlib.suppress(TimeoutError, OSError):
             async with asyncio.timeout(_FREEZE_S):
-                while Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] not in "TZX":
+                while Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] not in "TZX":  # noqa: ASYNC110
                     await asyncio.sleep(_POLL_S)
 
     def thaw(self) -> None:
