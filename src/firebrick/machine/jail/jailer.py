@@ -128,7 +128,7 @@ class JailerRoom:
         return self._group.kills_for_memory() > 0
 
     def _inside(self, name: str) -> Path:
-        if Path(name).name != name:
+        if Path(name).name != name or name in ("", ".."):
             raise HostError(f"cannot put {name!r} into a jail: it is no plain file name")
         return self.root / name
 
