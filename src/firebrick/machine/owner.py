@@ -21,7 +21,7 @@ import msgspec
 from firebrick.machine.errors import HostError
 from firebrick.machine.jail import record
 from firebrick.machine.jail.record import start_of
-from firebrick.machine.seat import kept
+from firebrick.machine.seat import Hold, kept
 
 FILE = "owner.json"
 _NAME_PREFIX = "firebrick-"
@@ -109,17 +109,17 @@ def _end(owner: Owner, directory: Path) -> bool:
     """Whether nothing of the machine runs any more. What was started before the host was is nobody's: its numbers are others' now."""
     if owner.boot != boot_id():
         return True
-    _end_processes(owner)
     jailed = record.read(directory)
     if jailed is None:
+        _end_processes(owner)
         return True
-    with kept(Path(jailed.lock), directory) as ours:
+    with kept(Path(jailed.lock), directory) as hold:
         try:
-            if ours:
+            if hold is Hold.KEPT:
                 jailed.end()
         except HostError:
             return False
-    return True
+    return hold is not Hold.BUSY
 
 
 def processes_of(machine: str) -> list[int]:

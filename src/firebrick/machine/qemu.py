@@ -297,7 +297,7 @@ class QemuMachine:
         for reader in readers:
             reader.cancel()
         if self._room is not None:
-            returncode = self._room.status(returncode, self.complaints())
+            returncode = self._room.status(returncode)
             if self._room.out_of_memory():
                 return Exit(
                     ExitCause.OUT_OF_MEMORY, "the kernel killed QEMU, which wanted more memory than it may have"

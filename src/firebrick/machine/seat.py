@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Final
 
@@ -93,17 +94,28 @@ class Seats:
         return None
 
 
+class Hold(Enum):
+    """What became of an attempt to keep a seat: it is kept; somebody has it, who lives and takes care of it; it is not this occupant's any more."""
+
+    KEPT = auto()
+    BUSY = auto()
+    LOST = auto()
+
+
 @contextmanager
-def kept(file: Path, occupant: Path) -> Iterator[bool]:
-    """Keep everyone from taking the seat whose file this is, to end what its dead occupant left. Gives whether that is so: not where
-    somebody holds it, or it is another's by now."""
+def kept(file: Path, occupant: Path) -> Iterator[Hold]:
+    """Keep everyone from the seat whose file this is, to end or to adopt what a dead owner left in it for the machine whose directory is
+    `occupant`."""
     try:
         fd = os.open(file, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        yield False
+    except (FileNotFoundError, IsADirectoryError):
+        yield Hold.LOST
         return
     try:
-        yield _locked(fd) and _occupant(fd) == occupant.absolute()
+        if not _locked(fd):
+            yield Hold.BUSY
+        else:
+            yield Hold.KEPT if _occupant(fd) == occupant.absolute() else Hold.LOST
     finally:
         os.close(fd)
 

@@ -8,7 +8,7 @@ import pytest
 
 from firebrick.machine import Drive, MachineSpec
 from firebrick.machine.errors import HostError, SpecError
-from firebrick.machine.jail import bubble, jailer
+from firebrick.machine.jail import bwrap, jailer
 from firebrick.machine.jail.bubble import BubbleRoom, _Gate
 from firebrick.machine.jail.files import is_open_to_read
 from firebrick.machine.jail.group import Group, find_groups, settings
@@ -84,14 +84,20 @@ def test_the_command_line_of_the_jailer():
     room = room_of_jailer(Path("/m/abc"))
     assert room.root == Path("/m/abc/jail/firecracker-v1.12.1/abc/root")
     argv = room.argv(["--api-sock", "api.sock"], netns=Path("/run/netns/fb7"))
-    own, _, firecracker = (" ".join(argv)).rpartition(" -- ")
+    bubble, own, firecracker = (" ".join(argv)).split(" -- ")
     assert firecracker == "--api-sock api.sock"
     assert own == (
-        "unshare --pid --ipc --uts --fork --kill-child=KILL -- /opt/jailer-v1.12.1 --id abc "
+        "/opt/jailer-v1.12.1 --id abc "
         "--exec-file /opt/firecracker-v1.12.1 --uid 2000007 --gid 2000007 --chroot-base-dir /m/abc/jail "
         "--netns /run/netns/fb7 --cgroup-version 2 --parent-cgroup firebrick/fb7 "
         "--resource-limit fsize=1000 --resource-limit no-file=300"
     )
+    assert bubble.startswith("bwrap --cap-add ALL --unshare-pid --unshare-ipc --unshare-uts --clearenv ")
+    words = bubble.split()
+    assert "--die-with-parent" not in words, "a machine whose owner died can be adopted"
+    assert pairs(words, "--ro-bind") == ["/opt/firecracker-v1.12.1", "/opt/jailer-v1.12.1", "/run/netns/fb7"]
+    assert pairs(words, "--bind") == ["/sys/fs/cgroup"]
+    assert pairs(words, "--dev-bind") == ["/dev/null", "/m/abc"]
     assert "--netns" not in room.argv([])
 
 
@@ -155,17 +161,16 @@ def test_a_bubble_is_made_in_the_namespace_it_is_given(tmp_path):
 
 
 def test_a_status_is_the_vmms_own():
-    assert [bubble.own_status(code) for code in (0, 1, 137, 139, 255, -9)] == [0, 1, -9, -11, 255, -9]
-    lost = "unshare: sigprocmask unblock failed: Invalid argument"
-    assert jailer.own_status(1, lost) == -signal.SIGKILL
-    assert [jailer.own_status(code, "") for code in (0, 1, 148, -9)] == [0, 1, 148, -9]
-    assert jailer.own_status(148, lost) == 148
+    assert [bwrap.own_status(code) for code in (0, 1, 137, 139, 255, -9)] == [0, 1, -9, -11, 255, -9]
+    assert [jailer.own_status(code) for code in (0, 1, 137, 139, 148, 157, 159, -9)] == [
+        *(0, 1, -signal.SIGKILL, -signal.SIGSEGV, 148, 157, -signal.SIGSYS, -9)
+    ]
 
 
 def test_what_bwrap_says_is_read():
-    assert bubble.child_in('{\n    "child-pid": 5654,\n    "net-namespace": 4026532186\n}') == 5654
+    assert bwrap.child_in('{\n    "child-pid": 5654,\n    "net-namespace": 4026532186\n}') == 5654
     with pytest.raises(HostError):
-        bubble.child_in("{}")
+        bwrap.child_in("{}")
 
 
 @pytest.mark.parametrize(

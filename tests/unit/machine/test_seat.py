@@ -3,7 +3,7 @@
 import pytest
 
 from firebrick.machine.errors import HostError
-from firebrick.machine.seat import Seats, kept
+from firebrick.machine.seat import Hold, Seats, kept
 
 
 @pytest.fixture
@@ -53,19 +53,20 @@ def test_what_a_dead_owner_left_is_ended_while_its_seat_is_kept(seats, tmp_path)
     occupant = tmp_path / "machine"
     occupant.mkdir()
     with seats.take(occupant) as seat:
-        with kept(seat.file, occupant) as ours:
-            assert not ours, "its owner is alive"
+        with kept(seat.file, occupant) as hold:
+            assert hold is Hold.BUSY, "its owner is alive"
         text = seat.file.read_text()
     seat.file.write_text(text)
-    with kept(seat.file, occupant) as ours:
-        assert ours
+    with kept(seat.file, occupant) as hold:
+        assert hold is Hold.KEPT
         occupant.rmdir()
         with seats.take(tmp_path / "other") as other:
             assert other.number == 1, "it was given away while it was kept"
-    with seats.take(tmp_path / "other"), kept(seat.file, occupant) as ours:
-        assert not ours
-    with kept(tmp_path / "seats" / "99", occupant) as ours:
-        assert not ours
+    with seats.take(tmp_path / "other"), kept(seat.file, occupant) as hold:
+        assert hold is Hold.BUSY
+    for file in (seat.file, tmp_path / "seats" / "99"):
+        with kept(file, occupant) as hold:
+            assert hold is Hold.LOST
 
 
 def test_where_seats_cannot_be_kept_it_is_said(tmp_path):

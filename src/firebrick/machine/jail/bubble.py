@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import stat
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Final
 
 from firebrick.machine.errors import HostError
-from firebrick.machine.jail import files, starter
+from firebrick.machine.jail import bwrap, files, starter
 from firebrick.machine.jail.group import Group, Groups, find_groups
 from firebrick.machine.jail.limits import Limits
 from firebrick.machine.jail.record import Record, end_user
@@ -37,8 +36,6 @@ _KVM: Final = Path("/dev/kvm")
 _DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/urandom")
 _SYSTEM: Final = ("/usr", "/etc/ld.so.cache")
 _LINKS: Final = ("bin", "lib", "lib64")
-_SIGNAL_BASE: Final = 128
-_SIGNALS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ class Bubble:
         """See Rooms. Raises HostError where the host has not what the jail needs."""
         if seat is None:
             raise HostError(f"cannot jail the machine in {directory}: it has no seat")
-        if find_program("bwrap") is None:
+        if find_program(bwrap.PROGRAM) is None:
             raise HostError("cannot jail machines: bwrap is not on this host", hint="Install the package bubblewrap.")
         groups = self.groups or find_groups()
         await shielded(asyncio.to_thread(end_user, seat.uid))
@@ -101,7 +98,7 @@ class BubbleRoom:
         self._longest_file = limits.longest_file(spec)
         self._shown: set[Path] = set()
         self._lent: set[Path] = set()
-        self._devices: list[tuple[Path, str]] = [(Path(name), name) for name in _DEVICES]
+        self._devices = [(Path(name), Path(name)) for name in _DEVICES]
         self.root = directory
         self.seat: Seat | None = seat
         self._seat = seat
@@ -136,15 +133,16 @@ class BubbleRoom:
             )
         os.mknod(node, stat.S_IFCHR | 0o600, _KVM.stat().st_rdev)
         files.own(node, self._seat)
-        self._devices.append((node, str(_KVM)))
+        self._devices.append((node, _KVM))
 
     def argv(self, arguments: Sequence[str], *, netns: Path | None = None) -> list[str]:
         enter = ["nsenter", f"--net={netns}", "--"] if netns is not None else []
         return [
             *enter,
-            *("bwrap", "--die-with-parent", "--clearenv", "--unshare-pid", "--unshare-ipc", "--unshare-uts"),
+            *(bwrap.PROGRAM, "--die-with-parent", "--clearenv", "--unshare-pid", "--unshare-ipc", "--unshare-uts"),
             *("--unshare-cgroup-try", *(() if enter else ("--unshare-net",))),
-            *self._view(),
+            *bwrap.view({*map(Path, _SYSTEM), *self._shown}, {*self._lent, self.root}, self._devices, links=_LINKS),
+            *("--remount-ro", "/"),
             *("--block-fd", str(self._gate.wait), "--info-fd", str(self._gate.says), "--"),
             *_lowered(self._seat, self._limits, self._longest_file),
             *arguments,
@@ -166,9 +164,8 @@ class BubbleRoom:
         Record.of(self._seat, self._group, pid).write(self.root)
         return pid
 
-    def status(self, returncode: int, last_words: str = "") -> int:
-        del last_words
-        return own_status(returncode)
+    def status(self, returncode: int) -> int:
+        return bwrap.own_status(returncode)
 
     def out_of_memory(self) -> bool:
         return self._group is not None and self._group.kills_for_memory() > 0
@@ -187,22 +184,7 @@ class BubbleRoom:
             raise HostError("bwrap ended before it had made a jail", hint="Its error output says why.") from error
         finally:
             transport.close()
-        return child_in(text.decode())
-
-    def _view(self) -> Iterator[str]:
-        """The mounts. Directories on the way to something are made passable here: bwrap would make them root's alone."""
-        paths = [*(Path(name) for name in _SYSTEM), *sorted(self._shown | self._lent)]
-        above = {parent for path in (*paths, self.root, _KVM) for parent in path.parents} - {Path("/")}
-        for directory in sorted(above - set(paths)):
-            if not any(directory.is_relative_to(path) for path in paths):
-                yield from ("--perms", "0755", "--dir", str(directory))
-        for path in paths:
-            yield from ("--bind" if path in self._lent else "--ro-bind", str(path), str(path))
-        for name in _LINKS:
-            yield from ("--symlink", f"usr/{name}", f"/{name}")
-        for source, target in self._devices:
-            yield from ("--dev-bind", str(source), target)
-        yield from ("--proc", "/proc", "--bind", str(self.root), str(self.root), "--remount-ro", "/")
+        return bwrap.child_in(text.decode())
 
 
 def _lowered(seat: Seat, limits: Limits, longest_file: int) -> list[str]:
@@ -213,21 +195,6 @@ def _lowered(seat: Seat, limits: Limits, longest_file: int) -> list[str]:
         *("setpriv", f"--reuid={seat.uid}", f"--regid={seat.gid}", "--clear-groups", "--no-new-privs"),
         *("--inh-caps=-all", "--bounding-set=-all", "--"),
     ]
-
-
-def own_status(returncode: int) -> int:
-    """QEMU's status from bwrap's, which tells a signal by a number above 128 as shells do. Pure."""
-    if _SIGNAL_BASE < returncode <= _SIGNAL_BASE + _SIGNALS:
-        return _SIGNAL_BASE - returncode
-    return returncode
-
-
-def child_in(text: str) -> int:
-    """The number in what bwrap says of itself: `{"child-pid": 7, ...}`. Raises HostError."""
-    try:
-        return int(json.loads(text)["child-pid"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise HostError(f"cannot tell from {text!r} what bwrap has started") from error
 
 
 @contextlib.contextmanager

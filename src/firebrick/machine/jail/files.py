@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 from firebrick.machine import memory
@@ -16,19 +18,33 @@ def share(source: Path, target: Path) -> None:
     file where it is like that already and on the same file system, else a copy, which shares blocks where the file system can.
 
     A shared file's owner and mode are never touched: others have it too. Raises HostError."""
-    try:
+    if not link(source, target):
+        copy(source, target)
+
+
+def link(source: Path, target: Path) -> bool:
+    """One more name for a file others may read. False where it cannot have one there. Raises HostError for what is no file to share."""
+    with _told(source, target):
         facts = source.stat()
         if not stat.S_ISREG(facts.st_mode):
             raise HostError(f"cannot share {source} with a jail: it is no regular file", hint="Name an image file.")
         if is_open_to_read(facts):
-            try:
+            with contextlib.suppress(OSError):
                 os.link(source.resolve(), target)
-            except OSError:
-                pass  # another file system, or one without links
-            else:
-                return
+                return True
+    return False
+
+
+def copy(source: Path, target: Path) -> None:
+    with _told(source, target):
         memory.copy_sparse(source, target)
         target.chmod(0o444)
+
+
+@contextlib.contextmanager
+def _told(source: Path, target: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise HostError(
             f"cannot share {source} with a jail as {target}: {error.strerror}",

@@ -1,26 +1,27 @@
 """Rooms of Firecracker's own jailer: a chroot, a user, a control group, and namespaces for mounts, processes, IPC, names and network.
 
-    unshare     a process namespace, whose first process is the jailer and then Firecracker, and a status that comes back
-      jailer    chroot, device nodes, control group, network namespace, limits, user; then it becomes
+    bwrap           namespaces for processes, IPC, names and mounts; waits for the end, and is what we start
+      bwrap         first process of the process namespace
+        jailer      chroot, device nodes, control group, network namespace, limits, user; then it becomes
         firecracker
 
-The jailer's own `--new-pid-ns` would leave us without Firecracker's status. Firecracker outlives a killed owner (changing the user takes the
-death signal off a process): what is in `jail.json` then finds it, to be adopted or ended.
+The jailer's own `--new-pid-ns` would leave us without Firecracker's status. bwrap also mounts into the chroot what is on another file system and
+cannot have one more name there: in a mount namespace that ends with the machine, so no mount is ever left on the host. Firecracker outlives a
+killed owner: what is in `jail.json` then finds it, to be adopted or ended.
 """
 
 from __future__ import annotations
 
 import asyncio
 import re
-import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from firebrick.machine.errors import HostError
-from firebrick.machine.jail import files, starter
+from firebrick.machine.jail import bwrap, files, starter
 from firebrick.machine.jail.group import PARENT, Group, Groups, need_groups
 from firebrick.machine.jail.limits import Limits
 from firebrick.machine.jail.record import Record, end_user
@@ -31,8 +32,9 @@ from firebrick.process import find_program, shielded
 OVERHEAD_MIB: Final = 64
 _NAME_PART: Final = "firecracker"
 _ID: Final = re.compile(r"[a-zA-Z0-9-]{1,64}")
-# What unshare of util-linux 2.38 says, with status 1, when it means to die of the SIGKILL that ended its child.
-_LOST_SIGKILL: Final = "unshare: sigprocmask unblock failed"
+_NULL: Final = Path("/dev/null")
+# Statuses Firecracker exits with by itself, among those that otherwise tell of a signal.
+_OWN_STATUSES: Final = range(148, 158)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,10 @@ class Jailer:
                 f"cannot jail {self.firecracker}: the jailer runs only programs with {_NAME_PART} in their name",
                 hint="Rename it, or link it under another name.",
             )
+        if find_program(bwrap.PROGRAM) is None:
+            raise HostError("cannot jail machines: bwrap is not on this host", hint="Install the package bubblewrap.")
         for program in (self.firecracker, self.jailer):
-            if find_program(program) is None:
+            if not program.is_absolute() or find_program(program) is None:
                 raise HostError(
                     f"cannot jail machines: there is no program {program}", hint="Unpack Firecracker's release."
                 )
@@ -83,23 +87,32 @@ class JailerRoom:
         self._base = directory / "jail"
         self._id = directory.name if _ID.fullmatch(directory.name) else seat.name
         self._group = group
+        self._mount = group.path.parent.parent
         self._longest_file = longest_file
         self.seat: Seat | None = seat
         self._seat = seat
         self.root = self._base / jailer.firecracker.name / self._id / "root"
         self.fds: Sequence[int] = ()
+        self._bound: dict[Path, Path] = {}
 
     def share(self, source: Path, name: str) -> None:
-        """See Room. The file gets a name in the chroot; on another file system it is copied."""
-        files.share(source, self._inside(name))
+        """See Room. The file gets one more name in the chroot, or is mounted there; one that others may not read is copied."""
+        target = self._inside(name)
+        if not files.link(source, target):
+            if files.is_open_to_read(source.stat()):
+                target.touch(exist_ok=False)
+                self._bound[target] = source.resolve()
+            else:
+                files.copy(source, target)
 
     def own(self, name: str) -> None:
         files.own(self._inside(name), self._seat)
 
     def argv(self, arguments: Sequence[str], *, netns: Path | None = None) -> list[str]:
-        limits = self._jailer.limits
         return [
-            *("unshare", "--pid", "--ipc", "--uts", "--fork", "--kill-child=KILL", "--"),
+            *(bwrap.PROGRAM, "--cap-add", "ALL", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--clearenv"),
+            *self._view(netns),
+            "--",
             str(self._jailer.jailer),
             *("--id", self._id),
             *("--exec-file", str(self._jailer.firecracker)),
@@ -109,23 +122,30 @@ class JailerRoom:
             # No --cgroup: so it moves itself into the group that is there already, with all its limits.
             *("--cgroup-version", "2", "--parent-cgroup", f"{PARENT}/{self._seat.name}"),
             *("--resource-limit", f"fsize={self._longest_file}"),
-            *("--resource-limit", f"no-file={limits.open_files}"),
+            *("--resource-limit", f"no-file={self._jailer.limits.open_files}"),
             "--",
             *arguments,
         ]
 
     async def pid_of(self, starter_pid: int) -> int:
         """See Room: waits until the jailer has changed its user, the last it does before it becomes Firecracker."""
-        pid = await starter.first_child(starter_pid)
+        pid = await starter.first_child(await starter.first_child(starter_pid))
         await starter.becomes(pid, self._seat.uid)
         Record.of(self._seat, self._group, pid).write(self._directory)
         return pid
 
-    def status(self, returncode: int, last_words: str = "") -> int:
-        return own_status(returncode, last_words)
+    def status(self, returncode: int) -> int:
+        return own_status(returncode)
 
     def out_of_memory(self) -> bool:
         return self._group.kills_for_memory() > 0
+
+    def _view(self, netns: Path | None) -> Iterator[str]:
+        """What the jailer needs until it has changed its root."""
+        programs = {self._jailer.jailer, self._jailer.firecracker, *(() if netns is None else (netns,))}
+        yield from bwrap.view(programs, {self._mount}, [(_NULL, _NULL), (self._directory, self._directory)])
+        for target, source in self._bound.items():
+            yield from ("--ro-bind", str(source), str(target))
 
     def _inside(self, name: str) -> Path:
         if Path(name).name != name or name in ("", ".."):
@@ -133,11 +153,9 @@ class JailerRoom:
         return self.root / name
 
 
-def own_status(returncode: int, last_words: str) -> int:
-    """Firecracker's status from that of `unshare`. Pure."""
-    if returncode == 1 and _LOST_SIGKILL in last_words:
-        return -signal.SIGKILL
-    return returncode
+def own_status(returncode: int) -> int:
+    """Firecracker's status from bwrap's. Pure."""
+    return returncode if returncode in _OWN_STATUSES else bwrap.own_status(returncode)
 
 
 def _room(jailer: Jailer, spec: MachineSpec, directory: Path, seat: Seat, group: Group) -> JailerRoom:

@@ -39,8 +39,8 @@ class Room(Protocol):
         """The VMM's own process, where `starter` is the process that `argv` became. The VMM may be held back until this is called: always
         call it. Raises HostError where it has ended before it started."""
 
-    def status(self, returncode: int, last_words: str = "") -> int:
-        """The VMM's own status (negative: a signal), from that of the process that `argv` became and the end of its error output."""
+    def status(self, returncode: int) -> int:
+        """The VMM's own status (negative: a signal), from that of the process that `argv` became."""
 
     def out_of_memory(self) -> bool:
         """Whether the kernel killed in here for want of memory. To be asked before the room is left."""
