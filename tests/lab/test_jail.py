@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from lab.ground import Ground
 
 from firebrick.machine import HostError, MachineSpec, owner
 from firebrick.machine.jail import record
@@ -22,6 +21,7 @@ from firebrick.machine.jail.jailer import OVERHEAD_MIB, Jailer, JailerRoom
 from firebrick.machine.jail.limits import IoLimit, Limits
 from firebrick.machine.seat import SEATS, Seat, Seats
 from firebrick.process import PIPE, Process, spawn
+from lab.ground import Ground
 
 NAMESPACES = ("ipc", "mnt", "pid", "uts")
 ARGUMENTS = ("--api-sock", "api.sock")
@@ -191,14 +191,15 @@ async def test_its_own_status_comes_back(ground: Ground, tmp_path: Path) -> None
 
 
 async def test_its_network_namespace_is_the_one_it_is_given(ground: Ground, tmp_path: Path) -> None:
-    name = f"jail-test-{os.getpid()}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
+    netns = tmp_path / "netns"
+    netns.touch()
+    subprocess.run(["unshare", f"--net={netns}", "true"], check=True)
     try:
-        async with jailed(ground, tmp_path / "m-6", netns=Path("/run/netns") / name) as m:
+        async with jailed(ground, tmp_path / "m-6", netns=netns) as m:
             await m.ask("/version")
-            assert os.stat(f"/proc/{m.pid}/ns/net").st_ino == os.stat(f"/run/netns/{name}").st_ino
+            assert os.stat(f"/proc/{m.pid}/ns/net").st_ino == netns.stat().st_ino  # noqa: PTH116
     finally:
-        subprocess.run(["ip", "netns", "delete", name], check=True)
+        subprocess.run(["umount", netns], check=True)
 
 
 async def test_what_the_jailer_says_is_told(ground: Ground, tmp_path: Path) -> None:
