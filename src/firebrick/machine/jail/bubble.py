@@ -96,6 +96,7 @@ class BubbleRoom:
         self._group = group
         self._gate = gate
         self._longest_file = limits.longest_file(spec)
+        self._shared: set[str] = set()
         self._shown: set[Path] = set()
         self._lent: set[Path] = set()
         self._devices = [(Path(name), Path(name)) for name in _DEVICES]
@@ -105,8 +106,11 @@ class BubbleRoom:
 
     def share(self, source: Path, name: str) -> None:
         files.share(source, self.root / name)
+        self._shared.add(name)
 
     def own(self, name: str) -> None:
+        if name in self._shared:
+            raise HostError(f"cannot give {name} to a jailed machine: it is shared")
         files.own(self.root / name, self._seat)
 
     def show(self, path: Path) -> None:

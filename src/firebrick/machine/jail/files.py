@@ -58,14 +58,11 @@ def is_open_to_read(facts: os.stat_result) -> bool:
 
 
 def own(path: Path, seat: Seat) -> None:
-    """Give a file or directory to the seat's user, and take it from everyone else. Raises HostError, also for a file that has other names:
-    those are somebody else's."""
+    """Give a file or directory to the seat's user, and take it from everyone else but root. Not for what is shared. Raises HostError."""
     try:
         fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             facts = os.fstat(fd)
-            if stat.S_ISREG(facts.st_mode) and facts.st_nlink > 1:
-                raise HostError(f"cannot give {path} to a jail: the file has {facts.st_nlink} names")
             os.chown(f"/proc/self/fd/{fd}", seat.uid, seat.gid)
             os.chmod(f"/proc/self/fd/{fd}", 0o700 if stat.S_ISDIR(facts.st_mode) else 0o600)  # noqa: PTH101
         finally:

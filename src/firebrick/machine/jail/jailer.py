@@ -93,11 +93,13 @@ class JailerRoom:
         self._seat = seat
         self.root = self._base / jailer.firecracker.name / self._id / "root"
         self.fds: Sequence[int] = ()
+        self._shared: set[str] = set()
         self._bound: dict[Path, Path] = {}
 
     def share(self, source: Path, name: str) -> None:
         """See Room. The file gets one more name in the chroot, or is mounted there; one that others may not read is copied."""
         target = self._inside(name)
+        self._shared.add(name)
         if not files.link(source, target):
             if files.is_open_to_read(source.stat()):
                 target.touch(exist_ok=False)
@@ -106,6 +108,8 @@ class JailerRoom:
                 files.copy(source, target)
 
     def own(self, name: str) -> None:
+        if name in self._shared:
+            raise HostError(f"cannot give {name} to a jailed machine: it is shared")
         files.own(self._inside(name), self._seat)
 
     def argv(self, arguments: Sequence[str], *, netns: Path | None = None) -> list[str]:
