@@ -196,7 +196,7 @@ async def test_its_network_namespace_is_the_one_it_is_given(ground: Ground, tmp_
     try:
         async with jailed(ground, tmp_path / "m-6", netns=netns) as m:
             await m.ask("/version")
-            assert os.stat(f"/proc/{m.pid}/ns/net").st_ino == netns.stat().st_ino  # noqa: PTH116
+            assert os.stat(f"/proc/{m.pid}/ns/net").st_ino == netns.stat().st_ino
     finally:
         subprocess.run(["umount", netns], check=True)
 

@@ -123,14 +123,14 @@ def _end(owner: Owner, directory: Path) -> bool:
 
 
 def processes_of(machine: str) -> list[int]:
-    """The processes that carry the machine's name and belong to this user."""
+    """The processes that carry the machine's name, as QEMU or as Firecracker is told it, and belong to this user."""
     name = process_name(machine).encode()
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):  # it ended, or is not ours to see
             if entry.name.isdigit() and entry.stat().st_uid == os.geteuid():
                 argv = (entry / "cmdline").read_bytes().split(b"\0")
-                if b"-name" in argv and name in argv:
+                if (b"-name" in argv or b"--id" in argv) and name in argv:
                     found.append(int(entry.name))
     return found
 

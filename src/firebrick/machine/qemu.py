@@ -13,7 +13,7 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,7 @@ from firebrick.machine.qmp import Event, Qmp
 from firebrick.machine.ring import Ring
 from firebrick.machine.seat import Seats
 from firebrick.machine.spec import MachineSpec, Network
+from firebrick.machine.usage import host_usage
 from firebrick.process import PIPE, Process, ProcessError, shielded, spawn
 
 CONSOLE_BYTES: Final = 64 << 10
@@ -176,6 +177,7 @@ class QemuMachine:
 
     def __init__(self, vmm: _Vmm, qmp: Qmp, plan: Plan, directory: Path) -> None:
         self.pid: int | None = vmm.pid
+        self.parts = False
         self._process = vmm.process
         self._mapping = vmm.mapping
         self._room = vmm.room
@@ -224,9 +226,13 @@ class QemuMachine:
         """What QEMU itself said on its error output."""
         return self._complaints.text().strip()
 
+    def rungs(self) -> Sequence[Callable[[], Awaitable[None]]]:
+        """None: what QEMU does when it is told to end saves nothing that a kill would lose."""
+        return ()
+
     def usage(self) -> HostUsage:
         assert self.pid is not None
-        return _usage(self.pid)
+        return host_usage(self.pid)
 
     async def close(self) -> None:
         """Everything over, in order: the machine, then what speaks with it. Idempotent."""
@@ -470,18 +476,3 @@ def _opened(path: Path) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
-
-
-def _usage(pid: int) -> HostUsage:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        sizes = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
-    except (OSError, ValueError):
-        return HostUsage(0.0, 0, 0)
-    kib = {name: int(value.split()[0]) for name, value in sizes.items()}
-    ticks = int(fields[11]) + int(fields[12])
-    return HostUsage(
-        cpu_s=ticks / os.sysconf("SC_CLK_TCK"),
-        resident_bytes=kib["Rss"] << 10,
-        private_bytes=(kib["Private_Clean"] + kib["Private_Dirty"]) << 10,
-    )
