@@ -7,17 +7,11 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
 
-from firebrick.machine import countdown
-from firebrick.process import ProcessError, run
+from firebrick.machine.accel import Accelerator, probe
 from lab.ground import prepare_ground
 from lab.host import ROOT, Place
 from lab.session import test_command, test_environment
-
-# Each instruction emulated takes more than 10 ms for all rounds, real hardware well below one.
-_LONGEST_US: Final = 10_000
-_PATIENCE_S: Final = 10.0
 
 
 class HostError(Exception):
@@ -40,15 +34,7 @@ async def run_here(arguments: Sequence[str], evidence: Path) -> int:
 
 
 async def _prove_kvm() -> None:
-    """That /dev/kvm opens says little: some run nothing but kernels made for them. A guest that counts down tells."""
-    if not Path("/dev/kvm").exists():
-        raise HostError("there is no /dev/kvm: this host has no virtualisation, or its kernel module is not loaded")
-    try:
-        done = await run([sys.executable, countdown.__file__], timeout=_PATIENCE_S)
-    except ProcessError as error:
-        raise HostError(f"/dev/kvm does not run a guest: {error}") from error
-    took_us = int(done.text)
-    if took_us > _LONGEST_US:
-        raise HostError(
-            f"/dev/kvm takes {took_us} us for {countdown.ROUNDS} rounds of counting down: it emulates, and runs no ordinary kernel"
-        )
+    """That /dev/kvm opens says little: some run nothing but kernels made for them."""
+    choice = await probe()
+    if choice.accelerator is not Accelerator.KVM:
+        raise HostError(f"this host cannot run the lab tests: {choice.reason}")

@@ -158,13 +158,15 @@ def scratch_node(index: int) -> str:
 
 
 def file_node(path: Path, image_format: str, *, read_only: bool) -> dict[str, Any]:
-    """A disk image as QEMU's block layer takes it. The guest's flushes stop at the host's memory: a scratch disk need not outlive the host's power."""
+    """A disk image as QEMU's block layer takes it. The guest's flushes stop at the host's memory: a scratch disk need not outlive the host's power.
+
+    The file takes over from the image whether it is read-only: so a layer that is sealed while the machine runs is held open to be read alone."""
     cache = {"direct": False, "no-flush": True}
     return {
         "driver": image_format,
         "read-only": read_only,
         "cache": cache,
-        "file": {"driver": "file", "filename": str(path), "read-only": read_only, "cache": cache},
+        "file": {"driver": "file", "filename": str(path), "cache": cache},
     }
 
 

@@ -27,6 +27,7 @@ _LOG_BYTES: Final = 16 << 10
 _COMPLAINT_BYTES: Final = 4 << 10
 _START_S: Final = 20.0
 _FREEZE_S: Final = 2.0
+_STATUS_S: Final = 2.0
 _POLL_S: Final = 0.001
 _POLL_MOST_S: Final = 0.01
 HINT: Final = (
@@ -143,7 +144,7 @@ class Vmm:
     async def _watch(self) -> Exit:
         await self._over.wait()
         outputs = self.outputs
-        status = self._status()
+        status = await self._status()
         outputs.drain()
         return judge(
             Evidence(
@@ -155,14 +156,10 @@ class Vmm:
             )
         )
 
-    def _status(self) -> int | None:
-        """A jail may have put itself between: then the process is a child of somebody else, and its log has to say how it ended."""
-        if self.pid == self._process.pid:
-            return self._process.returncode
-        with contextlib.suppress(ChildProcessError):
-            result = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
-            if result is not None:
-                return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+    async def _status(self) -> int | None:
+        """A jail may have put itself between: its room knows whose status is whose."""
+        with contextlib.suppress(TimeoutError):
+            return self.room.status(await asyncio.wait_for(self._process.wait(), _STATUS_S))
         return None
 
 
@@ -193,7 +190,7 @@ async def _started(room: Room, netns: Path | None, outputs: Outputs) -> AsyncIte
         stdout = inherited.enter_context(outputs.pipes[config.CONSOLE].writer())
         stderr = inherited.enter_context(outputs.pipes[config.COMPLAINTS].writer())
         argv = room.argv(config.arguments(), netns=netns)
-        starting = spawn(argv, cwd=room.root, stdout=stdout, stderr=stderr, grace=0, hint=HINT)
+        starting = spawn(argv, cwd=room.root, stdout=stdout, stderr=stderr, pass_fds=room.fds, grace=0, hint=HINT)
         try:
             process = await starting.__aenter__()
         except ProcessError as error:

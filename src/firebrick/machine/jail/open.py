@@ -20,6 +20,7 @@ class OpenRoom:
     def __init__(self, root: Path, command: Sequence[str]) -> None:
         self.root = root
         self.seat: Seat | None = None
+        self.fds: Sequence[int] = ()
         self._command = command
 
     def share(self, source: Path, name: str) -> None:
@@ -46,6 +47,13 @@ class OpenRoom:
     async def pid_of(self, starter: int) -> int:
         """Whatever is in front of the VMM becomes it."""
         return starter
+
+    def status(self, returncode: int) -> int:
+        return returncode
+
+    def out_of_memory(self) -> bool:
+        """Nobody counts here."""
+        return False
 
 
 class OpenRooms:
