@@ -136,23 +136,19 @@ class Double:
             raise RefusalError("The requested operation is not supported before starting the microVM.")
 
     async def do(self, method: str, path: str, body: Any) -> Any:
-        match method, path:
-            case "GET", _:
-                return self.report(path)
-            case "PUT", "/actions":
-                return await self.act(body["action_type"])
-            case "PATCH", "/vm":
-                return self.change_state(body["state"])
-            case "PUT", "/snapshot/create":
-                return self.create(body)
-            case "PUT", "/snapshot/load":
-                return await self.load(body)
-            case _, "/mmds":
-                return self.change_metadata(method, body)
-            case "PATCH", _:
-                return self.change(path, body)
-            case _:
-                return self.configure(path, body)
+        if method == "GET":
+            return self.report(path)
+        special = {
+            ("PUT", "/actions"): self.act,
+            ("PATCH", "/vm"): self.change_state,
+            ("PUT", "/snapshot/create"): self.create,
+            ("PUT", "/snapshot/load"): self.load,
+            ("PUT", "/mmds"): self.put_metadata,
+            ("PATCH", "/mmds"): self.patch_metadata,
+        }
+        if (method, path) in special:
+            return await special[method, path](body)
+        return self.change(path, body) if method == "PATCH" else self.configure(path, body)
 
     def report(self, path: str) -> Any:
         reports = {
@@ -195,13 +191,13 @@ class Double:
             self.open_drive({**self.configured[path], **body})
         self.configured[path] |= body
 
-    def change_metadata(self, method: str, body: Any) -> Any:
+    async def put_metadata(self, data: Any) -> None:
         if "/mmds/config" not in self.configured:
             raise RefusalError("The MMDS data store is not initialized.")
-        self.metadata = (
-            body if method == "PUT" else {k: v for k, v in {**self.metadata, **body}.items() if v is not None}
-        )
-        return None
+        self.metadata = data
+
+    async def patch_metadata(self, data: Any) -> None:
+        await self.put_metadata({k: v for k, v in {**self.metadata, **data}.items() if v is not None})
 
     def balloon_statistics(self) -> Any:
         balloon = self.configured.get("/balloon")
@@ -212,7 +208,8 @@ class Double:
 
     # --- the machine ---
 
-    async def act(self, action: str) -> None:
+    async def act(self, body: Mapping[str, Any]) -> None:
+        action = body["action_type"]
         if action == "InstanceStart":
             if self.state != "Not started":
                 raise RefusalError("The requested operation is not supported after starting the microVM.")
@@ -246,7 +243,8 @@ class Double:
         await self.guest.powered_off.wait()
         self.end(0)
 
-    def change_state(self, state: str) -> None:
+    async def change_state(self, body: Mapping[str, Any]) -> None:
+        state = body["state"]
         if state == "Paused":
             self.saved_since_pause = False
         elif self.version in ("1.16.0", "1.16.1") and not self.saved_since_pause and self.state == "Paused":
@@ -254,7 +252,7 @@ class Double:
                 writer.transport.pause_reading()  # type: ignore[attr-defined]
         self.state = {"Paused": "Paused", "Resumed": "Running"}[state]
 
-    def create(self, body: Mapping[str, Any]) -> None:
+    async def create(self, body: Mapping[str, Any]) -> None:
         if self.state != "Paused":
             raise RefusalError(
                 "Create snapshot error: Cannot save the microVM state: Operation not allowed: save/restore unavailable while running"

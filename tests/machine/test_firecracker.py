@@ -300,3 +300,41 @@ async def test_what_firecracker_refuses_is_a_boot_that_failed_with_its_log(tmp_p
         async with launched(driver_of(tmp_path, "1.14.0"), spec_of(tmp_path, cpu_template={"odd": 1}), tmp_path):
             pass
     assert "Received Error" in caught.value.console
+
+
+class _Pages:
+    def __init__(self) -> None:
+        self.asked: list[Path] = []
+        self.broken = asyncio.Event()
+
+    @asynccontextmanager
+    async def __call__(self, root: Path, *, memory: Path, seat=None):
+        self.asked.append(memory)
+        assert not (root / "memory").exists(), "memory that is served is not in the room"
+
+        async def ending():
+            await self.broken.wait()
+            return HostError("no more pages")
+
+        self.ended = asyncio.create_task(ending())
+        yield self
+        self.ended.cancel()
+        await asyncio.gather(self.ended, return_exceptions=True)
+
+
+async def test_a_machine_whose_page_server_dies_is_ended(tmp_path: Path):
+    async with launched(driver_of(tmp_path), spec_of(tmp_path), tmp_path) as made:
+        taken = await made.snapshot(tmp_path / "taken")
+    pages = _Pages()
+    async with machine.restore(taken, driver_of(tmp_path, pager=pages), home=tmp_path) as made:
+        assert pages.asked == [taken.path / "memory"]
+        assert (await made.run(["echo", "x"])).stdout == b"x\n"
+        pages.broken.set()
+        end = await asyncio.wait_for(made.wait(), 10)
+    assert (end.cause, end.message) == (ExitCause.CRASHED, "it was ended: its page server ended: no more pages")
+
+
+async def test_memory_of_huge_pages_needs_a_page_server(tmp_path: Path):
+    with pytest.raises(SnapshotError, match="huge pages"):
+        async with driver_of(tmp_path).restore(spec_of(tmp_path, huge_pages=True), tmp_path, tmp_path):
+            pass

@@ -71,6 +71,7 @@ class Vmm:
         self.api = Api(room.root / config.API_SOCKET)
         self.version = Version(0, 0)
         self.killed = False
+        self.failure = ""
         self._process = process
         self._pidfd = os.pidfd_open(pid)
         self._over = asyncio.Event()
@@ -113,6 +114,12 @@ class Vmm:
     def thaw(self) -> None:
         self.signal(signal.SIGCONT)
 
+    def fail(self, reason: str) -> None:
+        """End it because something it cannot do without has ended."""
+        if not self.ended:
+            self.failure = reason
+            self.signal(signal.SIGKILL)
+
     async def kill(self) -> Exit:
         """Idempotent."""
         if not self.ended:
@@ -150,6 +157,8 @@ class Vmm:
             Evidence(
                 status=status,
                 killed=self.killed,
+                failure=self.failure,
+                starved=self.room.out_of_memory(),
                 console=outputs.console.text(),
                 log=outputs.log.text(),
                 complaints=outputs.complaints.text(),
