@@ -1,7 +1,7 @@
 # Everything a person does with this tree. `make` alone prints the list; each target installs what it needs first.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench agent wheel picture clean
+.PHONY: help setup demo test test-lab test-kvm lint bench agent wheel picture clean
 
 PYTHON := .venv/bin/python
 
@@ -20,6 +20,14 @@ demo: ## Build a real project in a microVM, from nothing
 test: ## Run the tests, real machines included
 	@tools/setup
 	@tools/test
+
+test-lab: ## Run the tests with Firecracker, in an emulated host with KVM
+	@tools/setup
+	@tools/lab
+
+test-kvm: ## Run the tests with Firecracker on this host: needs root and a KVM that works
+	@tools/setup
+	@tools/lab --here
 
 lint: ## Check format, types, imports and the agent's Rust
 	@tools/setup packages rust python

@@ -58,6 +58,9 @@ pub struct Agent {
     null: OwnedFd,
     identities: Identities,
     has_identity: bool,
+    /// The connection was lost while the machine was quiesced: whose its streams are is not known before an identity comes, or a
+    /// `continue`. Nothing moves meanwhile.
+    held: bool,
     quiet: Quiet,
     power: Power,
     shutdown: Option<Shutdown>,
@@ -103,6 +106,7 @@ impl Agent {
             null,
             identities: parts.identities,
             has_identity: false,
+            held: false,
             quiet: Quiet::No,
             power: parts.power,
             shutdown: None,
@@ -221,13 +225,13 @@ impl Agent {
     fn end_connection(&mut self) {
         self.decoder = Decoder::default();
         self.outbox.clear();
-        let frozen = matches!(self.quiet, Quiet::Yes);
-        self.activities.let_go_of_all(frozen);
-        if frozen {
+        if matches!(self.quiet, Quiet::Yes) {
+            self.held |= self.has_identity;
             self.has_identity = false;
-        } else if matches!(self.quiet, Quiet::Settling(_)) {
-            self.thaw();
+            return;
         }
+        self.activities.let_go_of_all(false);
+        self.thaw();
     }
 
     /// Read what there is, one turn's worth at most.
@@ -286,6 +290,12 @@ impl Agent {
         let stream = frame.stream;
         match frame.body {
             Body::Control(raw) if stream == 0 => self.obey(protocol::decode(&raw)?),
+            // Of somebody who does not know yet that he must say first who he is.
+            Body::Control(_) if self.held => {
+                self.outbox.message(stream, &no_identity().into_message());
+                Ok(())
+            }
+            _ if self.held => Ok(()),
             Body::Control(raw) => self.answer(stream, protocol::decode(&raw)?),
             Body::Reset => {
                 self.activities.reset(stream, &mut self.outbox);
@@ -311,7 +321,9 @@ impl Agent {
             Order::Identity(identity) => return self.identify(&identity),
             Order::Ping { token } => self.outbox.message(0, &Message::Pong { token }),
             Order::Quiesce => self.quiesce(),
+            Order::Continue { machine_id } => return self.go_on(&machine_id),
             Order::Resume => {
+                self.let_go_of_held();
                 self.thaw();
                 self.outbox.message(0, &Message::Resumed);
             }
@@ -324,9 +336,28 @@ impl Agent {
         Ok(())
     }
 
+    /// The host of a machine that was saved, on a new connection: the streams are its own still. Whoever restores the machine
+    /// does not know its identity.
+    fn go_on(&mut self, machine_id: &str) -> Result<(), Violation> {
+        if !self.held || !self.identities.is(machine_id) {
+            return Err(Violation("there is nothing for this host to continue".into()));
+        }
+        self.held = false;
+        self.has_identity = true;
+        self.outbox.message(0, &Message::Continued);
+        Ok(())
+    }
+
+    fn let_go_of_held(&mut self) {
+        if std::mem::take(&mut self.held) {
+            self.activities.let_go_of_all(true);
+        }
+    }
+
     fn identify(&mut self, identity: &protocol::Identity) -> Result<(), Violation> {
         let forked = matches!(self.quiet, Quiet::Yes);
         if forked {
+            self.held = false;
             self.activities.let_go_of_all(true);
             self.has_identity = false;
         }
@@ -388,7 +419,7 @@ impl Agent {
 
     fn admit(&self) -> Result<(), Failure> {
         if !self.has_identity {
-            return Err(Failure::new(Code::NoIdentity, "this machine has no identity yet"));
+            return Err(no_identity());
         }
         if !matches!(self.quiet, Quiet::No) {
             return Err(Failure::new(Code::Busy, "this machine stands still for a snapshot"));
@@ -492,4 +523,8 @@ impl Agent {
             !running || shutdown.is_over(Instant::now())
         })
     }
+}
+
+fn no_identity() -> Failure {
+    Failure::new(Code::NoIdentity, "this machine has no identity yet")
 }

@@ -1,17 +1,18 @@
 //! From the kernel's first process to a machine the agent can serve in: mounts, modules, disks, and the step into the user's root.
 //!
-//! The initramfs holds `/init` (this program), `/modules` (paths of kernel modules, one a line, in the order to load them) and empty
-//! directories. The root image is the virtio disk with the serial `root`, never written; over it lies the disk with the serial `scratch`.
+//! The initramfs holds `/init` (this program), `/modules` (kernel modules in the order to load them, see `modules`) and empty directories. The
+//! root image is the virtio disk named `root` (see `disks`), never written; over it lies the disk named `scratch`.
 //! Without a root disk the initramfs itself is the user's root.
 
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{mount, mount_move, MountFlags};
 
 use crate::cell::put;
+use crate::disks::Disks;
 
 /// A step of the boot that failed, in words for the console.
 pub type Step<T> = Result<T, String>;
@@ -98,39 +99,13 @@ fn make_temporary() -> Step<()> {
         .map_err(|errno| format!("cannot open up /tmp: {errno}"))
 }
 
-/// Load what `/modules` lists. A module for hardware that is not there, or that is built in, is no mistake.
-pub fn load_modules() -> Step<()> {
-    let Ok(list) = std::fs::read_to_string("/modules") else { return Ok(()) };
-    for path in list.lines().map(str::trim).filter(|line| !line.is_empty()) {
-        let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-            .map_err(|errno| format!("cannot open the module {path}: {errno}"))?;
-        match rustix::system::finit_module(&file, c"", 0) {
-            Ok(()) | Err(Errno::EXIST | Errno::NODEV) => {}
-            Err(errno) => return Err(format!("cannot load the module {path}: {errno}")),
-        }
-        // Its memory is better used elsewhere, and would be part of every snapshot.
-        let _ = std::fs::remove_file(path);
-    }
-    let _ = std::fs::remove_file("/modules");
-    Ok(())
-}
-
-/// The virtio disk with this serial.
-fn find_disk(serial: &str) -> Option<PathBuf> {
-    let disks = std::fs::read_dir("/sys/block").ok()?;
-    let found = disks.flatten().find(|disk| {
-        std::fs::read_to_string(disk.path().join("serial")).is_ok_and(|text| text.trim() == serial)
-    })?;
-    Some(Path::new("/dev").join(found.file_name()))
-}
-
 /// Mount the user's root and step into it. Returns the scratch disk's root, if there is one.
-pub fn enter_root() -> Step<Option<OwnedFd>> {
-    let Some(root) = find_disk("root") else { return Ok(None) };
+pub fn enter_root(disks: &Disks) -> Step<Option<OwnedFd>> {
+    let Some(root) = disks.get("root") else { return Ok(None) };
     make_directory(IMAGE, 0o755)?;
-    mount_image(&root)?;
-    let scratch = match find_disk("scratch") {
-        Some(disk) => Some(mount_scratch(&disk)?),
+    mount_image(root)?;
+    let scratch = match disks.get("scratch") {
+        Some(disk) => Some(mount_scratch(disk)?),
         None => {
             apply(&Mount { kind: "tmpfs", target: SCRATCH, flags: MountFlags::empty(), data: "mode=0755" })?;
             None
@@ -239,28 +214,4 @@ pub fn open_console() -> Step<()> {
         .and_then(|()| rustix::stdio::dup2_stdout(&console))
         .and_then(|()| rustix::stdio::dup2_stderr(&console))
         .map_err(|errno| format!("cannot set up the standard streams: {errno}"))
-}
-
-/// Extra drives by the names they were given: `/dev/disk/by-serial/NAME`.
-pub fn link_disks() {
-    let Ok(disks) = std::fs::read_dir("/sys/block") else { return };
-    for disk in disks.flatten() {
-        let serial = std::fs::read_to_string(disk.path().join("serial")).unwrap_or_default();
-        let serial = serial.trim();
-        if serial.is_empty() || serial.contains('/') || serial.starts_with('.') {
-            continue;
-        }
-        // A convenience: a machine is as good without it.
-        let _ = std::fs::create_dir_all("/dev/disk/by-serial");
-        let device = Path::new("/dev").join(disk.file_name());
-        let _ = std::os::unix::fs::symlink(device, Path::new("/dev/disk/by-serial").join(serial));
-    }
-}
-
-/// Whether this machine has a virtio console device (number 3), behind which the agent's port is.
-pub fn has_serial_device() -> bool {
-    let Ok(devices) = std::fs::read_dir("/sys/bus/virtio/devices") else { return false };
-    devices.flatten().any(|device| {
-        std::fs::read_to_string(device.path().join("device")).is_ok_and(|number| number.trim() == "0x0003")
-    })
 }

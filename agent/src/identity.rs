@@ -20,6 +20,7 @@ pub struct Identities {
     /// `None` where this process is not the machine's first and must not change it.
     random: Option<OwnedFd>,
     boot_id: String,
+    machine_id: String,
     boot_id_laid: bool,
 }
 
@@ -28,16 +29,22 @@ impl Identities {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let random = of_machine.then(|| rustix::fs::open("/dev/random", flags, Mode::empty())).transpose()?;
         let boot_id = std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_string();
-        Ok(Self { random, boot_id, boot_id_laid: false })
+        Ok(Self { random, boot_id, machine_id: String::new(), boot_id_laid: false })
     }
 
     pub fn boot_id(&self) -> &str {
         &self.boot_id
     }
 
+    /// Whether this is the machine it was named as last.
+    pub fn is(&self, machine_id: &str) -> bool {
+        !machine_id.is_empty() && self.machine_id == machine_id
+    }
+
     /// Become what the host says; `forked`: perhaps in a copy of the machine that was, which is to know it. An error leaves the machine without an identity.
     pub fn apply(&mut self, identity: &Identity, forked: bool) -> Result<(), Failure> {
         check(identity)?;
+        self.machine_id.clone_from(&identity.machine_id);
         let Some(random) = &self.random else { return Ok(()) };
         let failed = |operation: &'static str| move |errno| Failure::system(operation, "this machine", errno);
         add_entropy(random, &identity.entropy).map_err(failed("seed the random numbers of"))?;

@@ -7,7 +7,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Mutex, TryLockError};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
@@ -21,8 +21,8 @@ use crate::protocol::Message;
 const PORT_NAME: &str = "firebrick.agent";
 pub const VSOCK_PORT: u32 = 1024;
 
-/// The port this process holds, for words that cannot wait for the event loop.
-static HELD: OnceLock<OwnedFd> = OnceLock::new();
+/// A second descriptor of the connection, for words that cannot wait for the event loop.
+static HELD: Mutex<Option<OwnedFd>> = Mutex::new(None);
 /// How long the host has to take last words before the machine is gone.
 const LAST_MOMENT: Duration = Duration::from_millis(200);
 
@@ -49,9 +49,7 @@ impl Link {
                 let device = Path::new("/dev").join(entry.file_name());
                 let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
                 let port = rustix::fs::open(device, flags, Mode::empty()).ok()?;
-                if let Ok(second) = rustix::io::fcntl_dupfd_cloexec(&port, 3) {
-                    let _ = HELD.set(second); // the first one stays
-                }
+                hold(Some(&port));
                 return Some(Self {
                     carrier: Carrier::Port,
                     stream: Some(port),
@@ -134,6 +132,7 @@ impl Link {
         }
         let Some(connection) = newest else { return Ok(false) };
         poller.add(&connection, Token::new(LINK, Slot::Input))?;
+        hold(Some(&connection));
         self.stream = Some(connection);
         Ok(true)
     }
@@ -145,20 +144,36 @@ impl Link {
             self.condemned = ours;
             return ours;
         }
+        hold(None); // a connection is closed when its last descriptor is
         self.stream = None;
         false
     }
 }
 
-/// Tell the host why this machine ends, as far as that is possible: on the port we hold, or one that can still be found.
+fn hold(connection: Option<&OwnedFd>) {
+    let second = connection.and_then(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 3).ok());
+    if let Ok(mut held) = HELD.lock() {
+        *held = second;
+    }
+}
+
+/// Tell the host why this machine ends, as far as that is possible: on the connection there is, or a port that can still be found.
 pub fn last_words(message: &str) {
-    // Finding it holds it.
-    let _ = HELD.get().is_none().then(Link::find_port);
-    let Some(port) = HELD.get() else { return };
+    if HELD.try_lock().is_ok_and(|held| held.is_none()) {
+        // Finding it holds it.
+        let _ = Link::find_port();
+    }
+    // These may be the words of a panic that came while it was locked.
+    let held = match HELD.try_lock() {
+        Ok(held) => held,
+        Err(TryLockError::Poisoned(held)) => held.into_inner(),
+        Err(TryLockError::WouldBlock) => return,
+    };
+    let Some(connection) = held.as_ref() else { return };
     if let Ok(mut outbox) = Outbox::new(None) {
         outbox.message(0, &Message::Fatal { message: message.into() });
         // A host that is not there, or has no room, has the console to read.
-        let _ = outbox.flush(port);
+        let _ = outbox.flush(connection);
         std::thread::sleep(LAST_MOMENT);
     }
 }

@@ -10,6 +10,7 @@ mod boot;
 mod cell;
 mod command;
 mod console;
+mod disks;
 mod ends;
 mod exec;
 mod failure;
@@ -20,6 +21,7 @@ mod guard;
 mod identity;
 mod lane;
 mod link;
+mod modules;
 mod network;
 mod outbox;
 mod poll;
@@ -44,6 +46,7 @@ use rustix::process::{getpid, Resource, Rlimit};
 use agent::{Agent, Parts};
 use cell::Cells;
 use console::say;
+use disks::Disks;
 use identity::Identities;
 use link::Link;
 use power::{Ending, Power};
@@ -85,8 +88,9 @@ fn boot() -> boot::Step<Parts> {
     boot::open_console()?;
     let ending = Ending::find();
     let news = uevent::Listener::new()?;
-    boot::load_modules()?;
-    let scratch = boot::enter_root()?;
+    modules::load()?;
+    let disks = Disks::find();
+    let scratch = boot::enter_root(&disks)?;
     boot::mount_user()?;
     let work = boot::make_work_group()?;
     match network::start() {
@@ -94,7 +98,7 @@ fn boot() -> boot::Step<Parts> {
         Ok(false) => {}
         Err(errno) => say(&format!("the network is not up: {errno}")),
     }
-    boot::link_disks();
+    disks.link();
     let link = find_link(&news)?;
     let identities = Identities::new(true).map_err(|errno| format!("cannot open /dev/random: {errno}"))?;
     let signals =
@@ -111,7 +115,7 @@ fn boot() -> boot::Step<Parts> {
 
 /// The port, which the kernel announces a moment after its driver is loaded; or vsock, if this machine has no such device.
 fn find_link(news: &uevent::Listener) -> boot::Step<Link> {
-    if !boot::has_serial_device() {
+    if !modules::is_present(modules::CONSOLE) {
         return Link::listen_vsock()
             .map_err(|errno| format!("cannot listen on vsock port {}: {errno}", link::VSOCK_PORT));
     }

@@ -13,6 +13,9 @@ use crate::console::say;
 /// How long what was killed may take to die.
 const LAST_WAIT: Duration = Duration::from_secs(2);
 
+/// ACPI's fixed description of the machine.
+const FADT: &str = "/sys/firmware/acpi/tables/FACP";
+
 /// A shutdown under way.
 pub struct Shutdown {
     deadline: Instant,
@@ -87,16 +90,16 @@ fn signal_all(signal: i32) {
 #[derive(Clone, Copy)]
 pub enum Ending {
     PowerOff,
-    /// Without ACPI there is no power to turn off: a reset, which the monitor takes as the end.
+    /// There is no power to turn off, without ACPI or with one that cannot (Firecracker's): a reset, which the monitor takes as the end.
     Reset,
 }
 
 impl Ending {
     /// To be asked early: later a job may have taken /sys away.
     pub fn find() -> Self {
-        match std::path::Path::new("/sys/firmware/acpi").exists() {
-            true => Self::PowerOff,
-            false => Self::Reset,
+        match std::fs::read(FADT) {
+            Ok(table) if can_power_off(&table) => Self::PowerOff,
+            _ => Self::Reset,
         }
     }
 
@@ -109,5 +112,38 @@ impl Ending {
         loop {
             std::thread::park();
         }
+    }
+}
+
+/// Whether a machine so described has a way to turn its power off. Asked to without one, the kernel halts, and the monitor never notices. Classic
+/// hardware always has a way; hardware of the reduced kind has it where there is a sleep control register.
+fn can_power_off(fadt: &[u8]) -> bool {
+    const FLAGS: usize = 112;
+    const REDUCED: u32 = 1 << 20;
+    const SLEEP_ADDRESS: usize = 244 + 4; // the register's address follows its four bytes of description
+    let Some(flags) = fadt.get(FLAGS..FLAGS + 4) else { return true }; // a table of old: no reduced kind yet
+    let flags = u32::from_le_bytes([flags[0], flags[1], flags[2], flags[3]]);
+    let sleep = fadt.get(SLEEP_ADDRESS..SLEEP_ADDRESS + 8);
+    flags & REDUCED == 0 || sleep.is_some_and(|address| address != [0; 8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::can_power_off;
+
+    fn table(flags: u32, sleep: u64) -> Vec<u8> {
+        let mut table = vec![0; 276];
+        table[112..116].copy_from_slice(&flags.to_le_bytes());
+        table[248..256].copy_from_slice(&sleep.to_le_bytes());
+        table
+    }
+
+    #[test]
+    fn only_reduced_hardware_without_a_sleep_register_cannot_power_off() {
+        assert!(can_power_off(&table(0, 0)));
+        assert!(can_power_off(&table(1 << 20, 0xfea0_0200)));
+        assert!(!can_power_off(&table(1 << 20, 0)));
+        assert!(can_power_off(&[0; 100]));
+        assert!(!can_power_off(&table(1 << 20, 7)[..244]));
     }
 }

@@ -261,10 +261,18 @@ pub enum FileRequest {
 pub enum Order {
     HelloRequest,
     Identity(Identity),
-    Ping { token: i64 },
+    Ping {
+        token: i64,
+    },
     Quiesce,
+    /// The streams of a connection that was lost while the machine was quiesced go on, on this one.
+    Continue {
+        machine_id: String,
+    },
     Resume,
-    Poweroff { grace_ms: u64 },
+    Poweroff {
+        grace_ms: u64,
+    },
     Usage,
 }
 
@@ -377,6 +385,7 @@ pub enum Message {
         token: i64,
     },
     Quiesced,
+    Continued,
     Resumed,
     UsageReport(UsageReport),
     Fatal {

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from firebrick.guest import message, protocol
-from firebrick.guest.client import Agent, ByteStream
+from firebrick.guest.client import Agent, ByteStream, Identity
 from firebrick.guest.errors import AgentError, ChannelError
 from firebrick.guest.protocol import Frame, FrameDecoder, Kind
 from tests.agent.conftest import Guest
@@ -201,6 +201,38 @@ async def test_quiesce_and_resume(guest: Guest, agent: Agent) -> None:
             await agent.resume()
             assert (await late).stdout == b"late\n"
         assert await process.stdout.read()
+
+
+async def test_a_lost_connection_of_a_quiesced_guest_is_continued(guest: Guest) -> None:
+    """What the source of a snapshot goes through where taking it costs every connection."""
+    identity = Identity.fresh("machine")
+    async with Agent.connect(await guest.stream(), identity, timeout=10) as agent, agent.exec(["cat"], stdin=True) as cat:
+        await cat.write(b"before")
+        assert await cat.stdout.read() == b"before"
+        async with asyncio.timeout(20):
+            await agent.quiesce()
+            await agent.part()
+            with pytest.raises(ChannelError):
+                await agent.rejoin(await guest.stream(), Identity.fresh("another"))
+            assert agent.parted
+            if guest.double is not None:
+                assert guest.double.violations.pop() == "there is nothing for this host to continue"
+            await agent.rejoin(await guest.stream(), identity)
+            await agent.resume()
+            await cat.write(b"after")
+            assert await cat.stdout.read() == b"after"
+            assert (await agent.run(["echo", "new"])).stdout == b"new\n"
+
+
+async def test_a_guest_that_is_held_does_nothing_for_a_stranger(real: Guest) -> None:
+    async with real.connect() as agent, agent.exec(["cat"], stdin=True):
+        await agent.quiesce()
+        await agent.part()
+        async with wired(real, named=False) as wire:
+            await wire.say(message.Stat(path=b"/", follow=True), 1)
+            assert (await wire.heard(message.Error)).code == "no_identity"
+            await wire.say(message.HelloRequest())
+            assert (await wire.heard(message.Hello)).quiesced
 
 
 async def test_a_new_host_thaws_with_an_identity(guest: Guest) -> None:

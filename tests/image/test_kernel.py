@@ -39,7 +39,12 @@ async def test_bzimage_elf_and_modules_belong_together(full: Home, name: str):
     loaded: set[str] = set()
     for module in manifest.modules:
         info = (await run(["modinfo", "-F", "depends", modules / module])).text.strip()
-        assert {need for need in info.split(",") if need} <= loaded
+        needs = {need for need in info.split(",") if need}
+        assert needs <= loaded
+        devices = set(manifest.devices.get(module, ()))
+        for need in needs:  # where a module is loaded, what it needs is
+            of_need = set(manifest.devices.get(f"{need}.ko", ()))
+            assert not of_need or (devices and devices <= of_need)
         assert (await run(["modinfo", "-F", "vermagic", modules / module])).text.startswith(manifest.version)
         loaded.add(module.removesuffix(".ko").replace("-", "_"))
     listing = json.loads((kernel.path.parent / "manifest.json").read_text())

@@ -1,6 +1,7 @@
 """Real boots: how they end, what they say when they fail, and that nothing is left of them."""
 
 import asyncio
+import dataclasses
 import random
 import subprocess
 import sys
@@ -123,6 +124,30 @@ async def test_user_mode_network(workshop: Workshop):
         done = await m.run(["curl", "-sS", "--max-time", "20", f"http://10.0.2.2:{port}/"])
         assert done.stdout == b"hello from outside", done.stderr
         assert served.is_set()
+
+
+async def test_only_drivers_of_devices_the_machine_has_are_loaded(workshop: Workshop):
+    async def drivers(**changes) -> set[str]:
+        async with machine.launch(await workshop.spec(**changes), home=workshop.home) as m:
+            return set((await m.run(["ls", "/sys/module"], check=True)).stdout.decode().split())
+
+    without, with_network = await drivers(), await drivers(network=Network.USER)
+    assert {"virtio_blk", "virtio_console", "overlay"} <= without & with_network
+    assert not {"virtio_net", "failover", "vsock", "virtio_balloon"} & without
+    assert with_network - without >= {"virtio_net", "net_failover", "failover"}
+
+
+async def test_disks_are_named_by_the_kernels_command_line_where_it_does(workshop: Workshop, tmp_path):
+    data = tmp_path / "data"
+    data.write_bytes(b"d" * 4096)
+    drive = Drive(name="serial", path=data)
+    spec = await workshop.spec(drives=(drive,))
+    for arguments, name in ((), "serial"), (("firebrick.disks=root,scratch,ordered",), "ordered"):
+        changed = dataclasses.replace(spec, kernel_args=(*spec.kernel_args, *arguments))
+        async with machine.launch(changed, home=workshop.home) as m:
+            names = (await m.run(["ls", "/dev/disk/by-serial"], check=True)).stdout.decode().split()
+            assert names == sorted(["root", "scratch", name])
+            assert (await m.run(["cat", f"/dev/disk/by-serial/{name}"], check=True)).stdout == b"d" * 4096
 
 
 async def test_a_guest_can_run_machines_itself(workshop: Workshop):

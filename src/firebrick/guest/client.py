@@ -269,6 +269,23 @@ class Agent:
         """Undo `quiesce`. Idempotent."""
         await self._connection.resume()
 
+    async def part(self) -> None:
+        """Give the byte stream up between `quiesce` and `resume`, because it will be lost. Nothing else is: `rejoin` is next."""
+        await self._connection.part()
+
+    @property
+    def parted(self) -> bool:
+        return self._connection.parted
+
+    async def rejoin(self, stream: ByteStream, identity: Identity) -> None:
+        """Go on over `stream`, which leads to the same machine; `identity` is the one it was given. Raises ChannelError where that stream is lost
+        too, or the machine another: then `stream` is closed."""
+        await self._connection.rejoin(stream, identity.machine_id)
+
+    def lose(self, cause: BaseException) -> None:
+        """The machine is known to have ended: everything that waits for it is told."""
+        self._connection.fail(cause)
+
     async def poweroff(self, grace: float = 2.0) -> None:
         """Tell the machine to end: SIGTERM to everything, SIGKILL after `grace` seconds, sync, power off. Returns at once; the
         connection ends with the machine."""

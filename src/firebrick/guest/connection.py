@@ -18,6 +18,7 @@ from firebrick.guest import message, protocol
 from firebrick.guest.errors import BusyError, ChannelError, GuestError, ProtocolError
 from firebrick.guest.exchange import Stream
 from firebrick.guest.protocol import Frame
+from firebrick.guest.rejoin import rejoined
 from firebrick.guest.stream import READ_SIZE, ByteStream
 
 MAX_UNANSWERED = 256
@@ -45,6 +46,8 @@ class Connection:
         self._thaw = False
         self._over = False
         self._cause: BaseException | None = None
+        self._parted = False
+        self._reading = asyncio.create_task(self._read(protocol.FrameDecoder()), name="guest-read")
         self.closing: asyncio.Task[None] | None = None
         self.hello: message.Hello | None = None
 
@@ -117,6 +120,26 @@ class Connection:
         self._gate.set()
         self._mail.set()
 
+    async def part(self) -> None:
+        """Give the byte stream up while the guest is quiesced; everything that is open stays so. `rejoin` is next."""
+        assert not self._gate.is_set(), "only a guest that is quiesced can be parted from"
+        self._parted = True
+        await self._stream.close()
+        await asyncio.wait([self._reading])
+
+    @property
+    def parted(self) -> bool:
+        return self._parted
+
+    async def rejoin(self, stream: ByteStream, machine_id: str) -> None:
+        """Go on over another byte stream to the same machine. Raises ChannelError where that one is lost as well; `stream` is closed then, and another
+        may be tried."""
+        self._check()
+        decoder = await rejoined(stream, machine_id)
+        self._stream = stream
+        self._parted = False
+        self._reading = asyncio.create_task(self._read(decoder), name="guest-read")
+
     # --- streams ---
 
     @contextlib.asynccontextmanager
@@ -182,17 +205,20 @@ class Connection:
                 with contextlib.suppress(ChannelError):
                     await self._send(b"".join(frames))
 
-    async def _read(self) -> None:
-        decoder = protocol.FrameDecoder()
+    async def _read(self, decoder: protocol.FrameDecoder) -> None:
         try:
             while piece := await self._stream.read(READ_SIZE):
                 for frame in decoder.feed(piece):
                     self._receive(frame)
-            self.fail(
+            self._lose(
                 EOFError("the guest's end was closed" + (" in the middle of a frame" if decoder.incomplete else ""))
             )
         except (OSError, GuestError) as e:
-            self.fail(e)
+            self._lose(e)
+
+    def _lose(self, cause: BaseException) -> None:
+        if not self._parted:
+            self.fail(cause)
 
     def _receive(self, frame: Frame) -> None:
         if frame.stream == 0:
@@ -261,14 +287,12 @@ class Connection:
 async def connected(stream: ByteStream) -> AsyncIterator[Connection]:
     """A connection over `stream`, which is closed at the end."""
     connection = Connection(stream)
-    tasks = [
-        asyncio.create_task(connection._read(), name="guest-read"),  # noqa: SLF001 - this is its constructor
-        asyncio.create_task(connection._post(), name="guest-post"),  # noqa: SLF001
-    ]
+    post = asyncio.create_task(connection._post(), name="guest-post")  # noqa: SLF001 - this is its constructor
     try:
         yield connection
     finally:
         connection.fail(EOFError("this end was closed"))
+        tasks = (connection._reading, post)  # noqa: SLF001
         for task in tasks:
             task.cancel()
         assert connection.closing is not None

@@ -42,6 +42,10 @@ class Quiesce(Message, frozen=True, kw_only=True):
     pass
 
 
+class Continue(Message, frozen=True, kw_only=True):
+    machine_id: str
+
+
 class Resume(Message, frozen=True, kw_only=True):
     pass
 
@@ -77,6 +81,10 @@ class Pong(Message, frozen=True, kw_only=True):
 
 
 class Quiesced(Message, frozen=True, kw_only=True):
+    pass
+
+
+class Continued(Message, frozen=True, kw_only=True):
     pass
 
 
@@ -253,13 +261,13 @@ class Error(Message, frozen=True, kw_only=True):
     errno: int | None
 
 
-FromGuestConnection = Hello | IdentityDone | Pong | Quiesced | Resumed | UsageReport | Fatal
+FromGuestConnection = Hello | IdentityDone | Pong | Quiesced | Continued | Resumed | UsageReport | Fatal
 """What a guest says on stream 0."""
 
 FromGuestStream = Started | Exit | Done | Connected | Entry | Error
 """What a guest says on the stream of a request."""
 
-FromHostConnection = HelloRequest | SetIdentity | Ping | Quiesce | Resume | Poweroff | Usage
+FromHostConnection = HelloRequest | SetIdentity | Ping | Quiesce | Continue | Resume | Poweroff | Usage
 """What a host says on stream 0."""
 
 Request = Exec | Write | Read | Stat | List | Mkdir | Remove | Move | Symlink | Chmod | Upload | Download | Connect

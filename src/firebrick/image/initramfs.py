@@ -1,7 +1,7 @@
 """The initramfs a machine starts from: the agent as /init and the modules the kernel needs to reach its devices.
 
     /init       the agent
-    /modules    paths of modules, one a line, in load order
+    /modules    modules in load order, a line each: its path, then the numbers of virtio devices without one of which it is not loaded
     /lib/*.ko   the modules, not compressed
     /dev /proc /sys /root /scratch      empty, to be mounted on
 
@@ -21,7 +21,7 @@ from firebrick.image.cpio import CpioWriter
 from firebrick.image.errors import ImageError
 
 # Raise it when the layout above changes.
-_LAYOUT: Final = 1
+_LAYOUT: Final = 2
 _MOUNT_POINTS: Final = ("dev", "proc", "sys", "root", "scratch")
 
 AGENT: Final = Path(__file__).parent.parent / "guest" / "bin" / "firebrick-agent"
@@ -39,24 +39,25 @@ def read_agent(path: Path) -> bytes:
 
 
 def initramfs_key(kernel: str, agent: bytes, modules: Sequence[str]) -> str:
-    """What names the initramfs of a kernel (its digest), an agent and a list of modules."""
+    """What names the initramfs of a kernel (its digest), an agent and a list of modules, as `KernelManifest.module_lines` gives it."""
     total = hashlib.sha256(f"firebrick initramfs {_LAYOUT}\n{kernel}\n".encode())
     total.update(hashlib.sha256(agent).digest())
     total.update("\n".join(modules).encode())
     return total.hexdigest()
 
 
-def build_initramfs(agent: bytes, modules: Sequence[Path]) -> bytes:
-    """The archive, uncompressed: the kernel copies it faster than it would unpack it."""
+def build_initramfs(agent: bytes, directory: Path, modules: Sequence[str]) -> bytes:
+    """The archive, uncompressed: the kernel copies it faster than it would unpack it. `modules` is as for `initramfs_key`, their files are
+    in `directory`."""
     archive = CpioWriter.empty()
     for name in (*_MOUNT_POINTS, "lib"):
         archive.directory(name)
     # Until the agent has mounted /dev its messages go here.
     archive.device("dev/console", 5, 1)
     archive.file("init", agent, mode=0o755)
-    archive.file("modules", "".join(f"/lib/{module.name}\n" for module in modules).encode())
-    for module in modules:
-        archive.file(f"lib/{module.name}", module.read_bytes())
+    archive.file("modules", "".join(f"/lib/{line}\n" for line in modules).encode())
+    for name in (line.split()[0] for line in modules):
+        archive.file(f"lib/{name}", (directory / name).read_bytes())
     return archive.finish()
 
 

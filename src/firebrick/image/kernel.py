@@ -11,6 +11,7 @@ import lzma
 import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -26,20 +27,27 @@ from firebrick.process import run
 # 6.1 reaches user space under emulation 0.8 s before 6.12 does.
 _SUITE: Final = "bookworm"
 _PACKAGE: Final = "linux-image-cloud-amd64"
-# What QEMU's microvm needs to find its disks, the agent's channel, the root image and the network. Each costs about 10 ms of boot under
-# emulation. The order is that of loading; what they depend on is put before them.
-NEEDED: Final = ("virtio_mmio", "virtio_blk", "virtio_console", "squashfs", "overlay", "virtio_net")
+# What a machine needs to find its disks and the root image: loaded always, about 10 ms of boot each under emulation.
+NEEDED: Final = ("virtio_mmio", "virtio_blk", "squashfs", "overlay")
+# What it needs for a virtio device, by the device's number: loaded where it has one.
+DRIVERS: Final = {
+    "virtio_console": 3,  # the agent's channel under QEMU
+    "vmw_vsock_virtio_transport": 19,  # and under Firecracker
+    "virtio_net": 1,
+    "virtio_rng": 4,
+    "virtio_balloon": 5,
+}
 # Debian's kernel tests its own cryptography at every boot: 0.25 s of 2 under emulation.
 _ARGUMENTS: Final = ("cryptomgr.notests",)
 # Raise it when what is made out of a package changes.
-_RECIPE: Final = 1
+_RECIPE: Final = 2
 
 Dependencies = Mapping[str, tuple[str, ...]]
 
 
 def debian_definition() -> str:
     """What decides what `build_debian_kernel` makes, apart from the version Debian has."""
-    return f"debian {_RECIPE} {_SUITE} {_PACKAGE} {' '.join(NEEDED + _ARGUMENTS)}"
+    return f"debian {_RECIPE} {_SUITE} {_PACKAGE} {' '.join(NEEDED + tuple(DRIVERS) + _ARGUMENTS)}"
 
 
 async def build_debian_kernel(staging: Path, cache: Path, progress: Progress) -> KernelManifest:
@@ -74,7 +82,8 @@ async def _take(tree: Path, staging: Path, package: str) -> KernelManifest:
     (tree / "boot" / f"config-{version}").rename(staging / "config")
     (staging / "vmlinux").write_bytes(await unpack_elf(staging / "vmlinuz"))
     await run(["depmod", "-b", tree, version], timeout=120, hint="Install the Debian package kmod.")
-    chosen = load_order(NEEDED, read_dependencies((directory / "modules.dep").read_text()), _built_in(directory))
+    wanted = Wanted(NEEDED, DRIVERS)
+    chosen = load_order(wanted, read_dependencies((directory / "modules.dep").read_text()), _built_in(directory))
     (staging / "modules").mkdir()
     for module in chosen:
         name, content = _uncompressed(directory / module)
@@ -87,6 +96,7 @@ async def _take(tree: Path, staging: Path, package: str) -> KernelManifest:
         definition=debian_definition(),
         created=time.time(),
         modules=tuple(_uncompressed_name(module) for module in chosen),
+        devices={_uncompressed_name(module): devices for module, devices in chosen.items() if devices},
         args=_ARGUMENTS,
     )
 
@@ -105,18 +115,31 @@ def read_dependencies(text: str) -> Dependencies:
     return {module.strip(): tuple(needs.split()) for module, needs in pairs}
 
 
-def load_order(needed: Sequence[str], dependencies: Dependencies, built_in: Iterable[str] = ()) -> list[str]:
-    """The files to load for the modules `needed`, each after what it depends on. What is built in needs no file.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Names of modules: those loaded `always`, and `drivers` with the number of the virtio device each is for."""
+
+    always: Sequence[str]
+    drivers: Mapping[str, int] = field(default_factory=dict)
+
+
+def load_order(wanted: Wanted, dependencies: Dependencies, built_in: Iterable[str] = ()) -> dict[str, tuple[int, ...]]:
+    """The files to load for the modules `wanted`, each after what it depends on, with the numbers of the devices it is loaded for; no number
+    means always. What is built in needs no file.
 
     Raises BuildError for a module this kernel does not have."""
     files = {_module_name(file): file for file in dependencies}
-    order: dict[str, None] = {}
-    for name in needed:
+    order: dict[str, set[int]] = {}
+    always: set[str] = set()
+    for name in (*wanted.always, *wanted.drivers):
         if name in files:
-            order |= dict.fromkeys((*reversed(dependencies[files[name]]), files[name]))
+            chain = (*reversed(dependencies[files[name]]), files[name])
+            for file in chain:
+                order.setdefault(file, set()).update({wanted.drivers[name]} if name in wanted.drivers else ())
+            always.update(chain if name in wanted.always else ())
         elif name not in built_in:
             raise BuildError(f"this kernel has no module {name}", hint="Use the kernel of another Debian release.")
-    return list(order)
+    return {file: () if file in always else tuple(sorted(devices)) for file, devices in order.items()}
 
 
 def _module_name(file: str) -> str:

@@ -50,7 +50,8 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
 class KernelManifest(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a kernel for ever. `digest` is the SHA-256 of the bzImage, `elf_digest` of the unpacked ELF.
 
-    `modules` are the files in `modules/` that an initramfs loads, in load order; `args` is what this kernel needs on its command line."""
+    `modules` are the files in `modules/` that an initramfs loads, in load order; `devices` has the numbers of the virtio devices some of them are
+    for, without one of which they are not loaded; `args` is what this kernel needs on its command line."""
 
     digest: str
     elf_digest: str
@@ -59,7 +60,12 @@ class KernelManifest(msgspec.Struct, frozen=True, kw_only=True):
     definition: str
     created: float
     modules: tuple[str, ...] = ()
+    devices: dict[str, tuple[int, ...]] = {}
     args: tuple[str, ...] = ()
+
+    def module_lines(self) -> list[str]:
+        """The modules as an initramfs lists them: file name, then numbers of devices."""
+        return [" ".join((name, *map(str, self.devices.get(name, ())))) for name in self.modules]
 
 
 class Kernel(msgspec.Struct, frozen=True, kw_only=True):

@@ -265,11 +265,12 @@ class ImageStore:
         directory = self._kernels.object(digest)
         manifest = self._kernels.manifest(digest)
         agent = read_agent(self._agent)
-        key = initramfs_key(digest, agent, manifest.modules)
+        listed = manifest.module_lines()
+        key = initramfs_key(digest, agent, listed)
         initrd = self.home.kernels / "initramfs" / f"{key}.cpio"
         if not initrd.is_file():
             initrd.parent.mkdir(parents=True, exist_ok=True)
-            write_once(initrd, build_initramfs(agent, [directory / "modules" / module for module in manifest.modules]))
+            write_once(initrd, build_initramfs(agent, directory / "modules", listed))
         modules = directory / "modules.squashfs"
         return Kernel(
             name=name,

@@ -6,7 +6,7 @@ async with machine.launch(spec) as m:
 """
 
 from firebrick.machine.accel import Accelerator
-from firebrick.machine.driver import Driver, Exit, ExitCause, HostUsage, VirtualMachine
+from firebrick.machine.driver import Baseline, Driver, Exit, ExitCause, HostUsage, VirtualMachine
 from firebrick.machine.errors import (
     BootError,
     HostError,
@@ -17,30 +17,39 @@ from firebrick.machine.errors import (
     StateError,
 )
 from firebrick.machine.fake import Fake, Faults
+from firebrick.machine.firecracker import Firecracker, FirecrackerMachine, FirecrackerSettings
 from firebrick.machine.machine import Machine, Usage, launch, restore
 from firebrick.machine.owner import reap
 from firebrick.machine.qemu import Qemu
 from firebrick.machine.snapshot import Snapshot
-from firebrick.machine.spec import Drive, MachineSpec, Network
+from firebrick.machine.spec import Balloon, Cache, Drive, IoEngine, MachineSpec, Network, RateLimit
 from firebrick.machine.state import State
 
 __all__ = [
     "Accelerator",
+    "Balloon",
+    "Baseline",
     "BootError",
+    "Cache",
     "Drive",
     "Driver",
     "Exit",
     "ExitCause",
     "Fake",
     "Faults",
+    "Firecracker",
+    "FirecrackerMachine",
+    "FirecrackerSettings",
     "HostError",
     "HostUsage",
+    "IoEngine",
     "Machine",
     "MachineError",
     "MachineGoneError",
     "MachineSpec",
     "Network",
     "Qemu",
+    "RateLimit",
     "Snapshot",
     "SnapshotError",
     "SpecError",

@@ -6,7 +6,7 @@ library's, over that stream, the same for all drivers. Every method may be calle
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,12 +26,24 @@ class ExitCause(StrEnum):
     KILLED = "killed"
     OUT_OF_MEMORY = "out-of-memory"
     CRASHED = "crashed"
+    SECCOMP = "seccomp"
+    FILE_LIMIT = "file-limit"
+    BAD_CONFIGURATION = "bad-configuration"
 
 
 @dataclass(frozen=True, slots=True)
 class Exit:
     cause: ExitCause
     message: str
+
+
+class Baseline(StrEnum):
+    """To what a driver can write the difference of a machine's memory: nothing, the snapshot it was restored from, or the last one that was
+    taken of it (the one it was restored from, until then)."""
+
+    NONE = "none"
+    ORIGIN = "origin"
+    LAST = "last"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,8 @@ class VirtualMachine(Protocol):
     """A live virtual machine, made by a driver's `boot` or `restore`, which also end it."""
 
     pid: int | None
+    parts: bool
+    """Whether a save ends the connection to the agent on this machine too. The library gives it up before and connects again after."""
 
     async def channel(self) -> ByteStream:
         """Connect to the agent's byte stream. One connection at a time; a new one ends the old one."""
@@ -63,6 +77,9 @@ class VirtualMachine(Protocol):
 
     async def kill(self) -> Exit:
         """End it now. Idempotent; safe in any state, also after it ended by itself. Returns how it ended."""
+
+    def rungs(self) -> Sequence[Callable[[], Awaitable[None]]]:
+        """Ways to end it that are gentler than `kill` and need no agent, gentlest first. Each asks and returns."""
 
     async def wait(self) -> Exit:
         """Wait until it has ended. May be called by any number of tasks."""

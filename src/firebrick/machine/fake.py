@@ -7,7 +7,7 @@ of the guest are Python coroutines (`firebrick.guest.double`); a snapshot keeps 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,8 @@ _GUEST = "guest"
 @dataclass(slots=True)
 class Faults:
     """What goes wrong from now on. `start` is raised by boot and restore, `save` by save; `silent`: agents never say a word; `dead`: machines
-    end as soon as they have started; `save_s`: seconds a save takes; `retry`: the driver says that booting again is worth it, so many times."""
+    end as soon as they have started; `save_s`: seconds a save takes; `retry`: the driver says that booting again is worth it, so many times;
+    `parts`: a save costs the agent's connection."""
 
     start: MachineError | None = None
     save: MachineError | None = None
@@ -34,6 +35,7 @@ class Faults:
     dead: bool = False
     save_s: float = 0.0
     retry: int = 0
+    parts: bool = False
 
 
 @dataclass
@@ -89,6 +91,7 @@ class FakeMachine:
 
     def __init__(self, guest: GuestDouble, faults: Faults) -> None:
         self.pid: int | None = None
+        self.parts = faults.parts
         self.guest = guest
         self._faults = faults
         self._console = Ring(64 << 10)
@@ -136,6 +139,9 @@ class FakeMachine:
 
     def console(self) -> str:
         return self._console.text()
+
+    def rungs(self) -> Sequence[Callable[[], Awaitable[None]]]:
+        return ()
 
     def usage(self) -> HostUsage:
         return HostUsage(0.0, 0, 0)

@@ -6,7 +6,7 @@ The states and what may be asked in each are in `firebrick.machine.state`. Here 
     snapshot    agent freezes and syncs, processors stop, driver.save, processors go on, agent thaws                -> as before
     restore     directory, then driver.restore, then as launch: a restored machine gets an identity of its own      -> running
     fork        a snapshot that belongs to the machine, and a restore
-    stop        the agent powers off within a deadline, else kill                                                   -> ended
+    stop        the agent powers off, else what the driver has that is gentler than a kill, else that, each within a deadline -> ended
 
 Leaving the context undoes it in the reverse order, whatever happened: the agent's connection, the virtual machine, the directory.
 """
@@ -41,6 +41,7 @@ from firebrick.machine import owner, snapshot
 from firebrick.machine.driver import Driver, Exit, ExitCause, HostUsage, VirtualMachine
 from firebrick.machine.errors import BootError, MachineError, MachineGoneError, StateError
 from firebrick.machine.fake import Fake
+from firebrick.machine.firecracker import Firecracker, FirecrackerSettings
 from firebrick.machine.qemu import Qemu
 from firebrick.machine.snapshot import Snapshot
 from firebrick.machine.spec import MachineSpec
@@ -48,7 +49,10 @@ from firebrick.machine.state import Life, Operation, State
 from firebrick.process import shielded
 
 BOOT_DEADLINE_S: Final = 60.0
+RUNG_S: Final = 2.0
 _END_PATIENCE_S: Final = 2.0
+_AGAIN_S: Final = 0.01
+_REJOIN_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,11 @@ class Machine:
     def pid(self) -> int | None:
         """Of the process on the host, where the driver has one."""
         return self._vm.pid
+
+    @property
+    def vm(self) -> VirtualMachine:
+        """What the driver made: for what only one driver can do. What `Machine` has too must be asked of it, which keeps the state."""
+        return self._vm
 
     @property
     def agent(self) -> Agent:
@@ -211,7 +220,8 @@ class Machine:
             yield machines
 
     async def stop(self, deadline: float = 10.0) -> Exit:
-        """Power off: processes get SIGTERM, then SIGKILL, disks are synced. What has not ended after `deadline` seconds is killed."""
+        """Power off: processes get SIGTERM, then SIGKILL, disks are synced. What has not ended after `deadline` seconds is asked in the ways
+        the driver has beside the agent, for `RUNG_S` seconds each, and then killed."""
         async with self._turn:
             if self._life.admits(Operation.STOP):
                 paused = self._life.state is State.PAUSED
@@ -219,6 +229,7 @@ class Machine:
                 with contextlib.suppress(GuestError, MachineError, TimeoutError):
                     async with asyncio.timeout(deadline):
                         await self._power_off(paused, deadline)
+                await self._climb_down()
         return await self.kill()
 
     async def kill(self) -> Exit:
@@ -253,10 +264,22 @@ class Machine:
     @asynccontextmanager
     async def _greeted(self, deadline: float) -> AsyncIterator[None]:
         """The agent has answered and taken the identity; its connection is closed at the end."""
-        stream = await self._vm.channel()
-        async with Agent.connect(stream, self.identity, timeout=deadline) as self._agent:
+        async with AsyncExitStack() as stack:
+            async with asyncio.timeout(deadline):
+                self._agent = await self._meet(stack, deadline)
             self._life.enter(State.RUNNING)
             yield
+
+    async def _meet(self, stack: AsyncExitStack, deadline: float) -> Agent:
+        """Connect and greet, again where the connection was lost on the way: a guest that has just been restored may drop the first."""
+        while True:
+            stream = await self._vm.channel()
+            try:
+                return await stack.enter_async_context(Agent.connect(stream, self.identity, timeout=deadline))
+            except ChannelError as error:
+                if self._watch.done() or isinstance(error.__cause__, GuestError):
+                    raise
+            await asyncio.sleep(_AGAIN_S)
 
     async def _save(self, directory: Path, before: State) -> Snapshot:
         assert self._agent is not None
@@ -266,23 +289,48 @@ class Machine:
                 await self._vm.resume()
             await self._agent.quiesce()
             await self._vm.pause()
+            if self._vm.parts:
+                await self._agent.part()
             with snapshot.created(directory, self.spec, self._driver.name, facts) as draft:
                 await self._vm.save(draft)
         except ChannelError as error:
             raise await self._gone(error) from error
         finally:
-            if before is State.RUNNING:
-                await shielded(self._thaw())
-            else:
-                await shielded(self._vm.pause())
+            await shielded(self._settle(before))
         return Snapshot.load(directory)
+
+    async def _settle(self, before: State) -> None:
+        """After a save, as it was before it. A machine that was paused stays so, unless its agent has to be met again."""
+        assert self._agent is not None
+        parted = self._agent.parted
+        if before is State.RUNNING or parted:
+            await self._thaw()
+        if before is State.PAUSED:
+            with contextlib.suppress(MachineGoneError):
+                await self._vm.pause()
 
     async def _thaw(self) -> None:
         """Processors first: the agent cannot answer without."""
         assert self._agent is not None
-        with contextlib.suppress(MachineGoneError, ChannelError):  # it has ended: the state says so
+        try:
             await self._vm.resume()
+            if self._agent.parted:
+                await self._rejoin(self._agent)
             await self._agent.resume()
+        except (MachineGoneError, ChannelError, OSError, TimeoutError) as error:  # it has ended: the state says so
+            self._agent.lose(error)
+
+    async def _rejoin(self, agent: Agent) -> None:
+        """The first connection may be lost as well."""
+        async with asyncio.timeout(_REJOIN_S):
+            while True:
+                stream = await self._vm.channel()
+                try:
+                    await agent.rejoin(stream, self.identity)
+                except ChannelError:
+                    await asyncio.sleep(_AGAIN_S)
+                else:
+                    return
 
     async def _power_off(self, paused: bool, deadline: float) -> None:
         assert self._agent is not None
@@ -291,6 +339,16 @@ class Machine:
             await self._agent.resume()
         await self._agent.poweroff(grace=deadline / 2)
         await self._vm.wait()
+
+    async def _climb_down(self) -> None:
+        """The agent did not do it, or not in time: the driver's own ways, gentlest first."""
+        for rung in self._vm.rungs():
+            if self._watch.done():
+                return
+            with contextlib.suppress(MachineError, TimeoutError):
+                async with asyncio.timeout(RUNG_S):
+                    await rung()
+                    await self.wait()
 
     @asynccontextmanager
     async def _using(self) -> AsyncIterator[None]:
@@ -328,7 +386,7 @@ async def launch(
 ) -> AsyncIterator[Machine]:
     """Boot a machine; it lives as long as the context.
 
-    `driver` is "auto", "qemu", "fake" or a Driver. `home` is where machines and caches are kept (default: `FIREBRICK_HOME`, else
+    `driver` is "auto", "qemu", "firecracker", "fake" or a Driver. `home` is where machines and caches are kept (default: `FIREBRICK_HOME`, else
     `~/.firebrick`), `directory` the machine's own directory (default: `machines/ID` there), which must not exist. `deadline` is how long, in
     seconds, its agent may take to answer. Raises BootError, with the console, HostError and SpecError."""
     chosen, home = _choose(driver, home)
@@ -374,6 +432,10 @@ async def restore(
 
 def _choose(driver: str | Driver, home: Path | None) -> tuple[Driver, Path]:
     """The driver of this name, and where it keeps its things. Raises MachineError for a name nobody has."""
+    if driver == "firecracker":
+        settings = FirecrackerSettings.from_environment()
+        home = home or settings.state_dir or Home.find().root
+        return Firecracker(home / "cache", settings), home
     home = home or Home.find().root
     if not isinstance(driver, str):
         return driver, home
@@ -381,7 +443,7 @@ def _choose(driver: str | Driver, home: Path | None) -> tuple[Driver, Path]:
         return Qemu(home / "cache"), home
     if driver == "fake":
         return Fake(), home
-    raise MachineError(f"there is no driver {driver!r}", hint="Say auto, qemu or fake.")
+    raise MachineError(f"there is no driver {driver!r}", hint="Say auto, qemu, firecracker or fake.")
 
 
 def _directory(directory: Path | None, home: Path) -> AbstractContextManager[Path]:

@@ -32,8 +32,9 @@ _RUN = re.compile(b"\x01+")
 _ZEROS = bytes(_CHUNK)
 
 
-def save(pid: int, mapped: Path, size: int, target: Path) -> int:
-    """Write the memory of the paused QEMU `pid`, which maps `size` bytes of the file `mapped`, into the new file `target`.
+def save(pid: int, mapped: Path, size: int, target: Path, *, base: Path | None = None) -> int:
+    """Write the memory of the paused QEMU `pid`, which maps `size` bytes of the file `mapped`, into the new file `target`. `base` is
+    where the content of `mapped` can be read, when that is not its name.
 
     Returns how many bytes of it were the machine's own. Raises SnapshotError when the process is gone, OSError when there is no space."""
     try:
@@ -45,7 +46,7 @@ def save(pid: int, mapped: Path, size: int, target: Path) -> int:
             os.ftruncate(out, size)
             fresh = mapped == NO_FILE
             if not fresh:
-                _copy_file(mapped, out)
+                _copy_file(base or mapped, out)
             return sum(
                 _copy_range(memory, start, low, high, out, skip_zeros=fresh)
                 for low, high in private_ranges(pid, start, size)

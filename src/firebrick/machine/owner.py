@@ -1,7 +1,8 @@
 """Whose a machine's directory is, and what to do with those whose owner died.
 
-A machine's directory appears with `owner.json` in it, in one step, and carries the machine's id; QEMU carries the id in its name. So whatever a
-killed owner left can be found and ended by anyone who has the directory, without a record of anything but what is there.
+A machine's directory appears with `owner.json` in it, in one step, and carries the machine's id; QEMU carries the id in its name, and what is
+jailed has its seat, with user and control group, in `jail.json` beside. So whatever a killed owner left can be found and ended by anyone who has
+the directory.
 """
 
 from __future__ import annotations
@@ -12,10 +13,15 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import msgspec
+
+from firebrick.machine.errors import HostError
+from firebrick.machine.jail import record
+from firebrick.machine.jail.record import start_of
+from firebrick.machine.seat import Hold, kept
 
 FILE = "owner.json"
 _NAME_PREFIX = "firebrick-"
@@ -34,11 +40,11 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def me(cls, machine: str) -> Owner:
         pid = os.getpid()
-        return cls(machine=machine, pid=pid, started=_started(pid) or 0, boot=boot_id(), created=time.time())
+        return cls(machine=machine, pid=pid, started=start_of(pid) or 0, boot=boot_id(), created=time.time())
 
     @property
     def alive(self) -> bool:
-        return self.boot == boot_id() and _started(self.pid) == self.started
+        return self.boot == boot_id() and start_of(self.pid) == self.started
 
 
 def boot_id() -> str:
@@ -64,6 +70,7 @@ def claimed(directory: Path, machine: str) -> Iterator[Path]:
     draft = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}")
     draft.mkdir(mode=0o700)
     try:
+        (draft / FILE).touch(mode=0o600)
         (draft / FILE).write_bytes(msgspec.json.encode(Owner.me(machine)))
         draft.rename(directory)
     except BaseException:
@@ -83,29 +90,47 @@ def read(directory: Path) -> Owner | None:
         return None
 
 
-def reap(machines: Path) -> list[str]:
-    """End what dead owners left in the directory `machines`: their processes, then their directories. Returns the ids of the machines.
+def reap(machines: Path, *, spare: Container[str] = ()) -> list[str]:
+    """End what dead owners left in the directory `machines`: their processes, then their directories. Returns the ids of the machines; those
+    in `spare` are left as they are, for somebody to adopt.
 
-    Safe at any time and from several processes at once; what has a living owner is not touched. Blocks up to some seconds."""
+    Safe at any time and from several processes at once; what has a living owner is not touched, and what cannot be ended keeps its directory,
+    and with it its seat, for the next time. Blocks up to some seconds."""
     gone = []
     for directory in sorted(machines.iterdir()) if machines.is_dir() else []:
         owner = read(directory)
-        if owner is not None and not owner.alive:
-            _end_processes(owner)
+        if owner is not None and not owner.alive and owner.machine not in spare and _end(owner, directory):
             shutil.rmtree(directory, ignore_errors=True)
             gone.append(owner.machine)
     return gone
 
 
+def _end(owner: Owner, directory: Path) -> bool:
+    """Whether nothing of the machine runs any more. What was started before the host was is nobody's: its numbers are others' now."""
+    if owner.boot != boot_id():
+        return True
+    jailed = record.read(directory)
+    if jailed is None:
+        _end_processes(owner)
+        return True
+    with kept(Path(jailed.lock), directory) as hold:
+        try:
+            if hold is Hold.KEPT:
+                jailed.end()
+        except HostError:
+            return False
+    return hold is not Hold.BUSY
+
+
 def processes_of(machine: str) -> list[int]:
-    """The processes that carry the machine's name and belong to this user."""
+    """The processes that carry the machine's name, as QEMU or as Firecracker is told it, and belong to this user."""
     name = process_name(machine).encode()
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):  # it ended, or is not ours to see
             if entry.name.isdigit() and entry.stat().st_uid == os.geteuid():
                 argv = (entry / "cmdline").read_bytes().split(b"\0")
-                if b"-name" in argv and name in argv:
+                if (b"-name" in argv or b"--id" in argv) and name in argv:
                     found.append(int(entry.name))
     return found
 
@@ -117,12 +142,3 @@ def _end_processes(owner: Owner) -> None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
-
-
-def _started(pid: int) -> int | None:
-    """When a process started, in ticks since the host did; None when there is no such process, or only its remains."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])

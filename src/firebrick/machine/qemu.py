@@ -1,4 +1,4 @@
-"""Machines under QEMU: KVM where it works, else emulated. No privileges are needed.
+"""Machines under QEMU: KVM where it works, else emulated. No privileges are needed, and root puts each into a jail of its own.
 
 QEMU is started with everything it needs in its arguments and inherited descriptors: sockets that listen already, a console on its standard
 output, the device state of a fork as an open file. So nothing polls, and between starting a fork and its first answer there is no
@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -23,9 +25,14 @@ from firebrick.machine.accel import Acceleration, Accelerator
 from firebrick.machine.command import MACHINE_TYPE, Plan, command, file_node, processor, scratch_node
 from firebrick.machine.driver import Exit, ExitCause, HostUsage
 from firebrick.machine.errors import HostError, SnapshotError, SpecError
+from firebrick.machine.jail import files
+from firebrick.machine.jail.bubble import Bubble, BubbleRoom
+from firebrick.machine.jail.sealed import MAPPED, SealedFiles
 from firebrick.machine.qmp import Event, Qmp
 from firebrick.machine.ring import Ring
-from firebrick.machine.spec import MachineSpec
+from firebrick.machine.seat import Seats
+from firebrick.machine.spec import MachineSpec, Network
+from firebrick.machine.usage import host_usage
 from firebrick.process import PIPE, Process, ProcessError, shielded, spawn
 
 CONSOLE_BYTES: Final = 64 << 10
@@ -39,12 +46,24 @@ _PANIC: Final = "Kernel panic - not syncing"
 
 
 class Qemu:
-    """The driver. `cache` keeps what is the same for all machines: empty disks, what the host can do. `accelerator` overrules the choice."""
+    """The driver. `cache` keeps what is the same for all machines: empty disks, what the host can do. `accelerator` overrules the choice.
+
+    With `rooms` every machine is jailed, in a seat of `seats`; that needs root. Without, QEMU runs as whoever runs this."""
 
     name = "qemu"
 
-    def __init__(self, cache: Path, *, accelerator: Accelerator | None = None) -> None:
+    def __init__(
+        self,
+        cache: Path,
+        *,
+        accelerator: Accelerator | None = None,
+        rooms: Bubble | None = None,
+        seats: Seats | None = None,
+    ) -> None:
         self._cache = cache
+        self._rooms = rooms
+        self._seats = seats or Seats()
+        self._sealed = SealedFiles()
         self._forced = accelerator
         self._acceleration: Acceleration | None = None
         self._version = ""
@@ -79,21 +98,48 @@ class Qemu:
         rate = await asyncio.to_thread(tsc.rate_khz) if accelerator is Accelerator.TCG else None
         base = directory / "scratch.0.raw"
         disk.share(await disk.empty_filesystem(self._cache, spec.scratch_mib), base)
-        layers = [base]
-        layers.append(disk.add_layer(layers, directory, spec.scratch_mib))
-        async with _started(spec, directory, accelerator, memory.NO_FILE, layers, tsc_khz=rate) as machine:
-            yield machine
+        async with self._room(spec, directory, accelerator) as room:
+            if room is not None:
+                for path in (spec.kernel, spec.initrd):
+                    room.show(path)
+            layers = [base, _new_layer([base], directory, spec, room)]
+            where = _Mapping(memory.NO_FILE, memory.NO_FILE, memory.NO_FILE)
+            async with _started(spec, directory, accelerator, where, layers, room=room, tsc_khz=rate) as machine:
+                yield machine
 
     @asynccontextmanager
     async def restore(self, spec: MachineSpec, snapshot: Path, directory: Path) -> AsyncIterator[QemuMachine]:
         _check(spec)
         accelerator = await self._accelerator()
-        layers = _adopt(snapshot, directory)
-        layers.append(disk.add_layer(layers, directory, spec.scratch_mib))
-        async with _started(
-            spec, directory, accelerator, directory / _MEMORY, layers, state=snapshot / _STATE
-        ) as machine:
-            yield machine
+        async with self._room(spec, directory, accelerator) as room, AsyncExitStack() as stack:
+            layers = _adopt(snapshot, directory, disk.share if room is None else files.share)
+            layers.append(_new_layer(layers, directory, spec, room))
+            file = directory / _MEMORY
+            where = _Mapping(file, file, file)
+            if room is not None:
+                fd = await stack.enter_async_context(self._sealed.open(file))
+                where = _Mapping(Path(f"/proc/self/fd/{fd}"), MAPPED, file, fd)
+            yield await stack.enter_async_context(
+                _started(spec, directory, accelerator, where, layers, room=room, state=snapshot / _STATE)
+            )
+
+    @asynccontextmanager
+    async def _room(
+        self, spec: MachineSpec, directory: Path, accelerator: Accelerator
+    ) -> AsyncIterator[BubbleRoom | None]:
+        """The jail of a machine, with what every start needs in it; None where machines are not jailed."""
+        if self._rooms is None:
+            yield None
+            return
+        if spec.network is Network.USER:
+            raise SpecError(
+                "cannot make the machine: a jail has no user network, which would reach what listens on the host",
+                hint="Ask for no network, or for a namespace.",
+            )
+        with self._seats.take(directory) as seat:
+            async with self._rooms.open(spec, directory, seat) as room:
+                _furnish(room, spec, accelerator)
+                yield room
 
     async def _accelerator(self) -> Accelerator:
         if not self._version:
@@ -105,12 +151,36 @@ class Qemu:
         return (await self._acceleration.choose()).accelerator
 
 
+@dataclass(frozen=True, slots=True)
+class _Mapping:
+    """Where a machine's memory comes from: what QEMU opens, what the kernel calls that, the file with its content, and the descriptor to
+    inherit where there is one."""
+
+    opened: Path
+    name: Path
+    content: Path
+    fd: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Vmm:
+    """A QEMU that was started: what we started, what became of it, and where it lives."""
+
+    process: Process
+    pid: int
+    mapping: _Mapping
+    room: BubbleRoom | None
+
+
 class QemuMachine:
     """One running QEMU; a VirtualMachine."""
 
-    def __init__(self, process: Process, qmp: Qmp, plan: Plan, directory: Path) -> None:
-        self.pid: int | None = process.pid
-        self._process = process
+    def __init__(self, vmm: _Vmm, qmp: Qmp, plan: Plan, directory: Path) -> None:
+        self.pid: int | None = vmm.pid
+        self.parts = False
+        self._process = vmm.process
+        self._mapping = vmm.mapping
+        self._room = vmm.room
         self._qmp = qmp
         self._plan = plan
         self._directory = directory
@@ -136,7 +206,7 @@ class QemuMachine:
         await self._qmp.execute("cont")
 
     async def save(self, target: Path) -> None:
-        await self._qmp.execute("xen-save-devices-state", filename=str(target / _STATE), live=True)
+        await self._save_devices(target / _STATE)
         sealed = await self._seal_disk()
         await shielded(asyncio.to_thread(self._copy, sealed, target))
 
@@ -156,9 +226,13 @@ class QemuMachine:
         """What QEMU itself said on its error output."""
         return self._complaints.text().strip()
 
+    def rungs(self) -> Sequence[Callable[[], Awaitable[None]]]:
+        """None: what QEMU does when it is told to end saves nothing that a kill would lose."""
+        return ()
+
     def usage(self) -> HostUsage:
         assert self.pid is not None
-        return _usage(self.pid)
+        return host_usage(self.pid)
 
     async def close(self) -> None:
         """Everything over, in order: the machine, then what speaks with it. Idempotent."""
@@ -167,22 +241,42 @@ class QemuMachine:
             await self._stream.close()
         await self._qmp.close()
 
+    async def _save_devices(self, target: Path) -> None:
+        """A jailed QEMU cannot reach the target: it writes into a file of its own, and what it wrote is copied."""
+        if self._room is None:
+            await self._qmp.execute("xen-save-devices-state", filename=str(target), live=True)
+            return
+        draft = self._directory / f".{_STATE}"
+        draft.touch(exist_ok=False)
+        try:
+            with draft.open("rb") as written:
+                self._room.own(draft.name)
+                await self._qmp.execute("xen-save-devices-state", filename=str(draft), live=True)
+                with target.open("xb") as out:
+                    shutil.copyfileobj(written, out)
+        finally:
+            draft.unlink(missing_ok=True)
+
     async def _seal_disk(self) -> list[Path]:
         """Nothing is written to the layers there are any more; an empty one takes what comes."""
         sealed = list(self._layers)
-        layer = disk.add_layer(sealed, self._directory, self._plan.spec.scratch_mib)
+        layer = _new_layer(sealed, self._directory, self._plan.spec, self._room)
         node = scratch_node(len(sealed))
         options = {**file_node(layer, "qcow2", read_only=False), "node-name": node, "backing": None}
         await self._qmp.execute("blockdev-add", **options)
         await self._qmp.execute("blockdev-snapshot", node=scratch_node(len(sealed) - 1), overlay=node)
         self._layers.append(layer)
+        if self._room is not None:
+            for path in sealed[1:]:  # the first is everybody's, and has been sealed for ever
+                files.seal(path)
         return sealed
 
     def _copy(self, sealed: Sequence[Path], target: Path) -> None:
         disk.seal(sealed, target)
         assert self.pid is not None
         try:
-            memory.save(self.pid, self._plan.memory, self._plan.spec.memory_mib << 20, target / _MEMORY)
+            size = self._plan.spec.memory_mib << 20
+            memory.save(self.pid, self._mapping.name, size, target / _MEMORY, base=self._mapping.content)
         except PermissionError as error:
             raise SnapshotError(
                 f"cannot save the memory of machine {self._plan.machine}: {error}",
@@ -208,6 +302,12 @@ class QemuMachine:
             await asyncio.wait_for(self._qmp.closed(), _LAST_WORDS_S)
         for reader in readers:
             reader.cancel()
+        if self._room is not None:
+            returncode = self._room.status(returncode)
+            if self._room.out_of_memory():
+                return Exit(
+                    ExitCause.OUT_OF_MEMORY, "the kernel killed QEMU, which wanted more memory than it may have"
+                )
         return judge_exit(
             returncode, self.reason, killed=self._killed, console=self.console(), complaints=self.complaints()
         )
@@ -237,9 +337,10 @@ async def _started(
     spec: MachineSpec,
     directory: Path,
     accelerator: Accelerator,
-    mapped: Path,
+    mapping: _Mapping,
     layers: Sequence[Path],
     *,
+    room: BubbleRoom | None = None,
     state: Path | None = None,
     tsc_khz: int | None = None,
 ) -> AsyncIterator[QemuMachine]:
@@ -253,32 +354,65 @@ async def _started(
                 spec=spec,
                 machine=directory.name,
                 accelerator=accelerator,
-                memory=mapped,
+                memory=mapping.opened,
                 layers=layers,
                 agent_fd=agent.fileno(),
                 monitor_fd=monitor.fileno(),
                 state_fd=state_fd,
                 tsc_khz=tsc_khz,
             )
-            fds = [fd for fd in (plan.agent_fd, plan.monitor_fd, state_fd) if fd is not None]
+            fds = [fd for fd in (plan.agent_fd, plan.monitor_fd, state_fd, mapping.fd) if fd is not None]
+            argv = command(plan) if room is None else room.argv(command(plan))
+            fds += room.fds if room is not None else ()
             try:
                 process = await stack.enter_async_context(
-                    spawn(command(plan), stdout=PIPE, stderr=PIPE, pass_fds=fds, grace=0, hint=host.HINT)
+                    spawn(argv, stdout=PIPE, stderr=PIPE, pass_fds=fds, grace=0, hint=host.HINT)
                 )
             except ProcessError as error:
                 raise HostError(str(error), hint=error.hint) from error
-        machine = _attach(process, plan, directory)
+        pid = process.pid if room is None else await _jailed(process, room)
+        machine = _attach(_Vmm(process, pid, mapping, room), plan, directory)
         stack.push_async_callback(lambda: shielded(machine.close()))
         yield machine
 
 
-def _attach(process: Process, plan: Plan, directory: Path) -> QemuMachine:
+async def _jailed(process: Process, room: BubbleRoom) -> int:
+    """QEMU's own number. Raises HostError, with the last words of what was to start it."""
+    try:
+        return await room.pid_of(process.pid)
+    except HostError as error:
+        assert process.stderr is not None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                words = (await process.stderr.read(_COMPLAINT_BYTES)).decode(errors="replace").strip()
+                raise HostError(f"cannot start a machine in its jail: {words or error}", hint=error.hint) from error
+        raise
+
+
+def _attach(vmm: _Vmm, plan: Plan, directory: Path) -> QemuMachine:
     def on_event(event: Event) -> None:
         if event["event"] == "SHUTDOWN":
             machine.reason = str(event.get("data", {}).get("reason", ""))
 
-    machine = QemuMachine(process, Qmp(_connect(directory, _MONITOR), on_event), plan, directory)
+    machine = QemuMachine(vmm, Qmp(_connect(directory, _MONITOR), on_event), plan, directory)
     return machine
+
+
+def _furnish(room: BubbleRoom, spec: MachineSpec, accelerator: Accelerator) -> None:
+    """Let the machine's QEMU see what it needs from its start to its end."""
+    if spec.root is not None:
+        room.show(spec.root)
+    for drive in spec.drives:
+        room.show(drive.path) if drive.read_only else room.lend(drive.path)
+    if accelerator is Accelerator.KVM:
+        room.show_kvm()
+
+
+def _new_layer(layers: Sequence[Path], directory: Path, spec: MachineSpec, room: BubbleRoom | None) -> Path:
+    layer = disk.add_layer(layers, directory, spec.scratch_mib)
+    if room is not None:
+        room.own(layer.name)
+    return layer
 
 
 def _check(spec: MachineSpec) -> None:
@@ -294,11 +428,12 @@ def _check(spec: MachineSpec) -> None:
         )
 
 
-def _adopt(snapshot: Path, directory: Path) -> list[Path]:
+def _adopt(snapshot: Path, directory: Path, share: Callable[[Path, Path], None]) -> list[Path]:
     """Give the machine its own names for the files of the snapshot, so that it does not matter to it when the snapshot is removed."""
     layers = sorted(snapshot.glob("scratch.*"), key=lambda path: int(path.name.split(".")[1]))
-    for file in (snapshot / _MEMORY, *layers):
-        disk.share(file, directory / file.name)
+    disk.share(snapshot / _MEMORY, directory / _MEMORY)
+    for layer in layers:
+        share(layer, directory / layer.name)
     return [directory / layer.name for layer in layers]
 
 
@@ -341,18 +476,3 @@ def _opened(path: Path) -> Iterator[int]:
         yield fd
     finally:
         os.close(fd)
-
-
-def _usage(pid: int) -> HostUsage:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        sizes = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
-    except (OSError, ValueError):
-        return HostUsage(0.0, 0, 0)
-    kib = {name: int(value.split()[0]) for name, value in sizes.items()}
-    ticks = int(fields[11]) + int(fields[12])
-    return HostUsage(
-        cpu_s=ticks / os.sysconf("SC_CLK_TCK"),
-        resident_bytes=kib["Rss"] << 10,
-        private_bytes=(kib["Private_Clean"] + kib["Private_Dirty"]) << 10,
-    )

@@ -7,12 +7,12 @@ for: as long as that directory is there, something of its machine may be too, an
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 from typing import Final
 
@@ -26,11 +26,12 @@ _PREFIX: Final = "fb"
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """`number` is 0 and up. `uid` and `gid` are one number, and nobody else's on this host."""
+    """`number` is 0 and up. `uid` and `gid` are one number, and nobody else's on this host. `file` is the one that is locked."""
 
     number: int
     uid: int
     gid: int
+    file: Path | None = None
 
     @property
     def name(self) -> str:
@@ -51,9 +52,9 @@ class Seats:
         """A seat of one's own for the machine whose directory is `occupant`, free again when this is left.
 
         Raises HostError when every seat is taken, or when they cannot be kept on this host."""
-        with self._lock(occupant) as (number, fd):
+        with self._lock(occupant.absolute()) as (number, fd):
             try:
-                yield Seat(number, self._first_id + number, self._first_id + number)
+                yield Seat(number, self._first_id + number, self._first_id + number, self._directory / str(number))
             finally:
                 os.ftruncate(fd, 0)
 
@@ -61,32 +62,80 @@ class Seats:
     def _lock(self, occupant: Path) -> Iterator[tuple[int, int]]:
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = self._find(occupant)
         except OSError as error:
             raise HostError(
                 f"cannot keep seats in {self._directory}: {error.strerror}",
                 hint="Jails and network namespaces need root.",
             ) from error
+        if found is None:
+            raise HostError(
+                f"all {self._most} seats of this host are taken",
+                hint="End machines, or start a node to reap what dead ones left.",
+            )
+        try:
+            yield found
+        finally:
+            os.close(found[1])
+
+    def _find(self, occupant: Path) -> tuple[int, int] | None:
+        """The first free seat, locked and marked; None where there is none."""
         for number in range(self._most):
             fd = os.open(self._directory / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                if not _is_free(fd):
-                    continue
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, os.fsencode(occupant), 0)
-                yield number, fd
-                return
-            finally:
+                if _is_free(fd):
+                    os.ftruncate(fd, 0)
+                    os.pwrite(fd, os.fsencode(occupant), 0)
+                    return number, fd
+            except BaseException:
                 os.close(fd)
-        raise HostError(
-            f"all {self._most} seats of this host are taken",
-            hint="End machines, or start a node to reap what dead ones left.",
-        )
+                raise
+            os.close(fd)
+        return None
+
+
+class Hold(Enum):
+    """What became of an attempt to keep a seat: it is kept; somebody has it, who lives and takes care of it; it is not this occupant's any more."""
+
+    KEPT = auto()
+    BUSY = auto()
+    LOST = auto()
+
+
+@contextmanager
+def kept(file: Path, occupant: Path) -> Iterator[Hold]:
+    """Keep everyone from the seat whose file this is, to end or to adopt what a dead owner left in it for the machine whose directory is
+    `occupant`."""
+    try:
+        fd = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    except (FileNotFoundError, IsADirectoryError):
+        yield Hold.LOST
+        return
+    try:
+        if not _locked(fd):
+            yield Hold.BUSY
+        else:
+            yield Hold.KEPT if _occupant(fd) == occupant.absolute() else Hold.LOST
+    finally:
+        os.close(fd)
 
 
 def _is_free(fd: int) -> bool:
     """Lock it, if nobody holds it and its last occupant has gone for good."""
-    with contextlib.suppress(BlockingIOError):
+    if not _locked(fd):
+        return False
+    last = _occupant(fd)
+    return last is None or not os.path.lexists(last)
+
+
+def _locked(fd: int) -> bool:
+    try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        last = os.fsdecode(os.pread(fd, 4096, 0))
-        return not last or not Path(last).exists()
-    return False
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _occupant(fd: int) -> Path | None:
+    text = os.fsdecode(os.pread(fd, 4096, 0))
+    return Path(text) if text else None

@@ -40,13 +40,12 @@ def test_what_is_written_can_be_read(files: dict[str, bytes]):
 
 
 def test_the_initramfs_is_what_the_agent_expects(tmp_path: Path):
-    modules = [tmp_path / name for name in ("virtio.ko", "ext4.ko")]
-    for module in modules:
-        module.write_bytes(module.name.encode())
-    entries = read_cpio(build_initramfs(b"the agent", modules))
+    for name in ("virtio.ko", "vsock.ko"):
+        (tmp_path / name).write_text(name)
+    entries = read_cpio(build_initramfs(b"the agent", tmp_path, ["virtio.ko", "vsock.ko 19"]))
     assert entries["init"] == (0o100755, b"the agent")
-    assert entries["modules"] == (0o100644, b"/lib/virtio.ko\n/lib/ext4.ko\n")
-    assert entries["lib/ext4.ko"] == (0o100644, b"ext4.ko")
+    assert entries["modules"] == (0o100644, b"/lib/virtio.ko\n/lib/vsock.ko 19\n")
+    assert entries["lib/vsock.ko"] == (0o100644, b"vsock.ko")
     for name in ("dev", "proc", "sys", "root", "scratch"):
         assert entries[name] == (0o40755, b"")
     assert entries["dev/console"][0] == 0o20600
@@ -54,9 +53,8 @@ def test_the_initramfs_is_what_the_agent_expects(tmp_path: Path):
 
 
 def test_the_initramfs_is_the_same_every_time(tmp_path: Path):
-    module = tmp_path / "a.ko"
-    module.write_bytes(b"1")
-    assert build_initramfs(b"x", [module]) == build_initramfs(b"x", [module])
+    (tmp_path / "a.ko").write_bytes(b"1")
+    assert build_initramfs(b"x", tmp_path, ["a.ko"]) == build_initramfs(b"x", tmp_path, ["a.ko"])
 
 
 def test_the_key_is_of_all_that_goes_in():
@@ -65,9 +63,10 @@ def test_the_key_is_of_all_that_goes_in():
         initramfs_key("l", b"a", ["m", "n"]),
         initramfs_key("k", b"b", ["m", "n"]),
         initramfs_key("k", b"a", ["n", "m"]),
+        initramfs_key("k", b"a", ["m", "n 3"]),
         initramfs_key("k", b"a", []),
     }
-    assert len(keys) == 5
+    assert len(keys) == 6
     assert initramfs_key("k", b"a", ["m", "n"]) in keys
 
 

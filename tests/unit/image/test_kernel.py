@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from firebrick.image.bzimage import payload
 from firebrick.image.errors import BuildError
-from firebrick.image.kernel import load_order, read_dependencies
+from firebrick.image.kernel import Wanted, load_order, read_dependencies
 from firebrick.image.tuned import _FRAGMENT, lost_options
 
 DEP = """\
@@ -21,22 +21,39 @@ kernel/fs/squashfs/squashfs.ko:
 
 
 def test_modules_come_after_what_they_depend_on():
-    order = load_order(("virtio_blk", "squashfs", "virtio_rng"), read_dependencies(DEP))
+    order = load_order(Wanted(("virtio_blk", "squashfs", "virtio_rng")), read_dependencies(DEP))
     assert [path.rsplit("/", 1)[1] for path in order] == [
         "virtio_ring.ko", "virtio.ko", "virtio_blk.ko", "squashfs.ko", "virtio-rng.ko.xz",
     ]  # fmt: skip
 
 
 def test_what_is_built_in_needs_no_file_and_what_is_missing_is_an_error():
-    assert load_order(("ext4", "squashfs"), read_dependencies(DEP), {"ext4"}) == ["kernel/fs/squashfs/squashfs.ko"]
+    wanted = Wanted(("ext4", "squashfs"))
+    assert list(load_order(wanted, read_dependencies(DEP), {"ext4"})) == ["kernel/fs/squashfs/squashfs.ko"]
     with pytest.raises(BuildError, match="no module ext4"):
-        load_order(("ext4",), read_dependencies(DEP))
+        load_order(wanted, read_dependencies(DEP))
+
+
+def test_a_driver_and_what_it_alone_needs_are_loaded_for_its_device():
+    dependencies = read_dependencies(
+        DEP + "kernel/drivers/net/virtio_net.ko: kernel/net/core/failover.ko\nkernel/net/core/failover.ko:\n"
+    )
+    order = load_order(Wanted(("squashfs",), {"virtio_blk": 2, "virtio_rng": 4, "virtio_net": 1}), dependencies)
+    assert {path.rsplit("/", 1)[1]: devices for path, devices in order.items()} == {
+        "squashfs.ko": (), "virtio_ring.ko": (2, 4), "virtio.ko": (2, 4), "virtio_blk.ko": (2,), "virtio-rng.ko.xz": (4,),
+        "failover.ko": (1,), "virtio_net.ko": (1,),
+    }  # fmt: skip
+
+
+def test_what_is_needed_always_is_not_bound_to_a_device_that_needs_it_too():
+    order = load_order(Wanted(("virtio",), {"virtio_blk": 2}), read_dependencies(DEP))
+    assert list(order.values()) == [(), (), (2,)]
 
 
 @given(st.permutations(["virtio_blk", "virtio", "squashfs", "virtio_ring", "virtio_rng"]))
 def test_no_module_is_loaded_twice_or_early_whatever_the_order(needed: list[str]):
     dependencies = read_dependencies(DEP)
-    order = load_order(needed, dependencies)
+    order = list(load_order(Wanted(needed), dependencies))
     assert sorted(order) == sorted(dependencies)
     for position, module in enumerate(order):
         assert set(dependencies[module]) <= set(order[:position])

@@ -56,6 +56,7 @@ class GuestDouble:
         self.next_pid = 1
         self.ports: dict[int | bytes, Port] = {}
         self.detached: set[asyncio.Task[None]] = set()
+        self.held: Session | None = None
         self._session: asyncio.Task[None] | None = None
 
     def connect(self) -> ByteStream:
@@ -65,12 +66,19 @@ class GuestDouble:
         self._session = asyncio.create_task(self._serve(guest, before), name="double-session")
         return host
 
+    async def let_go(self) -> None:
+        """Nobody continues what was held."""
+        held, self.held = self.held, None
+        if held is not None:
+            await held.end()
+
     async def close(self) -> None:
         """End everything that runs. Idempotent."""
         tasks = [*self.detached, *([self._session] if self._session else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.let_go()
 
     def save(self) -> bytes:
         """Disk and boot id, for `restore`."""
@@ -96,7 +104,11 @@ class GuestDouble:
         except ProtocolError as e:
             self.violations.append(str(e))
         finally:
-            await session.end()
+            acting = session.acting
+            if self.quiesced and acting.named:
+                self.held = acting  # the next connection says whose its streams are
+            else:
+                await acting.end()
             await stream.close()
 
 
@@ -105,30 +117,45 @@ class Session:
 
     def __init__(self, guest: GuestDouble, stream: ByteStream) -> None:
         self.guest = guest
-        self._stream = stream
+        self.stream = stream
         self._exchanges: dict[int, Exchange] = {}
         self._highest = 0
-        self._named = False
+        self.named = False
         self._thawed = asyncio.Event()
         if not guest.quiesced:
             self._thawed.set()
+        self.acting: Session = self
         self._grants: dict[tuple[int, int], int] = {}
         self._mail = asyncio.Event()
 
     async def run(self) -> None:
         """Serve until the host is gone or does something wrong."""
         decoder = protocol.FrameDecoder()
-        poster = asyncio.create_task(self._post(), name="double-post")
+        poster = asyncio.create_task(self.post(), name="double-post")
         try:
             await self._hello()
-            while piece := await self._stream.read(READ_SIZE):
+            while piece := await self.stream.read(READ_SIZE):
                 for frame in decoder.feed(piece):
-                    await self._receive(frame)
+                    before = self.acting
+                    await before.receive(frame)
+                    if self.acting is not before:
+                        poster.cancel()
+                        poster = asyncio.create_task(self.acting.post(), name="double-post")
         except OSError:
             pass  # the host is gone, which is its right
         finally:
             poster.cancel()
             await asyncio.gather(poster, return_exceptions=True)
+
+    async def _take_over(self, machine_id: str) -> None:
+        """The session that was held goes on, on this connection."""
+        held, identity = self.guest.held, self.guest.identity
+        if held is None or identity is None or identity.machine_id != machine_id:
+            raise ProtocolError("there is nothing for this host to continue")
+        self.guest.held = None
+        held.stream = self.stream
+        self.acting = held
+        await self._say(message.Continued())
 
     async def end(self) -> None:
         """Kill what the streams of this connection run."""
@@ -141,7 +168,7 @@ class Session:
         """Send a frame of a stream, once the guest is not frozen."""
         await self._thawed.wait()
         if not self.guest.silent:
-            await self._stream.write(frame)
+            await self.stream.write(frame)
 
     def grant(self, stream: int, amount: int) -> None:
         self._grants[stream, Channel.INPUT] = self._grants.get((stream, Channel.INPUT), 0) + amount
@@ -151,7 +178,7 @@ class Session:
         self._exchanges.pop(stream, None)
         self._grants.pop((stream, Channel.INPUT), None)
 
-    async def _post(self) -> None:
+    async def post(self) -> None:
         while True:
             await self._mail.wait()
             await self._thawed.wait()
@@ -163,7 +190,7 @@ class Session:
 
     async def _say(self, record: message.FromGuestConnection) -> None:
         if not self.guest.silent:
-            await self._stream.write(protocol.control(0, record))
+            await self.stream.write(protocol.control(0, record))
 
     async def _hello(self) -> None:
         await self._say(
@@ -179,11 +206,11 @@ class Session:
 
     # --- receiving ---
 
-    async def _receive(self, frame: Frame) -> None:
+    async def receive(self, frame: Frame) -> None:
         if frame.stream == 0:
             await self._order(_CONNECTION.decode(frame.payload))
             return
-        if not self._thawed.is_set() and self._named:
+        if not self._thawed.is_set() and self.named:
             raise ProtocolError(f"the host sent a frame of kind {frame.kind} while the guest was quiesced")
         if frame.stream > self._highest:
             self._open(frame)
@@ -199,7 +226,7 @@ class Session:
         if isinstance(request, (message.Signal, message.Resize)):
             raise ProtocolError(f"the host opened stream {frame.stream} with {type(request).__name__.lower()}")
         self._highest = frame.stream
-        self._exchanges[frame.stream] = Exchange(self, frame.stream, request, named=self._named)
+        self._exchanges[frame.stream] = Exchange(self, frame.stream, request, named=self.named)
 
     async def _order(self, record: message.FromHostConnection) -> None:
         match record:
@@ -215,7 +242,10 @@ class Session:
                 self._thawed.clear()
                 self.guest.quiesced = True
                 await self._say(message.Quiesced())
+            case message.Continue(machine_id=machine_id):
+                await self._take_over(machine_id)
             case message.Resume():
+                await self.guest.let_go()
                 self._thaw()
                 await self._say(message.Resumed())
             case message.Poweroff():
@@ -225,10 +255,11 @@ class Session:
     async def _name(self, record: message.SetIdentity) -> None:
         if not protocol.MIN_ENTROPY <= len(record.entropy) <= protocol.MAX_ENTROPY:
             raise ProtocolError(f"the host sent {len(record.entropy)} bytes of entropy")
+        await self.guest.let_go()
         self.guest.identity = record
         for path, text in ((b"/etc/hostname", record.hostname), (b"/etc/machine-id", record.machine_id)):
             self.guest.disk.open(path, parents=True, truncate=True).content.write(0, text.encode() + b"\n")
-        self._named = True
+        self.named = True
         self._thaw()
         await self._say(message.IdentityDone(boot_id=self.guest.boot_id))
 

@@ -31,8 +31,19 @@ class Room(Protocol):
     def argv(self, arguments: Sequence[str], *, netns: Path | None = None) -> list[str]:
         """The whole command line that starts the VMM with `arguments` in this room, in the network namespace `netns` where there is one."""
 
+    @property
+    def fds(self) -> Sequence[int]:
+        """What the command line needs to inherit, beside what the VMM does. Complete after `argv`."""
+
     async def pid_of(self, starter: int) -> int:
-        """The VMM's own process, where `starter` is the process that `argv` became. Raises HostError where it has ended before it started."""
+        """The VMM's own process, where `starter` is the process that `argv` became. The VMM may be held back until this is called: always
+        call it. Raises HostError where it has ended before it started."""
+
+    def status(self, returncode: int) -> int:
+        """The VMM's own status (negative: a signal), from that of the process that `argv` became."""
+
+    def out_of_memory(self) -> bool:
+        """Whether the kernel killed in here for want of memory. To be asked before the room is left."""
 
 
 class Rooms(Protocol):

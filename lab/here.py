@@ -1,0 +1,40 @@
+"""The lab tests on this very host: for one with a KVM that works, and root."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from firebrick.machine.accel import Accelerator, probe
+from lab.ground import prepare_ground
+from lab.host import ROOT, Place
+from lab.session import test_command, test_environment
+
+
+class HostError(Exception):
+    """What the message names is not on this host, and the lab tests need it."""
+
+
+async def run_here(arguments: Sequence[str], evidence: Path) -> int:
+    """Run pytest on this host, output straight to where ours goes. Returns its status. Raises HostError."""
+    if os.geteuid() != 0:
+        raise HostError("the lab tests make network namespaces, control groups and jails: run this as root")
+    await _prove_kvm()
+    place = Place.of_tree()
+    place.cache.mkdir(parents=True, exist_ok=True)
+    ground = await prepare_ground(place.home, place.cache)
+    evidence.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, **test_environment(ground, str(evidence)), "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    argv = [sys.executable, *test_command(ROOT, arguments)[1:]]
+    process = await asyncio.create_subprocess_exec(*argv, cwd=ROOT, env=environment)
+    return await process.wait()
+
+
+async def _prove_kvm() -> None:
+    """That /dev/kvm opens says little: some run nothing but kernels made for them."""
+    choice = await probe()
+    if choice.accelerator is not Accelerator.KVM:
+        raise HostError(f"this host cannot run the lab tests: {choice.reason}")

@@ -1,0 +1,147 @@
+"""The lab's host: an emulated machine with KVM, booted and prepared once, saved, and restored whenever somebody needs a lab.
+
+A restore takes a fraction of a second and gives a host nobody has used: loaded modules, mounted disks, a Python whose files are in memory.
+What is saved depends on everything it was made from, so it is named after that, and made anew when any of it changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from firebrick import machine
+from firebrick.home import Home
+from firebrick.image import ImageStore
+from firebrick.machine import Machine, MachineError, MachineSpec, Snapshot
+from firebrick.machine.accel import Accelerator
+from firebrick.machine.command import kernel_command_line
+from firebrick.machine.spec import Drive
+from lab.drives import GROUND, PACKAGES, ground_drive, ground_inside, packages_drive
+from lab.ground import Ground, prepare_ground
+from lab.packages import ensure_packages, wanted_packages
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+_IMAGE: Final = ROOT / "lab" / "lab.toml"
+PROJECT: Final = "/project"
+EVIDENCE: Final = "/evidence"
+_VCPUS: Final = 2
+_MEMORY_MIB: Final = 6144
+_SCRATCH_MIB: Final = 16384
+# The lab guards nothing, and this is a fifth of its speed.
+_KERNEL_ARGS: Final = ("mitigations=off",)
+
+_PREPARE: Final = f"""
+set -eu
+mkdir -p /lib/modules {PACKAGES} {GROUND} {PROJECT} {EVIDENCE} /run/netns
+mount -o ro /dev/disk/by-serial/modules /lib/modules
+mount -o ro /dev/disk/by-serial/packages {PACKAGES}
+mount -o ro /dev/disk/by-serial/ground {GROUND}
+modprobe -a kvm-amd tun vhost_vsock nbd loop veth bridge dummy sch_tbf sch_ingress act_police \\
+    nf_tables nf_conntrack nf_nat nft_chain_nat nft_ct nft_nat nft_masq nft_redir nft_reject nft_reject_inet nft_limit nft_log nft_hash
+# As an init system leaves a host: mounts are passed on, and every controller is there for who asks.
+mount --make-rshared /
+echo '+cpu +memory +pids +io' > /sys/fs/cgroup/cgroup.subtree_control
+mkdir /sys/fs/cgroup/firebrick
+echo 1 > /proc/sys/net/ipv4/ip_forward
+test -c /dev/kvm
+cd /tmp
+# What every test needs is in memory from then on.
+cat {GROUND}/* > /dev/null
+PYTHONPATH={PACKAGES} python3 -c 'import asyncio, httpx, msgspec, pytest, pytest_asyncio, pytest_timeout, _pytest.assertion.rewrite'
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the lab keeps what it made: `home` has kernels and images, `cache` everything else."""
+
+    home: Home
+    cache: Path
+
+    @classmethod
+    def of_tree(cls) -> Place:
+        return cls(Home.find(), ROOT / "build" / "lab" / "cache")
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """A running lab. `ground` is where its tests find things."""
+
+    machine: Machine
+    ground: Ground
+
+
+@asynccontextmanager
+async def restored(place: Place, say: Callable[[str], None]) -> AsyncIterator[Lab]:
+    """A fresh lab, for as long as the context. `say` is told what takes long."""
+    place.cache.mkdir(parents=True, exist_ok=True)
+    with _alone(place.cache):
+        spec, ground = await _specification(place)
+        template = await _template(place, spec, say)
+    async with machine.restore(template, home=place.home.root, hostname="lab") as host:
+        yield Lab(host, ground_inside(ground))
+
+
+async def _specification(place: Place) -> tuple[MachineSpec, Ground]:
+    store = ImageStore(place.home)
+    kernel, image = await store.ensure_kernel(), await store.ensure_image(_IMAGE)
+    assert kernel.modules is not None, "Debian's kernel comes with its modules"
+    ground = await prepare_ground(place.home, place.cache)
+    packages = await ensure_packages(place.cache, wanted_packages(ROOT / "pyproject.toml"))
+    spec = MachineSpec(
+        kernel=kernel.path,
+        initrd=kernel.initrd,
+        root=image.path,
+        kernel_args=(*kernel.args, *_KERNEL_ARGS),
+        vcpus=_VCPUS,
+        memory_mib=_MEMORY_MIB,
+        scratch_mib=_SCRATCH_MIB,
+        nested=True,
+        hostname="lab",
+        drives=(
+            Drive(name="modules", path=kernel.modules),
+            await packages_drive(packages, place.cache),
+            await ground_drive(ground, place.cache),
+        ),
+    )
+    return spec, ground
+
+
+async def _template(place: Place, spec: MachineSpec, say: Callable[[str], None]) -> Snapshot:
+    """The prepared host, made where there is none for this specification, or none that this host can restore."""
+    path = place.cache / f"host-{_key(spec)}"
+    if path.is_dir():
+        with contextlib.suppress(MachineError):
+            found = Snapshot.load(path)
+            found.check_facts(await machine.Qemu(place.home.cache).facts(spec))
+            return found
+    for old in place.cache.glob("host-*"):
+        shutil.rmtree(old)
+    say("preparing the lab's host, which is kept")
+    async with machine.launch(spec, "qemu", home=place.home.root) as host:
+        await host.run(["sh", "-c", _PREPARE], check=True)
+        return await host.snapshot(path)
+
+
+def _key(spec: MachineSpec) -> str:
+    line = kernel_command_line(spec, Accelerator.TCG, 1)
+    return hashlib.sha256(f"{spec}{line}{_PREPARE}".encode()).hexdigest()[:16]
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """One process at a time makes what is missing."""
+    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

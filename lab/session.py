@@ -1,0 +1,94 @@
+"""One command in one lab: the tree under test goes in, output comes out as it is written, and evidence when it failed."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from firebrick.guest.errors import GuestError
+from firebrick.machine import Machine, MachineError
+from lab.drives import PACKAGES
+from lab.ground import Ground
+from lab.host import EVIDENCE, PROJECT, Place, restored
+from lab.project import staged
+
+TESTS: Final = "tests/lab"
+_LOST: Final = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What to run: `argv` in the tree `project`. Evidence of a failure goes to the directory `evidence`, emptied before."""
+
+    project: Path
+    argv: Sequence[str]
+    evidence: Path
+    environment: Mapping[str, str]
+
+
+def test_command(project: Path, arguments: Sequence[str]) -> list[str]:
+    """The command of pytest with these arguments, for all lab tests where none of them is a path in `project`.
+
+    Plugins are named: finding them takes seconds where the processor is emulated."""
+    plugins = ("-p", "pytest_asyncio.plugin", "-p", "pytest_timeout", "-p", "no:cacheprovider")
+    paths = [word for word in arguments if (project / word.split("::")[0]).exists()]
+    return ["python3", "-m", "pytest", *plugins, *arguments, *([] if paths else [TESTS])]
+
+
+def test_environment(ground: Ground, evidence: str) -> dict[str, str]:
+    return {**ground.environment(), "FIREBRICK_LAB_EVIDENCE": evidence, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+
+
+async def run_session(session: Session, place: Place) -> int:
+    """Run it in a fresh lab. Returns its exit status, or 70 where the lab itself was lost."""
+    began = time.monotonic()
+    shutil.rmtree(session.evidence, ignore_errors=True)
+    tree = await staged(session.project, place.cache)
+    async with restored(place, _say) as lab:
+        await lab.machine.upload(tree, PROJECT, uid=0, gid=0)
+        _say(f"ready after {time.monotonic() - began:.1f} s")
+        environment = {
+            **test_environment(lab.ground, EVIDENCE),
+            "PYTHONPATH": f"{PROJECT}/src:{PROJECT}:{PACKAGES}",
+            "HOME": "/root",
+            **session.environment,
+        }
+        try:
+            status = await _stream(lab.machine, session.argv, environment)
+        except (GuestError, MachineError) as error:
+            _say(f"the lab was lost: {error}")
+            status = _LOST
+        if status != 0:
+            await _collect(lab.machine, session.evidence)
+    return status
+
+
+async def _stream(host: Machine, argv: Sequence[str], environment: Mapping[str, str]) -> int:
+    async with host.exec(argv, cwd=PROJECT, env=environment, merge=True) as process:
+        async for chunk in process.stdout:
+            sys.stdout.buffer.write(chunk)
+            sys.stdout.buffer.flush()
+        end = await process.wait()
+    return end.code if end.code is not None else 128 + (end.signal or 0)
+
+
+async def _collect(host: Machine, target: Path) -> None:
+    """Everything that may tell why: what the tests kept, the host's kernel log and its console."""
+    target.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(GuestError, MachineError):
+        await host.download(EVIDENCE, target)
+        log = await host.run(["dmesg"], timeout=20)
+        (target / "dmesg.txt").write_bytes(log.stdout)
+    (target / "console.txt").write_text(host.console())
+    _say(f"evidence: {target}")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"lab: {text}\n")
+    sys.stderr.flush()

@@ -1,0 +1,306 @@
+"""The driver: machines under Firecracker, booted from nothing or restored from snapshots, each in a room of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Final, Protocol
+
+from firebrick.machine import disk
+from firebrick.machine.errors import BootError, HostError, MachineGoneError, SnapshotError, SpecError
+from firebrick.machine.firecracker import config, disks
+from firebrick.machine.firecracker.api import FirecrackerError
+from firebrick.machine.firecracker.config import Backend, Load
+from firebrick.machine.firecracker.settings import FirecrackerSettings
+from firebrick.machine.firecracker.version import Feature, Version
+from firebrick.machine.firecracker.vm import FirecrackerMachine, Made
+from firebrick.machine.firecracker.vmm import HINT, Vmm, running
+from firebrick.machine.jail.open import OpenRooms
+from firebrick.machine.jail.room import Room, Rooms
+from firebrick.machine.network.policy import NetworkPolicy
+from firebrick.machine.seat import Seat, Seats
+from firebrick.machine.spec import MachineSpec, Network
+from firebrick.process import ProcessError, find_program, run, shielded
+
+PAGES_SOCKET: Final = "uffd.sock"
+_ELF: Final = b"\x7fELF"
+_VERSIONS: Final[dict[tuple[str, int, int], Version]] = {}  # of programs, by path, size and age
+_CPU_LINES: Final = {"vendor_id": "vendor", "cpu family": "family", "model": "model", "stepping": "stepping"}
+
+
+class Slot(Protocol):
+    """A network namespace a machine has for itself, with `tap` in it."""
+
+    seat: Seat
+    netns: Path
+    tap: str
+
+
+class Networks(Protocol):
+    """What has slots."""
+
+    def slot(self, policy: NetworkPolicy, *, occupant: Path) -> AbstractAsyncContextManager[Slot]: ...
+
+
+class PageServer(Protocol):
+    """One that runs. `ended` is done when it has ended: with None when its machine ended first, else with what went wrong."""
+
+    @property
+    def ended(self) -> asyncio.Task[HostError | None]: ...
+
+
+class Pager(Protocol):
+    """What serves the pages of the file `memory` to the VMM in the directory `root`, on the socket PAGES_SOCKET there, as long as the context."""
+
+    def __call__(
+        self, root: Path, *, memory: Path, seat: Seat | None = None
+    ) -> AbstractAsyncContextManager[PageServer]: ...
+
+
+class Firecracker:
+    """The driver. `cache` keeps empty disks. Without `rooms` there is no jail; with `seats` each machine gets a user of its own, as its rooms need;
+    `network` is what makes namespaces. `pager` serves the memory of restored machines page by page, where it is given, instead of a mapping
+    of the file. `track_dirty_pages` is the price of diff snapshots."""
+
+    name = "firecracker"
+
+    def __init__(
+        self,
+        cache: Path,
+        settings: FirecrackerSettings | None = None,
+        *,
+        rooms: Rooms | None = None,
+        seats: Seats | None = None,
+        network: Networks | None = None,
+        pager: Pager | None = None,
+        track_dirty_pages: bool = False,
+    ) -> None:
+        self.settings = settings or FirecrackerSettings.from_environment()
+        self._cache = cache
+        self._rooms = rooms or OpenRooms(self._command)
+        self._seats = seats
+        self._network = network
+        self._pager = pager
+        self._tracked = track_dirty_pages
+        self._version: Version | None = None
+
+    async def facts(self, spec: MachineSpec) -> Mapping[str, str]:
+        version = await self.version()
+        return {
+            "Firecracker": str(version),
+            "snapshot format": str(version.snapshot_format or f"of {version}"),
+            "host processor": processor(Path("/proc/cpuinfo").read_text()),
+            "host kernel": os.uname().release,
+            "CPU template": config.template_digest(spec),
+        }
+
+    async def version(self) -> Version:
+        """Of the program. Raises HostError where there is none, or one that is too old."""
+        if self._version is None:
+            self._version = await _ask_version(self.settings.binary)
+        return self._version
+
+    def patience(self, deadline: float) -> float:
+        return deadline
+
+    def answered(self) -> None:
+        """Nothing to learn from: it starts machines in one way."""
+
+    def stayed_silent(self, seconds: float) -> bool:  # noqa: ARG002 - the contract's signature
+        return False
+
+    @asynccontextmanager
+    async def boot(self, spec: MachineSpec, directory: Path) -> AsyncIterator[FirecrackerMachine]:
+        _check_files(spec)
+        config.check(spec, await self.version())
+        empty = await disk.empty_filesystem(self._cache, spec.scratch_mib)
+        async with self._room(spec, directory) as (room, netns):
+            placed = await shielded(asyncio.to_thread(disks.place_new, room, spec, empty))
+            async with self._machine(directory, room, netns, spec, placed) as machine:
+                yield machine
+
+    @asynccontextmanager
+    async def restore(self, spec: MachineSpec, snapshot: Path, directory: Path) -> AsyncIterator[FirecrackerMachine]:
+        if spec.huge_pages and self._pager is None:
+            raise SnapshotError(
+                f"cannot restore {snapshot}: memory of huge pages cannot be mapped from a file",
+                hint="Make the driver with a page server.",
+            )
+        async with self._room(spec, directory) as (room, netns), AsyncExitStack() as stack:
+            placed = await shielded(
+                asyncio.to_thread(disks.place_saved, room, snapshot, with_memory=self._pager is None)
+            )
+            pages = None
+            if self._pager is not None:
+                serving = self._pager(room.root, memory=snapshot / config.MEMORY, seat=room.seat)
+                pages = await stack.enter_async_context(serving)
+            machine = self._machine(directory, room, netns, spec, placed, snapshot=snapshot, pages=pages)
+            yield await stack.enter_async_context(machine)
+
+    # --- how ---
+
+    @asynccontextmanager
+    async def _room(self, spec: MachineSpec, directory: Path) -> AsyncIterator[tuple[Room, Path | None]]:
+        async with AsyncExitStack() as stack:
+            seat, netns = None, None
+            if spec.network is Network.NAMESPACE:
+                slot = await stack.enter_async_context(self._slot(spec, directory))
+                seat, netns = slot.seat, slot.netns
+            elif self._seats is not None:
+                seat = stack.enter_context(self._seats.take(directory))
+            yield await stack.enter_async_context(self._rooms.open(spec, directory, seat)), netns
+
+    def _slot(self, spec: MachineSpec, directory: Path) -> AbstractAsyncContextManager[Slot]:
+        if self._network is None:
+            raise HostError(
+                "cannot give the machine a network: the driver was made without one",
+                hint="Make it with `network`, as root, or ask for Network.NONE.",
+            )
+        return self._network.slot(spec.policy, occupant=directory)
+
+    @asynccontextmanager
+    async def _machine(
+        self,
+        directory: Path,
+        room: Room,
+        netns: Path | None,
+        spec: MachineSpec,
+        placed: disks.Disks,
+        *,
+        snapshot: Path | None = None,
+        pages: PageServer | None = None,
+    ) -> AsyncIterator[FirecrackerMachine]:
+        async with running(room, netns) as vmm, _served(vmm, pages), _linked(self.settings.socket_dir, directory, room):
+            if snapshot is None:
+                await self._start(vmm, spec)
+            else:
+                await self._load(vmm, spec, snapshot)
+            machine = FirecrackerMachine(vmm, Made(spec=spec, disks=placed, tracked=self._tracked))
+            try:
+                yield machine
+            finally:
+                await shielded(machine.close())
+
+    async def _start(self, vmm: Vmm, spec: MachineSpec) -> None:
+        try:
+            for request in config.boot(spec, vmm.version, track_dirty_pages=self._tracked):
+                await vmm.api.send(request)
+        except FirecrackerError as error:
+            if "KVM" in error.fault or "/dev/kvm" in error.fault:
+                raise HostError(f"cannot start the machine: {error.fault}", hint=HINT) from error
+            raise BootError(
+                f"cannot start the machine: {error}", hint="The log says more.", console=vmm.log()
+            ) from error
+        except MachineGoneError as error:
+            raise BootError(
+                f"cannot start the machine: {(await vmm.wait()).message}", hint="The log says more.", console=vmm.log()
+            ) from error
+
+    async def _load(self, vmm: Vmm, spec: MachineSpec, snapshot: Path) -> None:
+        """Firecracker takes one attempt: after one that failed the process is of no use, and ends. What a metadata service answers is in no snapshot."""
+        later = spec.metadata is not None
+        load = Load(
+            backend=Backend.FILE if self._pager is None else Backend.UFFD,
+            memory=config.MEMORY if self._pager is None else PAGES_SOCKET,
+            resume=not later,
+            track_dirty_pages=self._tracked,
+        )
+        try:
+            await vmm.api.send(config.load_snapshot(load, vmm.version))
+            if spec.metadata is not None:
+                await vmm.api.send(config.metadata(spec.metadata))
+                await vmm.api.send(config.vm_state(paused=False))
+        except (FirecrackerError, MachineGoneError) as error:
+            said = error.fault if isinstance(error, FirecrackerError) else (await vmm.wait()).message
+            raise SnapshotError(
+                f"cannot restore {snapshot}: {said}", hint="Take the snapshot anew with this Firecracker, on this host."
+            ) from error
+
+    def _command(self, directory: Path) -> list[str]:
+        return [self.settings.binary, "--id", config.instance_id(directory.name)]
+
+
+def processor(cpuinfo: str) -> str:
+    """What of the host's processor a snapshot depends on: vendor, family, model, stepping. Pure."""
+    found: dict[str, str] = {}
+    for line in cpuinfo.splitlines():
+        name, _, value = (part.strip() for part in line.partition(":"))
+        if name in _CPU_LINES:
+            found.setdefault(_CPU_LINES[name], value)
+    return " ".join(f"{name} {found[name]}" for name in _CPU_LINES.values() if name in found) or "unknown"
+
+
+async def _ask_version(binary: str) -> Version:
+    """Remembered as long as the program is the same file."""
+    program = find_program(binary)
+    if program is None:
+        raise HostError(
+            f"cannot start machines: {binary} is not on this host",
+            hint="Install Firecracker, or say where it is with MICROVM_FIRECRACKER_BIN.",
+        )
+    facts = os.stat(program)  # noqa: PTH116
+    key = (program, facts.st_size, facts.st_mtime_ns)
+    if key not in _VERSIONS:
+        try:
+            text = (await run([program, "--version"], timeout=30)).text
+        except ProcessError as error:
+            raise HostError(f"cannot ask Firecracker for its version: {error}") from error
+        match = re.search(r"Firecracker (v\S+)", text)
+        _VERSIONS[key] = Version.parse(match[1] if match else text[:80])
+    version = _VERSIONS[key]
+    if not version.has(Feature.OLDEST):
+        raise HostError(f"Firecracker {version} is too old: machines need {Feature.OLDEST.since}")
+    return version
+
+
+@asynccontextmanager
+async def _served(vmm: Vmm, pages: PageServer | None) -> AsyncIterator[None]:
+    """A machine whose page server dies stands still for ever: it is ended."""
+    if pages is None:
+        yield
+        return
+
+    def ended(task: asyncio.Task[HostError | None]) -> None:
+        if not task.cancelled() and (error := task.exception() or task.result()) is not None:
+            vmm.fail(f"its page server ended: {error}")
+
+    pages.ended.add_done_callback(ended)
+    try:
+        yield
+    finally:
+        pages.ended.remove_done_callback(ended)
+
+
+@asynccontextmanager
+async def _linked(socket_dir: Path | None, directory: Path, room: Room) -> AsyncIterator[None]:
+    """A name of the API's socket where its user looks for one."""
+    if socket_dir is None:
+        yield
+        return
+    socket_dir.mkdir(parents=True, exist_ok=True)
+    link = socket_dir / f"{directory.name}.sock"
+    link.unlink(missing_ok=True)
+    link.symlink_to(room.root / config.API_SOCKET)
+    try:
+        yield
+    finally:
+        link.unlink(missing_ok=True)
+
+
+def _check_files(spec: MachineSpec) -> None:
+    for path in (spec.kernel, spec.initrd, spec.root, *(drive.path for drive in spec.drives)):
+        if path is not None and not path.exists():
+            raise SpecError(
+                f"cannot make the machine: {path} does not exist",
+                hint="Name a kernel, an initramfs and images that exist.",
+            )
+    with spec.kernel.open("rb") as file:
+        if file.read(4) != _ELF:
+            raise SpecError(
+                f"cannot make the machine: {spec.kernel} is not an ELF file, the only kind of kernel Firecracker starts",
+                hint="`firebrick image` keeps the ELF of its kernels.",
+            )

@@ -1,0 +1,108 @@
+"""What is known of a jailed machine outside its jail: `jail.json` in its directory.
+
+A machine's directory belongs to root, so nothing in a jail can change this. It is enough to find the machine again after its owner died: to end
+it, or to adopt it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from pathlib import Path
+
+import msgspec
+
+from firebrick.machine.errors import HostError
+from firebrick.machine.jail.group import Group
+from firebrick.machine.seat import Seat
+
+FILE = "jail.json"
+_PATIENCE_S = 5.0
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """`seat` is its number and `lock` the seat's file, `uid` whom its processes belong to, `group` the control group's path where there is one. `pid` is the VMM's own
+    process, and `started` when that was started, in ticks since the host was; 0 until it runs."""
+
+    seat: int
+    uid: int
+    gid: int
+    lock: str
+    group: str | None
+    pid: int = 0
+    started: int = 0
+
+    @classmethod
+    def of(cls, seat: Seat, group: Group | None, pid: int = 0) -> Record:
+        return cls(
+            seat=seat.number,
+            uid=seat.uid,
+            gid=seat.gid,
+            lock=str(seat.file or ""),
+            group=str(group.path) if group else None,
+            pid=pid,
+            started=start_of(pid) or 0,
+        )
+
+    def write(self, directory: Path) -> None:
+        draft = directory / f".{FILE}"
+        draft.touch(mode=0o600)
+        draft.write_bytes(msgspec.json.encode(self))
+        draft.replace(directory / FILE)
+
+    @property
+    def runs(self) -> bool:
+        """Whether the VMM this speaks of is still there."""
+        return bool(self.started) and start_of(self.pid) == self.started
+
+    def end(self) -> None:
+        """Kill everything of the machine and remove its control group. Blocks up to some seconds. Raises HostError."""
+        if self.group is not None:
+            Group(Path(self.group)).end()
+        end_user(self.uid)
+
+
+def read(directory: Path) -> Record | None:
+    try:
+        return msgspec.json.decode((directory / FILE).read_bytes(), type=Record)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def start_of(pid: int) -> int | None:
+    """When a process started, in ticks since the host did; None when there is no such process, or only its remains."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def end_user(uid: int) -> None:
+    """Kill all processes of a seat's user: it is nobody's but the seat's. Raises HostError where one does not end."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while pids := processes_of(uid):
+        if time.monotonic() > deadline:
+            raise HostError(f"cannot end the processes {pids} of user {uid}: they do not die")
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.001)
+
+
+def processes_of(uid: int) -> list[int]:
+    """The living processes that have this user as their real one."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and _user_of(entry) == uid and start_of(int(entry.name)) is not None:
+                found.append(int(entry.name))
+    return found
+
+
+def _user_of(process: Path) -> int:
+    """Not the owner of the directory: that is root's where a process keeps itself from being dumped."""
+    line = next(line for line in (process / "status").read_text().splitlines() if line.startswith("Uid:"))
+    return int(line.split()[1])

@@ -1,0 +1,80 @@
+"""The lab's pure parts: what it runs, where things are, and that only what is known comes in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lab.__main__ import _split
+from lab.binaries import BinaryError, _checked
+from lab.drives import ground_inside
+from lab.ground import Ground, NoGroundError
+from lab.packages import wanted_packages
+from lab.project import _update
+from lab.session import test_command as command
+from tests.place import ROOT
+
+GROUND = Ground(
+    firecracker=Path("/a/firecracker"),
+    jailer=Path("/a/jailer"),
+    kernel=Path("/b/vmlinux"),
+    initrd=Path("/c/0123.cpio"),
+    root=Path("/d/root.squashfs"),
+    kernel_args=("one", "two=2"),
+)
+
+
+def test_tests_find_the_ground_through_the_environment() -> None:
+    assert Ground.find(GROUND.environment()) == GROUND
+
+
+def test_without_a_lab_the_tests_say_what_to_start() -> None:
+    with pytest.raises(NoGroundError, match="tools/lab"):
+        Ground.find({"FIREBRICK_LAB_JAILER": "/x"})
+
+
+def test_the_ground_has_other_paths_inside() -> None:
+    inside = ground_inside(GROUND)
+    assert inside.initrd == Path("/opt/ground/0123.cpio")
+    assert inside.kernel_args == GROUND.kernel_args
+
+
+def test_a_program_that_is_not_the_known_one_is_refused() -> None:
+    with pytest.raises(BinaryError, match=r"the jailer in .* should have 86622337"):
+        _checked("jailer", b"something else")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "last"),
+    [
+        ([], ["tests/lab"]),
+        (["-k", "vsock"], ["-k", "vsock", "tests/lab"]),
+        (["tests/lab/test_boot.py::test_x", "-x"], ["tests/lab/test_boot.py::test_x", "-x"]),
+    ],
+)
+def test_all_lab_tests_are_run_where_none_is_named(arguments: list[str], last: list[str]) -> None:
+    assert command(ROOT, arguments)[-len(last) :] == last
+    assert command(ROOT, arguments)[:3] == ["python3", "-m", "pytest"]
+
+
+def test_a_command_comes_after_two_dashes() -> None:
+    assert _split(["--project", "x", "--", "ls", "--", "-l"]) == (["--project", "x"], ["ls", "--", "-l"])
+    assert _split(["-x"]) == (["-x"], [])
+
+
+def test_packages_are_those_of_the_product_and_of_running_tests() -> None:
+    names = {line.split(">")[0] for line in wanted_packages(ROOT / "pyproject.toml")}
+    assert {"msgspec", "httpx", "pytest", "pytest-asyncio", "pytest-timeout"} <= names
+    assert not {"mypy", "ruff", "pre-commit"} & names
+
+
+def test_a_staged_tree_follows_the_tree(tmp_path: Path) -> None:
+    project, stage = tmp_path / "project", tmp_path / "stage"
+    (project / "src").mkdir(parents=True)
+    for name in ("kept", "removed"):
+        (project / "src" / name).write_text(name)
+    _update(project, stage, [Path("src/kept"), Path("src/removed")])
+    (project / "src/kept").write_text("changed")
+    _update(project, stage, [Path("src/kept")])
+    assert {file.name: file.read_text() for file in (stage / "src").iterdir()} == {"kept": "changed"}
