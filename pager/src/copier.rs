@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use crate::ahead::Ahead;
 use crate::failure::{Failure, Outcome, Status};
 use crate::list::Recorder;
 use crate::memory::Memory;
@@ -24,6 +25,7 @@ pub enum Progress {
 pub struct Copier {
     pub uffd: Uffd,
     pub record: Option<Recorder>,
+    pub ahead: Ahead,
     regions: Vec<Region>,
     memory: Arc<Memory>,
     around: u64,
@@ -34,7 +36,7 @@ pub struct Copier {
 impl Copier {
     pub fn new(uffd: Uffd, regions: Vec<Region>, memory: Arc<Memory>, around: u64, record: bool) -> Self {
         let record = record.then(Recorder::default);
-        Self { uffd, record, regions, memory, around, stage: Vec::new() }
+        Self { uffd, record, ahead: Ahead::default(), regions, memory, around, stage: Vec::new() }
     }
 
     /// Firecracker gave addresses back.
@@ -66,8 +68,10 @@ impl Copier {
         if progress == Progress::Done {
             let region = &self.regions[number];
             let bytes = region.offset_of(pages.start)..region.offset_of(pages.end);
-            if let Some(record) = &mut self.record {
-                record.note(bytes);
+            match &mut self.record {
+                // Nothing but what was needed shall be in the list.
+                Some(record) => record.note(bytes),
+                None => self.ahead.fault(&bytes),
             }
         }
         Ok(progress)

@@ -7,6 +7,7 @@
 //! Exit statuses: 0 the machine ended or a signal came; 2 called wrongly; 3 a handshake that cannot be used; 4 memory or a list that cannot be
 //! used; 5 serving broke off, the machine must be killed; 6 the host refused something.
 
+mod ahead;
 mod arguments;
 mod bits;
 mod copier;

@@ -1,4 +1,4 @@
-//! The loop: faults first, then what the kernel says of the memory, then one step of the replay; it sleeps when there is nothing of these.
+//! The loop: faults first, then what the kernel says of the memory, then one step of what nobody waits for yet; it sleeps when there is nothing of these.
 
 use std::fs::File;
 use std::io::Write;
@@ -54,14 +54,15 @@ impl Server {
             if ready.bell {
                 self.replay.iter().for_each(Replay::hush);
             }
-            if waiting.is_empty() && !ready.faults && !self.prefetch()? {
+            if waiting.is_empty() && !ready.faults && !self.run_ahead()? {
                 return self.write_list();
             }
         }
     }
 
     fn wait(&self, pressed: bool) -> Outcome<Ready> {
-        let idle = self.replay.as_ref().is_none_or(|replay| replay.step().is_none());
+        let replay = self.replay.as_ref().and_then(Replay::step);
+        let idle = replay.is_none() && self.copier.ahead.step().is_none();
         let timeout = match (pressed, idle) {
             (true, _) => Some(&A_MOMENT),
             (false, false) => Some(&AT_ONCE),
@@ -112,8 +113,16 @@ impl Server {
         Ok(true)
     }
 
-    /// One step of the replay, if there is one. False: Firecracker has ended.
-    fn prefetch(&mut self) -> Outcome<bool> {
+    /// One step of what nobody waits for: ahead of a reader, or of the replay. False: Firecracker has ended.
+    fn run_ahead(&mut self) -> Outcome<bool> {
+        if let Some(bytes) = self.copier.ahead.step() {
+            match self.copier.prefetch(&bytes)? {
+                Progress::Done => self.copier.ahead.advance(),
+                Progress::Later => {}
+                Progress::Gone => return Ok(false),
+            }
+            return Ok(true);
+        }
         let Some(replay) = &mut self.replay else { return Ok(true) };
         let Some(bytes) = replay.step() else { return Ok(true) };
         match self.copier.prefetch(&bytes)? {

@@ -18,7 +18,7 @@ import pytest
 from firebrick.machine.errors import HostError, SnapshotError
 from firebrick.machine.pager import PROGRAM, SOCKET, serving
 from firebrick.machine.seat import Seat
-from tests.pager.conftest import PAGE, machine, near
+from tests.pager.player import PAGE, machine, near
 from tests.pager.test_serving import digests, served
 
 

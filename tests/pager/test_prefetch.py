@@ -9,7 +9,7 @@ import pytest
 
 from firebrick.machine.errors import HostError
 from firebrick.machine.pager import is_list, serving
-from tests.pager.conftest import PAGE
+from tests.pager.player import PAGE
 from tests.pager.test_serving import ZEROS, digests, served
 
 NEEDED = [9, 200, 10, 3, 4, 5, 77]

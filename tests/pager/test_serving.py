@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from firebrick.machine.pager import SOCKET, Pager, serving
-from tests.pager.conftest import PAGE, Machine, machine, near
+from tests.pager.player import PAGE, Machine, machine, near
 
 ZEROS = hashlib.sha256(bytes(PAGE)).hexdigest()
 
