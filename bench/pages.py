@@ -51,10 +51,10 @@ async def pages(bed: Bed) -> list[Row]:
     memory = Memory.make(bed.home.root / "bench-pages")
     try:
         return [
-            await _row("pages served in order, against memcpy", memory, _copied, _served, 0.5),
-            await _row("pages served in order, against a file mapping", memory, _mapped, _served, 0.2),
-            await _row("pages served at random, against a file mapping", memory, _mapped_random, _served_random, 0.3),
-            await _row("pages replayed, against memcpy", memory, _copied, _replayed, 0.5),
+            await _row("pages served in order, against memcpy", memory, _copied, _served, 0.8),
+            await _row("pages served in order, against a file mapping", memory, _mapped, _served, 0.15),
+            await _row("pages served at random, against a file mapping", memory, _mapped_random, _served_random, 0.1),
+            await _row("pages replayed, against memcpy", memory, _copied, _replayed, 0.8),
             await _row("pages served one by one, against Python", memory, _python, _served_singly, 1.0),
         ]
     finally:
