@@ -74,7 +74,7 @@ fn serve(arguments: &Arguments) -> Outcome<()> {
     let Some(peer) = handshake::meet(&listener, &signals, memory.size())? else { return Ok(()) };
     drop(listener);
     let copier = Copier::new(peer.uffd, peer.regions, memory, arguments.around, list.is_some());
-    let served = Server { copier, replay, signals, process: peer.process, list }.run();
+    let served = Server { copier, replay, signals, process: peer.process, list, put_off: 0 }.run();
     drop(peer.connection);
     served
 }

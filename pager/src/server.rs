@@ -14,8 +14,10 @@ use crate::signals::Signals;
 use crate::uffd::Event;
 
 const AT_ONCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-/// Between attempts while the machine's memory is being changed, which takes the kernel a moment after it has told.
-const A_MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000 };
+/// Between attempts while the machine's memory is being changed, which takes the kernel a moment after it has told. Doubled up to 13 ms: a
+/// Firecracker that is stopped just then shall not keep a processor busy.
+const A_MOMENT_NS: i64 = 50_000;
+const DOUBLINGS: u32 = 8;
 
 pub struct Server {
     pub copier: Copier,
@@ -24,6 +26,8 @@ pub struct Server {
     /// Readable when Firecracker has ended.
     pub process: OwnedFd,
     pub list: Option<File>,
+    /// How many attempts in a row the kernel has put off.
+    pub put_off: u32,
 }
 
 /// Which of the descriptors have something to say.
@@ -40,7 +44,7 @@ impl Server {
         let mut events = Vec::new();
         let mut waiting: Vec<u64> = Vec::new();
         loop {
-            let ready = self.wait(!waiting.is_empty())?;
+            let ready = self.wait()?;
             if ready.faults {
                 self.copier
                     .uffd
@@ -60,13 +64,14 @@ impl Server {
         }
     }
 
-    fn wait(&self, pressed: bool) -> Outcome<Ready> {
+    fn wait(&self) -> Outcome<Ready> {
         let replay = self.replay.as_ref().and_then(Replay::step);
         let idle = replay.is_none() && self.copier.ahead.step().is_none();
-        let timeout = match (pressed, idle) {
-            (true, _) => Some(&A_MOMENT),
-            (false, false) => Some(&AT_ONCE),
-            (false, true) => None,
+        let moment = Timespec { tv_sec: 0, tv_nsec: A_MOMENT_NS << self.put_off.min(DOUBLINGS) };
+        let timeout = match (self.put_off, idle) {
+            (1.., _) => Some(&moment),
+            (0, false) => Some(&AT_ONCE),
+            (0, true) => None,
         };
         let bell = self.replay.as_ref().map_or(self.process.as_fd(), AsFd::as_fd);
         let mut fds = [self.copier.uffd.as_fd(), self.process.as_fd(), self.signals.as_fd(), bell]
@@ -103,7 +108,9 @@ impl Server {
     fn answer(&mut self, waiting: &mut Vec<u64>) -> Outcome<bool> {
         let mut answered = 0;
         for address in waiting.iter() {
-            match self.copier.fault(*address)? {
+            let progress = self.copier.fault(*address)?;
+            self.count(&progress);
+            match progress {
                 Progress::Done => answered += 1,
                 Progress::Later => break,
                 Progress::Gone => return Ok(false),
@@ -116,24 +123,29 @@ impl Server {
     /// One step of what nobody waits for: ahead of a reader, or of the replay. False: Firecracker has ended.
     fn run_ahead(&mut self) -> Outcome<bool> {
         if let Some(bytes) = self.copier.ahead.step() {
-            match self.copier.prefetch(&bytes)? {
+            let progress = self.copier.prefetch(&bytes)?;
+            self.count(&progress);
+            match progress {
                 Progress::Done => self.copier.ahead.advance(),
                 Progress::Later => {}
                 Progress::Gone => return Ok(false),
             }
             return Ok(true);
         }
-        let Some(replay) = &mut self.replay else { return Ok(true) };
-        let Some(bytes) = replay.step() else { return Ok(true) };
-        match self.copier.prefetch(&bytes)? {
-            Progress::Done => replay.advance(),
-            Progress::Later => {}
-            Progress::Gone => return Ok(false),
+        let Some(bytes) = self.replay.as_ref().and_then(Replay::step) else { return Ok(true) };
+        let progress = self.copier.prefetch(&bytes)?;
+        self.count(&progress);
+        if progress == Progress::Done {
+            self.replay.iter_mut().for_each(Replay::advance);
         }
-        if replay.is_over() {
+        if self.replay.as_ref().is_some_and(Replay::is_over) {
             self.replay = None;
         }
-        Ok(true)
+        Ok(progress != Progress::Gone)
+    }
+
+    fn count(&mut self, progress: &Progress) {
+        self.put_off = if *progress == Progress::Later { self.put_off.saturating_add(1) } else { 0 };
     }
 
     fn is_told_to_end(&mut self) -> Outcome<bool> {
