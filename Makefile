@@ -10,7 +10,7 @@ help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\nFresh machine? `make demo`, then `make test`.\n'
 
-setup: ## Install what is missing: Debian packages, Python environment, agent, kernel and images
+setup: ## Install what is missing: Debian packages, Python environment, agent, page server, kernel and images
 	@tools/setup
 
 demo: ## Build a real project in a microVM, from nothing
@@ -29,7 +29,7 @@ test-kvm: ## Run the tests with Firecracker on this host: needs root and a KVM t
 	@tools/setup
 	@tools/lab --here
 
-lint: ## Check format, types, imports and the agent's Rust
+lint: ## Check format, types, imports and the Rust parts
 	@tools/setup packages rust python
 	@tools/lint
 
@@ -37,11 +37,11 @@ bench: ## Measure against bare QEMU; table on the terminal, build/bench.json
 	@tools/setup
 	@$(PYTHON) -m bench
 
-agent: ## Build the guest agent into the Python package
-	@tools/setup packages rust agent
+agent: ## Build the guest agent and the page server into the Python package
+	@tools/setup packages rust agent pager
 
-wheel: ## Build dist/firebrick-*.whl with the agent inside
-	@tools/setup packages rust python agent
+wheel: ## Build dist/firebrick-*.whl with the agent and the page server inside
+	@tools/setup packages rust python agent pager
 	@tools/wheel
 
 picture: ## Record docs/picture.svg from a real run
@@ -49,4 +49,4 @@ picture: ## Record docs/picture.svg from a real run
 	@$(PYTHON) tools/picture.py
 
 clean: ## Remove what was built here; images and kernels in FIREBRICK_HOME stay
-	rm -rf build dist agent/target src/firebrick/guest/bin .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist agent/target pager/target src/firebrick/guest/bin src/firebrick/machine/bin .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -12,7 +12,7 @@ from typing import Final
 
 from rich.console import Console
 
-from bench import machines, served, work
+from bench import machines, pages, served, work
 from bench.bed import Bed, made
 from bench.row import Row
 from bench.table import print_table, write_json
@@ -23,6 +23,7 @@ GROUPS: Final[dict[str, Callable[[Bed], Awaitable[list[Row]]]]] = {
     "forks": machines.forks,
     "commands": work.commands,
     "bytes": work.bytes_moved,
+    "pages": pages.pages,
     "whole": served.whole,
 }
 

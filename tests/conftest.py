@@ -11,7 +11,7 @@ from tests.leak import Belongings, adopt_orphans
 from tests.skip import is_allowed
 
 # Tests that start processes: they shall be gone, with their files, when the test is over.
-_STARTS_PROCESSES = ("agent", "conformance", "image", "machine", "e2e", "scenarios", "docs", "lab")
+_STARTS_PROCESSES = ("agent", "conformance", "image", "machine", "e2e", "lab", "network", "pager", "scenarios", "docs")
 
 
 def pytest_configure() -> None:
