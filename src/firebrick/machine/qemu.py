@@ -23,9 +23,11 @@ from firebrick.machine.accel import Acceleration, Accelerator
 from firebrick.machine.command import MACHINE_TYPE, Plan, command, file_node, processor, scratch_node
 from firebrick.machine.driver import Exit, ExitCause, HostUsage
 from firebrick.machine.errors import HostError, SnapshotError, SpecError
+from firebrick.machine.network.pool import SlotPool
+from firebrick.machine.network.slot import Slot
 from firebrick.machine.qmp import Event, Qmp
 from firebrick.machine.ring import Ring
-from firebrick.machine.spec import MachineSpec
+from firebrick.machine.spec import MachineSpec, Network
 from firebrick.process import PIPE, Process, ProcessError, shielded, spawn
 
 CONSOLE_BYTES: Final = 64 << 10
@@ -39,12 +41,14 @@ _PANIC: Final = "Kernel panic - not syncing"
 
 
 class Qemu:
-    """The driver. `cache` keeps what is the same for all machines: empty disks, what the host can do. `accelerator` overrules the choice."""
+    """The driver. `cache` keeps what is the same for all machines: empty disks, what the host can do. `accelerator` overrules the choice.
+    `network` gives machines their network namespaces, and must be open while they live."""
 
     name = "qemu"
 
-    def __init__(self, cache: Path, *, accelerator: Accelerator | None = None) -> None:
+    def __init__(self, cache: Path, *, accelerator: Accelerator | None = None, network: SlotPool | None = None) -> None:
         self._cache = cache
+        self._network = network
         self._forced = accelerator
         self._acceleration: Acceleration | None = None
         self._version = ""
@@ -81,7 +85,10 @@ class Qemu:
         disk.share(await disk.empty_filesystem(self._cache, spec.scratch_mib), base)
         layers = [base]
         layers.append(disk.add_layer(layers, directory, spec.scratch_mib))
-        async with _started(spec, directory, accelerator, memory.NO_FILE, layers, tsc_khz=rate) as machine:
+        async with (
+            _slot(spec, directory, self._network) as slot,
+            _started(spec, directory, accelerator, memory.NO_FILE, layers, slot=slot, tsc_khz=rate) as machine,
+        ):
             yield machine
 
     @asynccontextmanager
@@ -90,9 +97,11 @@ class Qemu:
         accelerator = await self._accelerator()
         layers = _adopt(snapshot, directory)
         layers.append(disk.add_layer(layers, directory, spec.scratch_mib))
-        async with _started(
-            spec, directory, accelerator, directory / _MEMORY, layers, state=snapshot / _STATE
-        ) as machine:
+        state = snapshot / _STATE
+        async with (
+            _slot(spec, directory, self._network) as slot,
+            _started(spec, directory, accelerator, directory / _MEMORY, layers, slot=slot, state=state) as machine,
+        ):
             yield machine
 
     async def _accelerator(self) -> Accelerator:
@@ -119,6 +128,8 @@ class QemuMachine:
         self._complaints = Ring(_COMPLAINT_BYTES)
         self._stream: ByteStream | None = None
         self._killed = False
+        self.slot: Slot | None = None
+        """Its network, where that is a namespace of its own."""
         self.reason = ""
         """Why QEMU ended, in its own word, when it has said so."""
         self._end = asyncio.create_task(self._watch(), name=f"qemu-{plan.machine}")
@@ -240,6 +251,7 @@ async def _started(
     mapped: Path,
     layers: Sequence[Path],
     *,
+    slot: Slot | None = None,
     state: Path | None = None,
     tsc_khz: int | None = None,
 ) -> AsyncIterator[QemuMachine]:
@@ -249,6 +261,7 @@ async def _started(
             agent = inherited.enter_context(_listening(directory, _AGENT))
             monitor = inherited.enter_context(_listening(directory, _MONITOR))
             state_fd = inherited.enter_context(_opened(state)) if state is not None else None
+            tap_fd = await _open_tap(slot, inherited)
             plan = Plan(
                 spec=spec,
                 machine=directory.name,
@@ -258,9 +271,10 @@ async def _started(
                 agent_fd=agent.fileno(),
                 monitor_fd=monitor.fileno(),
                 state_fd=state_fd,
+                tap_fd=tap_fd,
                 tsc_khz=tsc_khz,
             )
-            fds = [fd for fd in (plan.agent_fd, plan.monitor_fd, state_fd) if fd is not None]
+            fds = [fd for fd in (plan.agent_fd, plan.monitor_fd, state_fd, tap_fd) if fd is not None]
             try:
                 process = await stack.enter_async_context(
                     spawn(command(plan), stdout=PIPE, stderr=PIPE, pass_fds=fds, grace=0, hint=host.HINT)
@@ -268,8 +282,31 @@ async def _started(
             except ProcessError as error:
                 raise HostError(str(error), hint=error.hint) from error
         machine = _attach(process, plan, directory)
+        machine.slot = slot
         stack.push_async_callback(lambda: shielded(machine.close()))
         yield machine
+
+
+@asynccontextmanager
+async def _slot(spec: MachineSpec, directory: Path, network: SlotPool | None) -> AsyncIterator[Slot | None]:
+    if spec.network is not Network.NAMESPACE:
+        yield None
+        return
+    if network is None:
+        raise SpecError(
+            "cannot give the machine a network namespace: the driver has none to give",
+            hint="Make the driver as Qemu(cache, network=pool), with an open SlotPool.",
+        )
+    async with network.slot(spec.policy, directory) as slot:
+        yield slot
+
+
+async def _open_tap(slot: Slot | None, inherited: contextlib.ExitStack) -> int | None:
+    if slot is None:
+        return None
+    fd = await slot.open_tap()
+    inherited.callback(os.close, fd)
+    return fd
 
 
 def _attach(process: Process, plan: Plan, directory: Path) -> QemuMachine:

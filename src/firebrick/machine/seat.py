@@ -47,36 +47,59 @@ class Seats:
         self._most = most
 
     @contextmanager
-    def take(self, occupant: Path) -> Iterator[Seat]:
-        """A seat of one's own for the machine whose directory is `occupant`, free again when this is left.
+    def take(self, occupant: Path | None = None) -> Iterator[Seat]:
+        """A seat of one's own for the machine whose directory is `occupant`, free again when this is left. A seat that is taken before its machine
+        is known has no occupant until `occupy` says so.
 
         Raises HostError when every seat is taken, or when they cannot be kept on this host."""
         with self._lock(occupant) as (number, fd):
             try:
-                yield Seat(number, self._first_id + number, self._first_id + number)
+                yield self._seat(number)
             finally:
                 os.ftruncate(fd, 0)
 
+    def occupy(self, seat: Seat, occupant: Path) -> None:
+        """Say whose directory the seat is for. For its holder."""
+        with (self._directory / str(seat.number)).open("r+b", buffering=0) as file:
+            file.truncate(0)
+            file.write(os.fsencode(occupant))
+
     @contextmanager
-    def _lock(self, occupant: Path) -> Iterator[tuple[int, int]]:
+    def vacant(self, number: int) -> Iterator[Seat | None]:
+        """The seat of this number if nobody has it, kept from others as long as the context; else None. For removing what is left of it."""
+        if not 0 <= number < self._most:
+            yield None
+            return
+        with self._opened(number) as fd:
+            yield self._seat(number) if _is_free(fd) else None
+
+    def _seat(self, number: int) -> Seat:
+        return Seat(number, self._first_id + number, self._first_id + number)
+
+    @contextmanager
+    def _opened(self, number: int) -> Iterator[int]:
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = os.open(self._directory / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise HostError(
                 f"cannot keep seats in {self._directory}: {error.strerror}",
                 hint="Jails and network namespaces need root.",
             ) from error
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def _lock(self, occupant: Path | None) -> Iterator[tuple[int, int]]:
         for number in range(self._most):
-            fd = os.open(self._directory / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            try:
-                if not _is_free(fd):
-                    continue
-                os.ftruncate(fd, 0)
-                os.pwrite(fd, os.fsencode(occupant), 0)
-                yield number, fd
-                return
-            finally:
-                os.close(fd)
+            with self._opened(number) as fd:
+                if _is_free(fd):
+                    os.ftruncate(fd, 0)
+                    os.pwrite(fd, b"" if occupant is None else os.fsencode(occupant), 0)
+                    yield number, fd
+                    return
         raise HostError(
             f"all {self._most} seats of this host are taken",
             hint="End machines, or start a node to reap what dead ones left.",
