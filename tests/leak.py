@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import gc
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -19,6 +21,7 @@ from pathlib import Path
 _PR_SET_CHILD_SUBREAPER = 36
 _SETTLE_S = 5.0
 _NAMESPACES = Path("/run/netns")
+_SEATS = Path("/run/firebrick/seats")
 # What the interpreter and its event loop keep for themselves, and drop when they like.
 _OWN_FILES = ("anon_inode:[eventpoll]", "/dev/null", "/dev/urandom", "/proc/", "pipe:")
 
@@ -90,14 +93,31 @@ def _open_files() -> dict[int, str]:
 
 def _mounts() -> frozenset[str]:
     every = frozenset(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
-    return every - {str(_NAMESPACES)}  # made with the first namespace of a host, and kept
+    return frozenset(point for point in every if not point.startswith(str(_NAMESPACES)))  # told as namespaces
 
 
 def _network() -> frozenset[str]:
-    """A link to a namespace that has just gone may be there for a moment, without an end: it goes by itself."""
-    namespaces = [f"namespace {path.name}" for path in _NAMESPACES.iterdir()] if _NAMESPACES.is_dir() else []
-    links = [f"link {name}" for _, name in socket.if_nameindex()]
-    return frozenset((*namespaces, *links, *_tables()))
+    """What others use is theirs: slots whose seat somebody holds (were it this process, its file would be open), and the networks of other tests."""
+    namespaces = {path.name for path in _NAMESPACES.iterdir()} if _NAMESPACES.is_dir() else set()
+    links = {name for _, name in socket.if_nameindex()}
+    found = [f"namespace {name}" for name in namespaces if not _is_of_others(name)]
+    found += [f"link {name}" for name in links if not _is_of_others(name)]
+    return frozenset((*found, *_tables()))
+
+
+def _is_of_others(name: str) -> bool:
+    if test := re.fullmatch(r"test-\w+-(\d+)-\d+", name):
+        return int(test[1]) != os.getpid()
+    if not re.fullmatch(r"fb\d+", name):
+        return False
+    try:
+        with (_SEATS / name[2:]).open() as seat:
+            fcntl.flock(seat, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _tables() -> list[str]:
