@@ -9,7 +9,7 @@ import pytest
 
 from firebrick.machine import HostError
 from firebrick.machine.network.host import HostNetwork
-from firebrick.machine.network.leftovers import _processes
+from firebrick.machine.network.leftovers import processes_in
 from firebrick.machine.network.policy import Allow, NetworkPolicy
 from firebrick.machine.network.pool import SlotPool
 from tests.network.world import ALLOWED, DNS, NAMED, NAMED_TOO, OTHER, PRIVATE, World, guest
@@ -139,4 +139,4 @@ async def test_a_host_without_servers_for_names_says_so(world: World, tmp_path):
 
 
 def resolvers(slot) -> list[int]:
-    return _processes(slot.netns)
+    return processes_in(slot.netns)

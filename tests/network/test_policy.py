@@ -12,6 +12,7 @@ from firebrick.machine.network.commands import nft
 from firebrick.machine.network.namespace import set_settings, visit
 from firebrick.machine.network.policy import Allow, Forward, NetworkPolicy, Transport
 from firebrick.machine.network.pool import SlotPool
+from firebrick.machine.spec import RateLimit
 from tests.network.world import ALLOWED, HOST, NEVER, OTHER, PRIVATE, V6, World, guest, sh, udp_frame
 
 EVERYTHING = NetworkPolicy(allow=(Allow("0.0.0.0/0"),))
@@ -247,3 +248,16 @@ async def served(g):
     sock.bind(("10.0.2.15", 80))
     async with await asyncio.start_server(serve, sock=sock):
         yield
+
+
+async def test_a_rate_holds_in_both_directions(world: World, pool: SlotPool, tmp_path):
+    rate, size = 200_000, 100_000
+    async with world.serving(ALLOWED), pool.slot(ONE, tmp_path) as slot, guest(slot) as g:
+        await slot.limit(RateLimit(bytes_per_s=rate))
+        async with g.connection(ALLOWED) as (reader, writer):
+            await reader.readline()
+            began = asyncio.get_running_loop().time()
+            writer.write((b"x" * 999 + b"\n") * (size // 1000))  # there, and back
+            async with asyncio.timeout(20):
+                await reader.readexactly(size)
+        assert asyncio.get_running_loop().time() - began > 0.8 * (size - (16 << 10)) / rate

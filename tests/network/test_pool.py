@@ -16,11 +16,12 @@ import pytest
 
 from firebrick.machine.network.commands import list_nft
 from firebrick.machine.network.host import HostNetwork
-from firebrick.machine.network.leftovers import _processes, sweep
+from firebrick.machine.network.leftovers import processes_in, sweep
 from firebrick.machine.network.policy import Allow, Forward, NetworkPolicy
 from firebrick.machine.network.pool import SlotPool
 from firebrick.machine.network.slot import opened
 from firebrick.machine.seat import SEATS, Seats
+from tests.leak import Belongings, _reap_orphans
 from tests.network.world import World, sh
 
 POLICY = NetworkPolicy(allow=(Allow("9.9.9.0/24", (80, 443)),))
@@ -180,10 +181,31 @@ def killed(world: World, tmp_path) -> Killed:
 async def test_a_killed_owner_leaves_nothing_that_is_not_swept(killed: Killed):
     assert {killed.slot, "table inet firebrick"} <= left()
     async with asyncio.timeout(5):  # the resolver dies with its owner, without anybody's help
-        while _processes(Path("/run/netns", killed.slot)):
+        while processes_in(Path("/run/netns", killed.slot)):
             await asyncio.sleep(0.01)
     assert killed.slot in await sweep(Seats(), killed.host)
     assert left() == killed.before
+
+
+async def test_an_owner_killed_at_any_moment_leaves_nothing_that_is_not_swept(world: World, tmp_path):
+    before, chance, ours = left(), random.Random(11), set(Belongings.now().processes)
+    host = HostNetwork(upstreams=world.host.upstreams, lock=tmp_path / "lock")
+    for _ in range(10):
+        owner = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], stdout=subprocess.DEVNULL)
+        async with asyncio.timeout(20):  # it has begun: what it does first is the lock
+            while not host.lock.exists():
+                await asyncio.sleep(0.001)
+        await asyncio.sleep(chance.uniform(0, 0.3))
+        owner.kill()
+        owner.wait()
+        async with asyncio.timeout(
+            10
+        ):  # a command it had just started may come to its end after a sweep; the next one sees to it
+            while left() != before or Belongings.now().processes.keys() - ours:
+                await sweep(Seats(), host)
+                _reap_orphans()
+                await asyncio.sleep(0.01)
+        host.lock.unlink()
 
 
 async def test_a_seat_is_cleared_when_it_is_taken_again(killed: Killed):

@@ -170,13 +170,11 @@ def file_node(path: Path, image_format: str, *, read_only: bool) -> dict[str, An
 
 
 def _network(plan: Plan) -> list[str]:
-    match plan.spec.network:
-        case Network.NONE:
-            return []
-        case Network.USER:
-            backend: dict[str, Any] = {"type": "user"}
-        case Network.NAMESPACE:
-            backend = {"type": "tap", "fd": str(plan.tap_fd), "vhost": False}
+    if plan.spec.network is Network.NONE:
+        return []
+    backend: dict[str, Any] = {"type": "user"}
+    if plan.spec.network is Network.NAMESPACE:
+        backend = {"type": "tap", "fd": str(plan.tap_fd), "vhost": False}
     return [
         "-netdev",
         json.dumps({**backend, "id": "net"}),

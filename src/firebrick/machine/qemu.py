@@ -298,6 +298,8 @@ async def _slot(spec: MachineSpec, directory: Path, network: SlotPool | None) ->
             hint="Make the driver as Qemu(cache, network=pool), with an open SlotPool.",
         )
     async with network.slot(spec.policy, directory) as slot:
+        if spec.network_rate is not None:
+            await slot.limit(spec.network_rate)
         yield slot
 
 

@@ -54,7 +54,7 @@ class Seats:
         Raises HostError when every seat is taken, or when they cannot be kept on this host."""
         with self._lock(occupant) as (number, fd):
             try:
-                yield self._seat(number)
+                yield Seat(number, self._first_id + number, self._first_id + number)
             finally:
                 os.ftruncate(fd, 0)
 
@@ -62,44 +62,42 @@ class Seats:
         """Say whose directory the seat is for. For its holder."""
         with (self._directory / str(seat.number)).open("r+b", buffering=0) as file:
             file.truncate(0)
-            file.write(os.fsencode(occupant))
+            file.write(os.fsencode(occupant.absolute()))
 
     @contextmanager
     def vacant(self, number: int) -> Iterator[Seat | None]:
-        """The seat of this number if nobody has it, kept from others as long as the context; else None. For removing what is left of it."""
-        if not 0 <= number < self._most:
+        """The seat of this number if nobody has it, kept from others as long as the context; else None. For removing what is left in it."""
+        try:
+            fd = os.open(self._directory / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:  # no seats are kept here: nothing says whose this is
             yield None
             return
-        with self._opened(number) as fd:
-            yield self._seat(number) if _is_free(fd) else None
-
-    def _seat(self, number: int) -> Seat:
-        return Seat(number, self._first_id + number, self._first_id + number)
-
-    @contextmanager
-    def _opened(self, number: int) -> Iterator[int]:
         try:
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(self._directory / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise HostError(
-                f"cannot keep seats in {self._directory}: {error.strerror}",
-                hint="Jails and network namespaces need root.",
-            ) from error
-        try:
-            yield fd
+            id_ = self._first_id + number
+            yield Seat(number, id_, id_) if _is_free(fd) else None
         finally:
             os.close(fd)
 
     @contextmanager
     def _lock(self, occupant: Path | None) -> Iterator[tuple[int, int]]:
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise HostError(
+                f"cannot keep seats in {self._directory}: {error.strerror}",
+                hint="Jails and network namespaces need root.",
+            ) from error
         for number in range(self._most):
-            with self._opened(number) as fd:
-                if _is_free(fd):
-                    os.ftruncate(fd, 0)
-                    os.pwrite(fd, b"" if occupant is None else os.fsencode(occupant), 0)
-                    yield number, fd
-                    return
+            fd = os.open(self._directory / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                if not _is_free(fd):
+                    continue
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, b"" if occupant is None else os.fsencode(occupant), 0)
+                yield number, fd
+                return
+            finally:
+                os.close(fd)
         raise HostError(
             f"all {self._most} seats of this host are taken",
             hint="End machines, or start a node to reap what dead ones left.",

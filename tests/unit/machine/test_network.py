@@ -19,7 +19,9 @@ from firebrick.machine.network.rules import (
     name_set,
     slot_ruleset,
 )
+from firebrick.machine.network.slot import shaping
 from firebrick.machine.seat import Seat
+from firebrick.machine.spec import RateLimit
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "network"
 AT = addresses(Seat(3, 2_000_003, 2_000_003), RANGE, (IPv4Address("9.0.0.53"),))
@@ -196,3 +198,14 @@ def test_entries_of_the_map_are_known_by_where_they_lead():
         "something else",
     ]
     assert elements_of(entries, AT.peer) == ["127.0.0.1 . tcp . 80"]
+
+
+def test_a_rate_is_held_at_both_ends():
+    assert shaping(RateLimit(bytes_per_s=1_000_000)) == [
+        f"qdisc add dev {link} root tbf rate 1000000bps burst 16384 latency 50ms" for link in ("tap0", "uplink")
+    ]
+    assert "burst 10000000 " in shaping(RateLimit(bytes_per_s=10**9, burst_bytes=5))[0]
+    assert "burst 99999 " in shaping(RateLimit(bytes_per_s=1000, burst_bytes=99_999))[0]
+    assert shaping(RateLimit()) == []
+    with pytest.raises(SpecError, match="packets a second"):
+        shaping(RateLimit(operations_per_s=5))

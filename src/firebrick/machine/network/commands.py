@@ -1,4 +1,4 @@
-"""The programs the network is made with: `ip` and `nft`, each fed a whole list of commands at once."""
+"""The programs the network is made with, `ip`, `tc` and `nft`, each fed a whole list of commands at once."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ async def ip(commands: Sequence[str], *, inside: str | None = None) -> None:
     """Run commands of `ip`, in the namespace `inside` where one is named; the first that fails ends it. Raises HostError."""
     where = [] if inside is None else ["-n", inside]
     await _call(["ip", *where, "-batch", "-"], "".join(f"{line}\n" for line in commands))
+
+
+async def tc(commands: Sequence[str], *, inside: str) -> None:
+    """Run commands of `tc` in a namespace; the first that fails ends it. Raises HostError."""
+    await _call(["tc", "-n", inside, "-batch", "-"], "".join(f"{line}\n" for line in commands))
 
 
 async def nft(ruleset: str, *, inside: str | None = None) -> None:

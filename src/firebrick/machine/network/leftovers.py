@@ -9,6 +9,8 @@ import re
 import signal
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Final
@@ -42,8 +44,10 @@ async def clear(name: str, peer: IPv4Address) -> None:
     if not netns.exists() and not _has_link(name):
         return
     await _forget_forwards(peer)
-    await asyncio.to_thread(_end_processes, netns)
-    await unmake(name)
+    with _held(netns) as there:
+        await asyncio.to_thread(_end_processes, there)
+        await unmake(name)
+        await asyncio.to_thread(_end_processes, there)  # what was on its way in; now nobody finds it any more
 
 
 async def sweep(seats: Seats, host: HostNetwork) -> list[str]:
@@ -82,25 +86,41 @@ async def _forget_forwards(peer: IPv4Address) -> None:
         await nft("".join(f"delete element {TABLE} forwards {{ {key} }}\n" for key in keys))
 
 
-def _end_processes(netns: Path) -> None:
+@contextmanager
+def _held(netns: Path) -> Iterator[os.stat_result | None]:
+    """Which namespace this is, if it is one: its number is no other's as long as the context."""
+    try:
+        fd = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield None
+        return
+    try:
+        yield os.fstat(fd)
+    finally:
+        os.close(fd)
+
+
+def _end_processes(there: os.stat_result | None) -> None:
     """Kill all that runs in the namespace, and wait for it to be gone."""
     deadline = time.monotonic() + _KILL_PATIENCE_S
-    while (pids := _processes(netns)) and time.monotonic() < deadline:
+    while (pids := _processes(there)) and time.monotonic() < deadline:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
 
 
-def _processes(netns: Path) -> list[int]:
-    try:
-        there = netns.stat()
-    except OSError:
-        return []
-    if _same(there, Path("/proc/self/ns/net")):
+def _processes(there: os.stat_result | None) -> list[int]:
+    if there is None or _same(there, Path("/proc/self/ns/net")):
         return []
     pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
     return [pid for pid in pids if _same(there, Path(f"/proc/{pid}/ns/net"))]
+
+
+def processes_in(netns: Path) -> list[int]:
+    """The processes in a namespace; none where there is no such namespace."""
+    with _held(netns) as there:
+        return _processes(there)
 
 
 def _same(there: os.stat_result, other: Path) -> bool:

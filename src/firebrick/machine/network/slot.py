@@ -16,17 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from firebrick.machine.errors import HostError
+from firebrick.machine.errors import HostError, SpecError
 from firebrick.machine.network import addresses as places
 from firebrick.machine.network import leftovers, resolver
 from firebrick.machine.network.addresses import GATEWAY, GUEST, GUEST_MAC, PREFIX, RESOLVER, TAP, TAP_MAC, UPLINK
-from firebrick.machine.network.commands import NAMESPACES, ip, list_nft, nft
+from firebrick.machine.network.commands import NAMESPACES, ip, list_nft, nft, tc
 from firebrick.machine.network.forwards import Forwards
 from firebrick.machine.network.host import HostNetwork
 from firebrick.machine.network.namespace import make_tap, open_tap, set_settings, visit
 from firebrick.machine.network.policy import NOTHING_ALLOWED, NetworkPolicy
 from firebrick.machine.network.rules import COUNTERS, GROUP, TABLE, slot_ruleset
 from firebrick.machine.seat import Seat
+from firebrick.machine.spec import RateLimit
 from firebrick.process import shielded
 
 _SETTINGS: Final = {
@@ -39,6 +40,12 @@ _SETTINGS: Final = {
     "ipv4/conf/default/rp_filter": "1",
     "ipv4/ip_unprivileged_port_start": "53",  # the resolver's
 }
+
+
+# What a clock that ticks a hundred times a second must let through at once; less than a few packets would let none through.
+_BURSTS_PER_S: Final = 100
+_LEAST_BURST: Final = 16 << 10
+_LONGEST_WAIT: Final = "50ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +97,12 @@ class Slot:
                 with contextlib.suppress(HostError):  # the namespace has gone: nothing gets through that either
                     await shielded(self._close())
                 raise
+
+    async def limit(self, rate: RateLimit) -> None:
+        """Pass no more bytes than this in either direction: for VMMs that do not limit their taps themselves. Once a slot.
+
+        Raises SpecError for a limit of operations, which are a VMM's."""
+        await tc(shaping(rate), inside=self.seat.name)
 
     async def close(self) -> None:
         """Let nothing through any more, and give back ports of the host. Idempotent. Raises HostError when the slot has gone."""
@@ -188,6 +201,21 @@ async def _make(slot: Slot, mtu: int) -> None:
         ],
         inside=name,
     )
+
+
+def shaping(rate: RateLimit) -> list[str]:
+    """The commands of `tc` that hold both ends of a slot to a rate. Pure. Raises SpecError."""
+    if rate.operations_per_s is not None:
+        raise SpecError(
+            "cannot limit the packets a second of a tap", hint="Limit the bytes, or use a driver that limits both."
+        )
+    if rate.bytes_per_s is None:
+        return []
+    burst = max(rate.burst_bytes, rate.bytes_per_s // _BURSTS_PER_S, _LEAST_BURST)
+    return [
+        f"qdisc add dev {link} root tbf rate {rate.bytes_per_s}bps burst {burst} latency {_LONGEST_WAIT}"
+        for link in (TAP, UPLINK)
+    ]
 
 
 def _settle(uid: int) -> None:
