@@ -12,6 +12,7 @@ from firebrick.machine.network.commands import nft
 from firebrick.machine.network.namespace import set_settings, visit
 from firebrick.machine.network.policy import Allow, Forward, NetworkPolicy, Transport
 from firebrick.machine.network.pool import SlotPool
+from firebrick.machine.network.rules import MOST_CONNECTIONS
 from firebrick.machine.spec import RateLimit
 from tests.network.world import ALLOWED, HOST, NEVER, OTHER, PRIVATE, V6, World, guest, sh, udp_frame
 
@@ -261,3 +262,13 @@ async def test_a_rate_holds_in_both_directions(world: World, pool: SlotPool, tmp
             async with asyncio.timeout(20):
                 await reader.readexactly(size)
         assert asyncio.get_running_loop().time() - began > 0.8 * (size - (16 << 10)) / rate
+
+
+async def test_one_guest_does_not_fill_the_hosts_table_of_connections(world: World, pool: SlotPool, tmp_path):
+    async with pool.slot(EVERYTHING, tmp_path) as slot, guest(slot) as g:
+        before = await slot.counters()
+        for number in range(MOST_CONNECTIONS + 500):
+            g.send_frame(udp_frame(target=OTHER, port=9, source_port=10_000 + number))
+        after = await slot.counters()
+    assert after.egress_allowed.packets - before.egress_allowed.packets <= MOST_CONNECTIONS
+    assert after.egress_dropped.packets - before.egress_dropped.packets >= 500

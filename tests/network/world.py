@@ -153,7 +153,7 @@ class _Names(asyncio.DatagramProtocol):
 @contextmanager
 def world() -> Iterator[World]:
     every = (ALLOWED, OTHER, NAMED, NAMED_TOO, DNS, *PRIVATE, *NEVER)
-    with named_network("internet") as internet, own_network() as host:
+    with named_network("internet") as internet, own_network():
         name = internet.name
         sh(f"""ip link set lo up
             ip link add wan0 type veth peer name lan0 netns {name}
@@ -162,8 +162,6 @@ def world() -> Iterator[World]:
             ip route add default via 9.0.0.1; ip -6 route add default via fd98::1
             ip -n {name} -6 addr add {V6}/128 nodad dev lo; ip -n {name} -6 route add default via fd98::2""")
         sh("".join(f"ip -n {name} addr add {address}/32 dev lo\n" for address in every))
-        # That a packet was sent back to the host says that the host let it out.
-        assert host.exists()
         network = HostNetwork(range=IPv4Network("10.213.0.0/16"), upstreams=(IPv4Address(DNS),))
         yield World(network, internet)
 
@@ -275,11 +273,19 @@ def checksum(data: bytes) -> int:
     return ~total & 0xFFFF
 
 
-def udp_frame(*, source_mac: str, source: str, target: str, port: int, data: bytes = b"spoof") -> bytes:
+def udp_frame(
+    *,
+    target: str,
+    port: int,
+    source_mac: str = "52:54:00:12:34:56",
+    source: str = "10.0.2.15",
+    source_port: int = 4444,
+    data: bytes = b"spoof",
+) -> bytes:
     def mac(text: str) -> bytes:
         return bytes.fromhex(text.replace(":", ""))
 
-    udp = struct.pack(">4H", 4444, port, 8 + len(data), 0) + data
+    udp = struct.pack(">4H", source_port, port, 8 + len(data), 0) + data
     addresses = IPv4Address(source).packed + IPv4Address(target).packed
     head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(udp), 1, 0, 64, 17, 0) + addresses
     head = head[:10] + struct.pack(">H", checksum(head)) + head[12:]

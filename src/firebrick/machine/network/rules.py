@@ -19,6 +19,7 @@ TABLE: Final = "inet firebrick"
 COUNTERS: Final = ("egress_allowed", "egress_dropped", "ingress_allowed", "ingress_dropped")
 NAME_TIMEOUT_S: Final = 3600
 _MOST_ADDRESSES: Final = 4096
+MOST_CONNECTIONS: Final = 4096
 GROUP: Final = 0xFB
 """The group of links (`ip link ... group`) all slots' ends on the host are in."""
 
@@ -136,11 +137,13 @@ def _between(generation: int) -> Iterator[str]:
 
 
 def _outgoing(allow: Iterable[Allow], generation: int) -> Iterator[str]:
-    """What the guest may connect to. Order is what matters: never, named private networks, all other private ones, the rest."""
+    """What the guest may connect to. Order is what matters: never, named private networks, all other private ones, the rest. The host keeps
+    each connection in a table it shares with everybody: one guest does not fill it."""
     private = [line for each in allow if each.private for line in _allowed(each, generation)]
     public = [line for each in allow if not each.private for line in _allowed(each, generation)]
     return _chain(
         "outgoing",
+        f"ct state new ct count over {MOST_CONNECTIONS} return",
         "ct original ip daddr @never return",
         *private,
         "ct original ip daddr @private return",
