@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from firebrick.machine import HostError
+from firebrick.machine.network.commands import list_nft, nft
 from firebrick.machine.network.host import HostNetwork
 from firebrick.machine.network.leftovers import processes_in
 from firebrick.machine.network.policy import Allow, NetworkPolicy
 from firebrick.machine.network.pool import SlotPool
+from firebrick.machine.network.rules import name_set
 from tests.network.world import ALLOWED, DNS, NAMED, NAMED_TOO, OTHER, PRIVATE, World, guest
 
 NXDOMAIN, REFUSED = 3, 5
@@ -46,6 +48,19 @@ async def test_only_allowed_names_resolve_and_only_their_addresses_open(world: W
         assert await g.is_dropped(OTHER)
     assert set(world.asked) == {"git.example.org", "a.pkg.example"}
     assert met == {NAMED: 1, NAMED_TOO: 1, OTHER: 0}
+
+
+async def test_an_address_in_use_stays_open(world: World, pool: SlotPool, tmp_path):
+    world.names["git.example.org"] = [NAMED]
+    where = f"inet firebrick {name_set('git.example.org')}"
+    async with world.resolving(), world.serving(NAMED), pool.slot(POLICY, tmp_path) as slot, guest(slot) as g:
+        name = slot.seat.name
+        await nft(f"add element {where} {{ {NAMED} timeout 1h expires 5s }}\n", inside=name)
+        assert await g.fetch(NAMED) == NAMED
+        [record] = [r["set"] for r in await list_nft("set", *where.split(), inside=name) if "set" in r]
+        assert record["elem"][0]["elem"]["expires"] > 3500
+        await nft(f"delete element {where} {{ {NAMED} }}\n", inside=name)
+        assert await g.is_dropped(NAMED)
 
 
 @pytest.mark.parametrize("address", [PRIVATE[0], "127.0.0.1", "169.254.169.254", "10.0.2.2"])

@@ -1,8 +1,8 @@
 """Names for one namespace: dnsmasq, told which names there are, and telling the firewall which addresses they have.
 
 It runs as a user of its own that may change the firewall of its namespace and nothing else, and asks the host's servers for what the policy names.
-Every other name does not exist. Answers live for a minute at most, in the cache and at the guest, and their addresses stay open for an hour after they
-were last asked for upstream.
+Every other name does not exist. Answers live for a minute at most, in the cache and at the guest, and their addresses stay open for an hour after
+the guest last connected to them.
 """
 
 from __future__ import annotations

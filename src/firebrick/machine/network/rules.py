@@ -84,7 +84,7 @@ def _objects(policy: NetworkPolicy, at: Addresses) -> Iterator[str]:
     yield from _networks("private", PRIVATE)
     for name in policy.names:
         yield (
-            f'set {name_set(name)} {{ type ipv4_addr; size {_MOST_ADDRESSES}; flags timeout; timeout {NAME_TIMEOUT_S}s; comment "{name}"; }}'
+            f'set {name_set(name)} {{ type ipv4_addr; size {_MOST_ADDRESSES}; flags timeout, dynamic; timeout {NAME_TIMEOUT_S}s; comment "{name}"; }}'
         )
     yield ""
 
@@ -152,9 +152,12 @@ def _outgoing(allow: Iterable[Allow], generation: int) -> Iterator[str]:
 
 
 def _allowed(allow: Allow, generation: int) -> Iterator[str]:
-    target = str(allow.network) if allow.network is not None else f"@{name_set(allow.to)}"
+    target, note = str(allow.network), ""
+    if allow.network is None:
+        # The resolver cannot prolong what is in a set already; whoever connects to it does.
+        target = f"@{name_set(allow.to)}"
+        note = f' update {target} {{ ct original ip daddr }} comment "{allow.to}"'
     to, mark = f"ct original ip daddr {target}", f"ct mark set {generation}"
-    note = f' comment "{allow.to}"' if allow.network is None else ""
     if allow.ports:
         yield f"{to} meta l4proto {allow.transport} ct original proto-dst {_ports(allow.ports)} {mark}{note}"
         return
