@@ -35,7 +35,7 @@ def nothing_outside(request: pytest.FixtureRequest) -> Generator[None]:
 
 @pytest.fixture(autouse=True)
 def nothing_left(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Generator[None]:
-    """A test that starts processes ends them, closes its files and sockets, and leaves no mount."""
+    """A test that starts processes ends them, closes its files and sockets, and leaves no mount and nothing of a network."""
     if _part(request.node) not in _STARTS_PROCESSES:
         yield
         return

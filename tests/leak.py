@@ -1,4 +1,4 @@
-"""What a test process owns: its descendants, its open files, the mounts it sees. Compared before and after, it says what a test left behind.
+"""What a test process owns: its descendants, its open files, the mounts and the network it sees. Compared before and after, it says what a test left behind.
 
 Orphans come back to this process (it is their subreaper), so a program that lost its parent still shows.
 """
@@ -7,14 +7,21 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import gc
 import os
+import re
+import shutil
+import socket
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
 _SETTLE_S = 5.0
+_NAMESPACES = Path("/run/netns")
+_SEATS = Path("/run/firebrick/seats")
 # What the interpreter and its event loop keep for themselves, and drop when they like.
 _OWN_FILES = ("anon_inode:[eventpoll]", "/dev/null", "/dev/urandom", "/proc/", "pipe:")
 
@@ -26,15 +33,17 @@ def adopt_orphans() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Belongings:
-    """`processes` by number with their names, `files` by descriptor with what they are, `mounts` by mount point."""
+    """`processes` by number with their names, `files` by descriptor with what they are, `mounts` by mount point; `network` is namespaces with
+    a name, links, and tables of the firewall."""
 
     processes: dict[int, str]
     files: dict[int, str]
     mounts: frozenset[str]
+    network: frozenset[str]
 
     @classmethod
     def now(cls) -> Belongings:
-        return cls(processes=_descendants(), files=_open_files(), mounts=_mounts())
+        return cls(processes=_descendants(), files=_open_files(), mounts=_mounts(), network=_network())
 
     @classmethod
     def settled_since(cls, before: Belongings) -> str:
@@ -50,7 +59,7 @@ class Belongings:
         processes = [f"process {pid} ({name})" for pid, name in self.processes.items() if pid not in before.processes]
         files = [f"file {number} ({what})" for number, what in self.files.items() if before.files.get(number) != what]
         mounts = [f"mount {point}" for point in sorted(self.mounts - before.mounts)]
-        return ", ".join(processes + files + mounts)
+        return ", ".join(processes + files + mounts + sorted(self.network - before.network))
 
 
 def _descendants() -> dict[int, str]:
@@ -83,7 +92,40 @@ def _open_files() -> dict[int, str]:
 
 
 def _mounts() -> frozenset[str]:
-    return frozenset(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    every = frozenset(line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines())
+    return frozenset(point for point in every if not point.startswith(str(_NAMESPACES)))  # told as namespaces
+
+
+def _network() -> frozenset[str]:
+    """What others use is theirs: slots whose seat somebody holds (were it this process, its file would be open), and the networks of other tests."""
+    namespaces = {path.name for path in _NAMESPACES.iterdir()} if _NAMESPACES.is_dir() else set()
+    links = {name for _, name in socket.if_nameindex()}
+    found = [f"namespace {name}" for name in namespaces if not _is_of_others(name)]
+    found += [f"link {name}" for name in links if not _is_of_others(name)]
+    return frozenset((*found, *_tables()))
+
+
+def _is_of_others(name: str) -> bool:
+    if test := re.fullmatch(r"test-\w+-(\d+)-\d+", name):
+        return int(test[1]) != os.getpid()
+    if not re.fullmatch(r"fb\d+", name):
+        return False
+    try:
+        with (_SEATS / name[2:]).open() as seat:
+            fcntl.flock(seat, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _tables() -> list[str]:
+    """Asked of the kernel through nft, where it is and may ask."""
+    if os.geteuid() != 0 or (nft := shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin")) is None:
+        return []
+    listed = subprocess.run([nft, "list", "tables"], capture_output=True, text=True, check=False)
+    return listed.stdout.splitlines()
 
 
 def _reap_orphans() -> None:

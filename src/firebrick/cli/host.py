@@ -39,6 +39,11 @@ _FOREIGN_IMAGE_TOOLS: Final = {
     "skopeo": ("skopeo", "images from an OCI registry or layout"),
     "umoci": ("umoci", "images from an OCI layout"),
 }
+_NETWORK_TOOLS: Final = {
+    "ip": ("iproute2", "network namespaces"),
+    "nft": ("nftables", "network policies"),
+    "dnsmasq": ("dnsmasq-base", "names in network policies"),
+}
 
 
 class Verdict(StrEnum):
@@ -168,6 +173,10 @@ def foreign_image_tools() -> Finding:
     return _tools("oci tools", _FOREIGN_IMAGE_TOOLS, Verdict.NOTE)
 
 
+def network_tools() -> Finding:
+    return _tools("network tools", _NETWORK_TOOLS, Verdict.NOTE)
+
+
 def git() -> Finding:
     return _tools("git", {"git": ("git", "checking repositories out")}, Verdict.MISSING)
 
@@ -230,5 +239,6 @@ def agent() -> Finding:
 
 
 LOCAL: Final[Sequence[Callable[[], Finding]]] = (
-    python, processor, memory, control_groups, vsock, death_signal, scratch_tool, git, agent, image_tools, foreign_image_tools, user_namespaces,
+    python, processor, memory, control_groups, vsock, death_signal, scratch_tool, git, agent, image_tools, foreign_image_tools, network_tools,
+    user_namespaces,
 )  # fmt: skip

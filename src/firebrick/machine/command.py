@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from firebrick.machine.accel import Accelerator
+from firebrick.machine.network.addresses import GUEST_MAC
 from firebrick.machine.owner import process_name
 from firebrick.machine.spec import Drive, MachineSpec, Network
 
@@ -28,7 +29,8 @@ _KERNEL_ARGS = ("console=ttyS0", "quiet", "reboot=t", "panic=-1")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """One start of QEMU. `layers` are those of the scratch disk, the empty file system first; the descriptors are inherited;
-    `state_fd` is the device state to start from, None to start from nothing."""
+    `state_fd` is the device state to start from, None to start from nothing; `tap_fd` is an open tap, for
+    a machine in a network namespace."""
 
     spec: MachineSpec
     machine: str
@@ -38,6 +40,7 @@ class Plan:
     agent_fd: int
     monitor_fd: int
     state_fd: int | None = None
+    tap_fd: int | None = None
     tsc_khz: int | None = None
 
 
@@ -50,7 +53,7 @@ def processor(spec: MachineSpec, accelerator: Accelerator) -> str:
 
 def command(plan: Plan) -> list[str]:
     """The arguments, program first."""
-    return [PROGRAM, *_machine(plan), *_start(plan), *_channels(plan), *_disks(plan), *_network(plan.spec)]
+    return [PROGRAM, *_machine(plan), *_start(plan), *_channels(plan), *_disks(plan), *_network(plan)]
 
 
 def kernel_command_line(spec: MachineSpec, accelerator: Accelerator, tsc_khz: int | None) -> str:
@@ -170,11 +173,14 @@ def file_node(path: Path, image_format: str, *, read_only: bool) -> dict[str, An
     }
 
 
-def _network(spec: MachineSpec) -> list[str]:
-    if spec.network is Network.NONE:
+def _network(plan: Plan) -> list[str]:
+    if plan.spec.network is Network.NONE:
         return []
+    backend: dict[str, Any] = {"type": "user"}
+    if plan.spec.network is Network.NAMESPACE:
+        backend = {"type": "tap", "fd": str(plan.tap_fd), "vhost": False}
     return [
         "-netdev",
-        json.dumps({"type": "user", "id": "net"}),
-        *_device("virtio-net", netdev="net", mac="52:54:00:12:34:56"),
+        json.dumps({**backend, "id": "net"}),
+        *_device("virtio-net", netdev="net", mac=GUEST_MAC),
     ]

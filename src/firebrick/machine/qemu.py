@@ -14,7 +14,7 @@ import shutil
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,8 @@ from firebrick.machine.errors import HostError, SnapshotError, SpecError
 from firebrick.machine.jail import files
 from firebrick.machine.jail.bubble import Bubble, BubbleRoom
 from firebrick.machine.jail.sealed import MAPPED, SealedFiles
+from firebrick.machine.network.pool import SlotPool
+from firebrick.machine.network.slot import Slot
 from firebrick.machine.qmp import Event, Qmp
 from firebrick.machine.ring import Ring
 from firebrick.machine.seat import Seats
@@ -48,7 +50,8 @@ _PANIC: Final = "Kernel panic - not syncing"
 class Qemu:
     """The driver. `cache` keeps what is the same for all machines: empty disks, what the host can do. `accelerator` overrules the choice.
 
-    With `rooms` every machine is jailed, in a seat of `seats`; that needs root. Without, QEMU runs as whoever runs this."""
+    With `rooms` every machine is jailed, in a seat of `seats`; that needs root. Without, QEMU runs as whoever runs this. `network` gives machines
+    their network namespaces, and must be open while they live."""
 
     name = "qemu"
 
@@ -59,11 +62,13 @@ class Qemu:
         accelerator: Accelerator | None = None,
         rooms: Bubble | None = None,
         seats: Seats | None = None,
+        network: SlotPool | None = None,
     ) -> None:
         self._cache = cache
         self._rooms = rooms
         self._seats = seats or Seats()
         self._sealed = SealedFiles()
+        self._network = network
         self._forced = accelerator
         self._acceleration: Acceleration | None = None
         self._version = ""
@@ -98,36 +103,45 @@ class Qemu:
         rate = await asyncio.to_thread(tsc.rate_khz) if accelerator is Accelerator.TCG else None
         base = directory / "scratch.0.raw"
         disk.share(await disk.empty_filesystem(self._cache, spec.scratch_mib), base)
-        async with self._room(spec, directory, accelerator) as room:
-            if room is not None:
+        async with AsyncExitStack() as stack:
+            around = await self._surroundings(stack, spec, directory, accelerator)
+            if around.room is not None:
                 for path in (spec.kernel, spec.initrd):
-                    room.show(path)
-            layers = [base, _new_layer([base], directory, spec, room)]
+                    around.room.show(path)
+            layers = [base, _new_layer([base], directory, spec, around.room)]
             where = _Mapping(memory.NO_FILE, memory.NO_FILE, memory.NO_FILE)
-            async with _started(spec, directory, accelerator, where, layers, room=room, tsc_khz=rate) as machine:
-                yield machine
+            yield await stack.enter_async_context(_started(spec, around, accelerator, where, layers, tsc_khz=rate))
 
     @asynccontextmanager
     async def restore(self, spec: MachineSpec, snapshot: Path, directory: Path) -> AsyncIterator[QemuMachine]:
         _check(spec)
         accelerator = await self._accelerator()
-        async with self._room(spec, directory, accelerator) as room, AsyncExitStack() as stack:
-            layers = _adopt(snapshot, directory, disk.share if room is None else files.share)
-            layers.append(_new_layer(layers, directory, spec, room))
+        async with AsyncExitStack() as stack:
+            around = await self._surroundings(stack, spec, directory, accelerator)
+            layers = _adopt(snapshot, directory, disk.share if around.room is None else files.share)
+            layers.append(_new_layer(layers, directory, spec, around.room))
             file = directory / _MEMORY
             where = _Mapping(file, file, file)
-            if room is not None:
+            if around.room is not None:
                 fd = await stack.enter_async_context(self._sealed.open(file))
                 where = _Mapping(Path(f"/proc/self/fd/{fd}"), MAPPED, file, fd)
             yield await stack.enter_async_context(
-                _started(spec, directory, accelerator, where, layers, room=room, state=snapshot / _STATE)
+                _started(spec, around, accelerator, where, layers, state=snapshot / _STATE)
             )
+
+    async def _surroundings(
+        self, stack: AsyncExitStack, spec: MachineSpec, directory: Path, accelerator: Accelerator
+    ) -> _Surroundings:
+        """They last as long as the stack."""
+        slot = await stack.enter_async_context(_slot(spec, directory, self._network))
+        room = await stack.enter_async_context(self._room(spec, directory, accelerator, slot))
+        return _Surroundings(directory, slot, room)
 
     @asynccontextmanager
     async def _room(
-        self, spec: MachineSpec, directory: Path, accelerator: Accelerator
+        self, spec: MachineSpec, directory: Path, accelerator: Accelerator, slot: Slot | None
     ) -> AsyncIterator[BubbleRoom | None]:
-        """The jail of a machine, with what every start needs in it; None where machines are not jailed."""
+        """The jail of a machine, with what every start needs in it, in the seat of its slot where it has one."""
         if self._rooms is None:
             yield None
             return
@@ -136,7 +150,7 @@ class Qemu:
                 "cannot make the machine: a jail has no user network, which would reach what listens on the host",
                 hint="Ask for no network, or for a namespace.",
             )
-        with self._seats.take(directory) as seat:
+        with nullcontext(slot.seat) if slot is not None else self._seats.take(directory) as seat:
             async with self._rooms.open(spec, directory, seat) as room:
                 _furnish(room, spec, accelerator)
                 yield room
@@ -172,6 +186,15 @@ class _Vmm:
     room: BubbleRoom | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Surroundings:
+    """What a machine has of its own on the host: a directory, and where it has them a network slot and a jail."""
+
+    directory: Path
+    slot: Slot | None
+    room: BubbleRoom | None
+
+
 class QemuMachine:
     """One running QEMU; a VirtualMachine."""
 
@@ -189,6 +212,8 @@ class QemuMachine:
         self._complaints = Ring(_COMPLAINT_BYTES)
         self._stream: ByteStream | None = None
         self._killed = False
+        self.slot: Slot | None = None
+        """Its network, where that is a namespace of its own."""
         self.reason = ""
         """Why QEMU ended, in its own word, when it has said so."""
         self._end = asyncio.create_task(self._watch(), name=f"qemu-{plan.machine}")
@@ -335,21 +360,22 @@ def judge_exit(returncode: int, reason: str, *, killed: bool, console: str, comp
 @asynccontextmanager
 async def _started(
     spec: MachineSpec,
-    directory: Path,
+    around: _Surroundings,
     accelerator: Accelerator,
     mapping: _Mapping,
     layers: Sequence[Path],
     *,
-    room: BubbleRoom | None = None,
     state: Path | None = None,
     tsc_khz: int | None = None,
 ) -> AsyncIterator[QemuMachine]:
     """QEMU, running as long as the context. The parent's copies of what it inherits are closed as soon as it has them: when it ends, its ends do."""
+    directory, slot, room = around.directory, around.slot, around.room
     async with AsyncExitStack() as stack:
         with contextlib.ExitStack() as inherited:
             agent = inherited.enter_context(_listening(directory, _AGENT))
             monitor = inherited.enter_context(_listening(directory, _MONITOR))
             state_fd = inherited.enter_context(_opened(state)) if state is not None else None
+            tap_fd = await _open_tap(slot, inherited)
             plan = Plan(
                 spec=spec,
                 machine=directory.name,
@@ -359,9 +385,10 @@ async def _started(
                 agent_fd=agent.fileno(),
                 monitor_fd=monitor.fileno(),
                 state_fd=state_fd,
+                tap_fd=tap_fd,
                 tsc_khz=tsc_khz,
             )
-            fds = [fd for fd in (plan.agent_fd, plan.monitor_fd, state_fd, mapping.fd) if fd is not None]
+            fds = [fd for fd in (plan.agent_fd, plan.monitor_fd, state_fd, tap_fd, mapping.fd) if fd is not None]
             argv = command(plan) if room is None else room.argv(command(plan))
             fds += room.fds if room is not None else ()
             try:
@@ -372,8 +399,33 @@ async def _started(
                 raise HostError(str(error), hint=error.hint) from error
         pid = process.pid if room is None else await _jailed(process, room)
         machine = _attach(_Vmm(process, pid, mapping, room), plan, directory)
+        machine.slot = slot
         stack.push_async_callback(lambda: shielded(machine.close()))
         yield machine
+
+
+@asynccontextmanager
+async def _slot(spec: MachineSpec, directory: Path, network: SlotPool | None) -> AsyncIterator[Slot | None]:
+    if spec.network is not Network.NAMESPACE:
+        yield None
+        return
+    if network is None:
+        raise SpecError(
+            "cannot give the machine a network namespace: the driver has none to give",
+            hint="Make the driver as Qemu(cache, network=pool), with an open SlotPool.",
+        )
+    async with network.slot(spec.policy, directory) as slot:
+        if spec.network_rate is not None:
+            await slot.limit(spec.network_rate)
+        yield slot
+
+
+async def _open_tap(slot: Slot | None, inherited: contextlib.ExitStack) -> int | None:
+    if slot is None:
+        return None
+    fd = await slot.open_tap()
+    inherited.callback(os.close, fd)
+    return fd
 
 
 async def _jailed(process: Process, room: BubbleRoom) -> int:

@@ -48,18 +48,39 @@ class Seats:
         self._most = most
 
     @contextmanager
-    def take(self, occupant: Path) -> Iterator[Seat]:
-        """A seat of one's own for the machine whose directory is `occupant`, free again when this is left.
+    def take(self, occupant: Path | None = None) -> Iterator[Seat]:
+        """A seat of one's own for the machine whose directory is `occupant`, free again when this is left. A seat that is taken before its machine
+        is known has no occupant until `occupy` says so.
 
         Raises HostError when every seat is taken, or when they cannot be kept on this host."""
-        with self._lock(occupant.absolute()) as (number, fd):
+        with self._lock(occupant and occupant.absolute()) as (number, fd):
             try:
                 yield Seat(number, self._first_id + number, self._first_id + number, self._directory / str(number))
             finally:
                 os.ftruncate(fd, 0)
 
+    def occupy(self, seat: Seat, occupant: Path) -> None:
+        """Say whose directory the seat is for. For its holder."""
+        with (self._directory / str(seat.number)).open("r+b", buffering=0) as file:
+            file.truncate(0)
+            file.write(os.fsencode(occupant.absolute()))
+
     @contextmanager
-    def _lock(self, occupant: Path) -> Iterator[tuple[int, int]]:
+    def vacant(self, number: int) -> Iterator[Seat | None]:
+        """The seat of this number if nobody has it, kept from others as long as the context; else None. For removing what is left in it."""
+        try:
+            fd = os.open(self._directory / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError:  # no seats are kept here: nothing says whose this is
+            yield None
+            return
+        try:
+            id_ = self._first_id + number
+            yield Seat(number, id_, id_, self._directory / str(number)) if _is_free(fd) else None
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def _lock(self, occupant: Path | None) -> Iterator[tuple[int, int]]:
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             found = self._find(occupant)
@@ -78,14 +99,14 @@ class Seats:
         finally:
             os.close(found[1])
 
-    def _find(self, occupant: Path) -> tuple[int, int] | None:
+    def _find(self, occupant: Path | None) -> tuple[int, int] | None:
         """The first free seat, locked and marked; None where there is none."""
         for number in range(self._most):
             fd = os.open(self._directory / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 if _is_free(fd):
                     os.ftruncate(fd, 0)
-                    os.pwrite(fd, os.fsencode(occupant), 0)
+                    os.pwrite(fd, b"" if occupant is None else os.fsencode(occupant), 0)
                     return number, fd
             except BaseException:
                 os.close(fd)

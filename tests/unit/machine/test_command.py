@@ -108,7 +108,15 @@ def test_a_kernel_without_acpi_gets_its_devices_on_its_command_line():
     assert values(command(plan(spec(kernel_args=("acpi=off",)))), "-M")[0].endswith(",acpi=off")
 
 
-@pytest.mark.parametrize("network", list(Network))
-def test_the_network_is_what_was_asked_for(network):
-    argv = command(plan(spec(network=network)))
-    assert len(values(argv, "-netdev")) == (network is Network.USER)
+@pytest.mark.parametrize(
+    ("network", "backends"),
+    [
+        (Network.NONE, []),
+        (Network.USER, [{"type": "user", "id": "net"}]),
+        (Network.NAMESPACE, [{"type": "tap", "fd": "14", "vhost": False, "id": "net"}]),
+    ],
+)
+def test_the_network_is_what_was_asked_for(network, backends):
+    argv = command(plan(spec(network=network), tap_fd=14))
+    assert [json.loads(value) for value in values(argv, "-netdev")] == backends
+    assert sum("52:54:00:12:34:56" in value for value in values(argv, "-device")) == len(backends)
