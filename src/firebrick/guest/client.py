@@ -81,13 +81,13 @@ class Identity:
     machine_id: str
 
     @classmethod
-    def fresh(cls, hostname: str) -> Self:
-        """A new identity, of this moment: make it right before it is used."""
+    def fresh(cls, hostname: str, *, machine_id: str = "") -> Self:
+        """A new identity, of this moment: make it right before it is used. With `machine_id` the machine that has it stays who it is."""
         return cls(
             entropy=os.urandom(protocol.MAX_ENTROPY // 2),
             realtime_ns=time.time_ns(),
             hostname=hostname,
-            machine_id=uuid.uuid4().hex,
+            machine_id=machine_id or uuid.uuid4().hex,
         )
 
 
@@ -259,6 +259,10 @@ class Agent:
             scratch_used_bytes=report.scratch_used_bytes,
             scratch_total_bytes=report.scratch_total_bytes,
         )
+
+    async def identify(self, identity: Identity) -> None:
+        """Give the machine another identity while it runs: names, entropy, clock. What runs goes on, and may have seen the old names."""
+        await self._connection.ask(_identity_message(identity, 0), message.IdentityDone)
 
     async def quiesce(self) -> None:
         """Freeze the user's processes and sync the disks, for a snapshot. When this returns no byte is on its way in either direction,

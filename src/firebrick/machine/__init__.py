@@ -6,8 +6,9 @@ async with machine.launch(spec) as m:
 """
 
 from firebrick.machine.accel import Accelerator
-from firebrick.machine.driver import Driver, Exit, ExitCause, HostUsage, VirtualMachine
+from firebrick.machine.driver import Baseline, Driver, Exit, ExitCause, HostUsage, VirtualMachine
 from firebrick.machine.errors import (
+    AdoptionError,
     BootError,
     HostError,
     MachineError,
@@ -17,8 +18,8 @@ from firebrick.machine.errors import (
     StateError,
 )
 from firebrick.machine.fake import Fake, Faults
-from firebrick.machine.machine import Machine, Usage, launch, restore
-from firebrick.machine.owner import reap
+from firebrick.machine.machine import Machine, Usage, adopt, launch, restore
+from firebrick.machine.owner import adoptable, reap
 from firebrick.machine.qemu import Qemu
 from firebrick.machine.snapshot import Snapshot
 from firebrick.machine.spec import Drive, MachineSpec, Network
@@ -26,6 +27,8 @@ from firebrick.machine.state import State
 
 __all__ = [
     "Accelerator",
+    "AdoptionError",
+    "Baseline",
     "BootError",
     "Drive",
     "Driver",
@@ -48,6 +51,8 @@ __all__ = [
     "StateError",
     "Usage",
     "VirtualMachine",
+    "adopt",
+    "adoptable",
     "launch",
     "reap",
     "restore",
