@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -29,6 +30,7 @@ ADOPTABLE = "machine.json"
 
 _NAME_PREFIX = "firebrick-"
 _KILL_PATIENCE_S = 5.0
+_DRAFT = re.compile(r"\..+\.(?P<pid>[0-9]+)-(?P<started>[0-9]+)\.[0-9a-f]{8}")
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +75,23 @@ def process_name(machine: str) -> str:
     return _NAME_PREFIX + machine
 
 
+def draft_name(name: str) -> str:
+    """For a file or directory that is being made, and will be called `name` in one step: hidden, and with the process in it that makes it."""
+    return f".{name}.{os.getpid()}-{_started(os.getpid())}.{secrets.token_hex(4)}"
+
+
+def sweep_drafts(directory: Path) -> None:
+    """Remove what processes that died have left unfinished in `directory`. Drafts of other users are left alone."""
+    with contextlib.suppress(OSError):
+        for entry in directory.glob(".*"):
+            match = _DRAFT.fullmatch(entry.name)
+            if match is not None and _started(int(match["pid"])) != int(match["started"]):
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def claimed(directory: Path, machine: str) -> Iterator[Path]:
     """Make the directory of a machine, with its owner in it from the first moment; remove it, and all in it, at the end, unless it has become
@@ -80,7 +99,7 @@ def claimed(directory: Path, machine: str) -> Iterator[Path]:
 
     Raises FileExistsError when it is there already and not empty."""
     directory.parent.mkdir(parents=True, exist_ok=True)
-    draft = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}")
+    draft = directory.with_name(draft_name(directory.name))
     draft.mkdir(mode=0o700)
     try:
         (draft / FILE).write_bytes(msgspec.json.encode(Owner.me(machine)))
@@ -161,7 +180,7 @@ def adoptable(machines: Path) -> list[Path]:
 
 
 def reap(machines: Path, *, spare_adoptable: bool = False) -> list[str]:
-    """End what dead owners left in the directory `machines`: their processes, then their directories. Returns the ids of the machines.
+    """End what dead owners left in the directory `machines`: their processes, then their directories, drafts of directories too. Returns the ids of the machines.
 
     Safe at any time and from several processes at once; what has a living owner is not touched, nor with `spare_adoptable` what `adoptable`
     finds. Blocks up to some seconds."""
@@ -176,11 +195,13 @@ def reap(machines: Path, *, spare_adoptable: bool = False) -> list[str]:
                 _end_processes(owner)
                 shutil.rmtree(directory, ignore_errors=True)
                 gone.append(owner.machine)
+    sweep_drafts(machines)
     return gone
 
 
 def _directories(machines: Path) -> list[Path]:
-    return sorted(machines.iterdir()) if machines.is_dir() else []
+    """Those of machines that were finished: the others have no process yet."""
+    return sorted(entry for entry in machines.iterdir() if entry.name[0] != ".") if machines.is_dir() else []
 
 
 def _may_be_adopted(directory: Path) -> bool:

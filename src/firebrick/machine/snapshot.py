@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from firebrick.home import Home
-from firebrick.machine import chain, manifest, trust
+from firebrick.machine import chain, manifest, owner, trust
 from firebrick.machine.errors import SnapshotError
 from firebrick.machine.manifest import FILE, VERSION, Base, Manifest, Part, Root
 from firebrick.machine.spec import MachineSpec
@@ -164,9 +164,10 @@ class Draft:
 
 @contextmanager
 def drafted(target: Path) -> Iterator[Draft]:
-    """A directory to fill, gone at the end unless it was kept."""
+    """A directory to fill, gone at the end unless it was kept. What a killed process has left beside it is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    path = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
+    owner.sweep_drafts(target.parent)
+    path = target.with_name(owner.draft_name(target.name))
     path.mkdir(mode=0o700)
     try:
         yield Draft(path, target.absolute())

@@ -11,14 +11,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from firebrick.machine import digest
+from firebrick.machine import digest, owner
 from firebrick.machine.errors import SnapshotError
 
 if TYPE_CHECKING:
@@ -91,13 +90,14 @@ def _write(snapshot: Snapshot, files: Mapping[str, _Identity], cache: Path) -> N
     file = _file(snapshot, cache)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _forget_gone(file.parent)
-    draft = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    draft = file.with_name(owner.draft_name(file.name))
     draft.write_bytes(msgspec.json.encode(_Record(str(snapshot.path.absolute()), snapshot.digest, files)))
     draft.replace(file)
 
 
 def _forget_gone(records: Path) -> None:
     """Records of snapshots that are not there any more."""
+    owner.sweep_drafts(records)
     for file in records.iterdir():
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             if not Path(msgspec.json.decode(file.read_bytes(), type=_Record).path).exists():
