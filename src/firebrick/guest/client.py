@@ -143,11 +143,14 @@ class Agent:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connect(cls, stream: ByteStream, identity: Identity, *, timeout: float) -> AsyncIterator[Self]:
+    async def connect(
+        cls, stream: ByteStream, identity: Identity, *, timeout: float, takes_over: bool = False
+    ) -> AsyncIterator[Self]:
         """Greet the agent behind `stream` and give the machine its identity, within `timeout` seconds.
 
         The stream belongs to the agent from now on and is closed at the end, whatever happens. Commands of an earlier connection that
-        were not detached are gone; a machine that was quiesced runs again.
+        were not detached are gone; a machine that was quiesced runs again. With `takes_over` that earlier connection may be one whose end the agent
+        has not noticed: then what it ran goes on, as if it had been detached.
 
         Raises TimeoutError when the agent does not answer in time, VersionError when it speaks another protocol, ChannelError when the
         stream is lost."""
@@ -156,6 +159,9 @@ class Agent:
                 began = time.monotonic_ns()
                 hello = await connection.greet(_HELLO_PATIENCE)
                 _check_version(hello)
+                if takes_over and not hello.quiesced:
+                    # An identity in the midst of silence makes an agent forget all streams of the connection, whoever it believes to have it.
+                    await connection.ask(message.Quiesce(), message.Quiesced)
                 waited_ns = time.monotonic_ns() - began
                 await connection.ask(_identity_message(identity, waited_ns), message.IdentityDone)
             yield cls(connection, hello)

@@ -52,6 +52,7 @@ from firebrick.process import shielded
 
 BOOT_DEADLINE_S: Final = 60.0
 _END_PATIENCE_S: Final = 2.0
+_ANOTHER_TRY_S: Final = 0.2
 _WHOLE: Final = "whole"
 
 
@@ -299,14 +300,34 @@ class Machine:
         return end
 
     @asynccontextmanager
-    async def _greeted(self, deadline: float) -> AsyncIterator[None]:
+    async def _greeted(self, deadline: float, *, adopted: bool) -> AsyncIterator[None]:
         """The agent has answered and taken the identity; its connection is closed at the end."""
-        stream = await self._vm.channel()
-        async with Agent.connect(stream, self.identity, timeout=deadline) as self._agent:
+        async with AsyncExitStack() as stack:
+            self._agent = await (self._found_again if adopted else self._connected)(stack, deadline)
             if self._place.detached:
                 self._record()
             self._life.enter(State.RUNNING)
             yield
+
+    async def _connected(self, stack: AsyncExitStack, deadline: float, *, takes_over: bool = False) -> Agent:
+        connecting = Agent.connect(await self._vm.channel(), self.identity, timeout=deadline, takes_over=takes_over)
+        return await stack.enter_async_context(connecting)
+
+    async def _found_again(self, stack: AsyncExitStack, deadline: float) -> Agent:
+        """An agent that was in the middle of a frame with its last host breaks the first connection off, and is well with the next."""
+        end = asyncio.get_running_loop().time() + deadline
+        while True:
+            left = end - asyncio.get_running_loop().time()
+            try:
+                agent = await self._connected(stack, left, takes_over=True)
+                await agent.ping()
+            except (ChannelError, OSError):
+                if self._watch.done() or left < _ANOTHER_TRY_S:
+                    raise
+                await stack.aclose()
+                await asyncio.sleep(_ANOTHER_TRY_S)
+            else:
+                return agent
 
     def _record(self) -> None:
         """For whoever adopts it."""
@@ -520,7 +541,9 @@ async def adopt(
         place = _Place(chosen, home, directory, detached=True)
         virtual = chosen.adopt(record.spec, directory)
         origin = _found(record.origin)
-        async with _met(record.spec, place, virtual, record.identity(), deadline, origin=origin) as machine:
+        async with _met(
+            record.spec, place, virtual, record.identity(), deadline, origin=origin, adopted=True
+        ) as machine:
             yield machine
 
 
@@ -561,6 +584,7 @@ async def _met(
     deadline: float,
     *,
     origin: Snapshot | None = None,
+    adopted: bool = False,
 ) -> AsyncIterator[Machine]:
     """A virtual machine, met: from its start to an agent that takes requests."""
     async with AsyncExitStack() as stack:
@@ -569,7 +593,7 @@ async def _met(
         stack.push_async_callback(lambda: shielded(machine.leave()))
         deadline = place.driver.patience(deadline)
         try:
-            await stack.enter_async_context(machine._greeted(deadline))  # noqa: SLF001 - its other half
+            await stack.enter_async_context(machine._greeted(deadline, adopted=adopted))  # noqa: SLF001 - its other half
         except (GuestError, TimeoutError, OSError) as error:
             raise await _boot_error(machine, error, deadline) from error
         yield machine
