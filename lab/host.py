@@ -121,7 +121,7 @@ async def _template(place: Place, spec: MachineSpec, say: Callable[[str], None])
     if path.is_dir():
         with contextlib.suppress(MachineError):
             found = Snapshot.load(path)
-            found.check_facts(await machine.Qemu(place.home.cache).facts(spec))
+            found.check(await machine.Qemu(place.home.cache).facts(spec))
             return found
     for old in place.cache.glob("host-*"):
         shutil.rmtree(old)

@@ -13,6 +13,7 @@ from firebrick import machine
 from firebrick.home import Home
 from firebrick.image import ImageStore
 from firebrick.machine import MachineSpec, Snapshot
+from lab.ground import Ground
 
 MEMORY_MIB = 256
 
@@ -30,6 +31,12 @@ class Workshop:
         assert image is not None, "the image `base` is not there: run `make setup` first"
         given = {"kernel": kernel.path, "initrd": kernel.initrd, "root": image.path, "kernel_args": kernel.args}
         return MachineSpec(**given | {"memory_mib": MEMORY_MIB} | changes)
+
+    def firecracker_spec(self, **changes) -> MachineSpec:
+        """In the lab: its ground says where kernel and root image are. Raises NoGroundError elsewhere."""
+        ground = Ground.find()
+        given = {"kernel": ground.kernel, "initrd": ground.initrd, "root": ground.root}
+        return MachineSpec(**given | {"kernel_args": ground.kernel_args, "memory_mib": MEMORY_MIB} | changes)
 
 
 @pytest.fixture(scope="session")

@@ -355,13 +355,13 @@ impl Agent {
     }
 
     fn identify(&mut self, identity: &protocol::Identity) -> Result<(), Violation> {
-        let forked = matches!(self.quiet, Quiet::Yes);
-        if forked {
+        let quiet = matches!(self.quiet, Quiet::Yes);
+        if quiet {
             self.held = false;
             self.activities.let_go_of_all(true);
             self.has_identity = false;
         }
-        self.identities.apply(identity, forked).map_err(|failure| Violation(failure.message))?;
+        self.identities.apply(identity, quiet).map_err(|failure| Violation(failure.message))?;
         self.has_identity = true;
         self.thaw();
         self.outbox.message(0, &Message::IdentityDone { boot_id: self.identities.boot_id().into() });

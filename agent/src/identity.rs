@@ -20,8 +20,9 @@ pub struct Identities {
     /// `None` where this process is not the machine's first and must not change it.
     random: Option<OwnedFd>,
     boot_id: String,
-    machine_id: String,
     boot_id_laid: bool,
+    /// The one the host gave last; empty before.
+    machine_id: String,
 }
 
 impl Identities {
@@ -29,7 +30,7 @@ impl Identities {
         let flags = OFlags::RDWR | OFlags::CLOEXEC;
         let random = of_machine.then(|| rustix::fs::open("/dev/random", flags, Mode::empty())).transpose()?;
         let boot_id = std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_string();
-        Ok(Self { random, boot_id, machine_id: String::new(), boot_id_laid: false })
+        Ok(Self { random, boot_id, boot_id_laid: false, machine_id: String::new() })
     }
 
     pub fn boot_id(&self) -> &str {
@@ -41,9 +42,11 @@ impl Identities {
         !machine_id.is_empty() && self.machine_id == machine_id
     }
 
-    /// Become what the host says; `forked`: perhaps in a copy of the machine that was, which is to know it. An error leaves the machine without an identity.
-    pub fn apply(&mut self, identity: &Identity, forked: bool) -> Result<(), Failure> {
+    /// Become what the host says; `quiet`: perhaps in a copy of the machine that was, which is to know it, unless it is told that it is the same
+    /// machine by the id it has. An error leaves the machine without an identity.
+    pub fn apply(&mut self, identity: &Identity, quiet: bool) -> Result<(), Failure> {
         check(identity)?;
+        let forked = quiet && !self.is(&identity.machine_id);
         self.machine_id.clone_from(&identity.machine_id);
         let Some(random) = &self.random else { return Ok(()) };
         let failed = |operation: &'static str| move |errno| Failure::system(operation, "this machine", errno);

@@ -5,6 +5,7 @@ it; and a death signal, so that it does not outlive this process even when that 
 
     run     start, feed, wait; the output comes back, a failure is an exception with the program's last words
     spawn   a context in which the program lives; leaving it terminates, kills and reaps, in this order
+    attend  the same for a program that another process started, detached, and that is running
 """
 
 from __future__ import annotations
@@ -86,6 +87,7 @@ class Process:
         self.stderr: asyncio.StreamReader | None = None
         self._transports: list[asyncio.BaseTransport] = []
         self._over = asyncio.Event()
+        self._released = False
         self._pidfd = os.pidfd_open(popen.pid)
         asyncio.get_running_loop().add_reader(self._pidfd, self._over.set)
 
@@ -118,6 +120,10 @@ class Process:
         self.signal(signal.SIGKILL)
         await self.wait()
 
+    def release(self) -> None:
+        """Let a program that was started detached live on when the context is left. Idempotent."""
+        self._released = True
+
     def _reap(self) -> int:
         """The program is known to have ended. Until it is reaped its number is ours: the moment to end what is left of its group."""
         self.signal(signal.SIGKILL)
@@ -138,9 +144,20 @@ class Process:
                 self._transports.append(transport_)
                 setattr(self, name, reader)
 
+    def _part(self) -> None:
+        """It is a child still, and nobody here will wait for it: its remains are taken when the next program is started."""
+        if not self.ended:
+            _RELEASED.add(self.pid)
+            self._popen.returncode = 0
+        else:
+            self._reap()
+
     async def _close(self, grace: float) -> None:
         try:
-            await self.terminate(grace)
+            if self._released:
+                self._part()
+            else:
+                await self.terminate(grace)
         finally:
             asyncio.get_running_loop().remove_reader(self._pidfd)
             os.close(self._pidfd)
@@ -151,6 +168,74 @@ class Process:
                 if pipe is not None:
                     pipe.close()
             await asyncio.sleep(0)  # transports let go of their pipes in the loop's next round
+
+
+class Attended:
+    """A running program that is not a child of this process: what it ends with cannot be known. Made by `attend`."""
+
+    def __init__(self, pid: int, pidfd: int) -> None:
+        self.pid: Final[int] = pid
+        self._pidfd = pidfd
+        self._over = asyncio.Event()
+        self._released = False
+        asyncio.get_running_loop().add_reader(pidfd, self._over.set)
+
+    @property
+    def ended(self) -> bool:
+        return self._over.is_set()
+
+    async def wait(self) -> None:
+        """Wait until the program has ended. Any number of tasks may wait."""
+        await self._over.wait()
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the program and all it started. Ignored when it has ended."""
+        if not self.ended:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(
+                    self._pidfd, 0
+                )  # it is there still: so is its group, and the number is its own
+                os.killpg(self.pid, number)
+
+    def release(self) -> None:
+        """Let it live on when the context is left. Idempotent."""
+        self._released = True
+
+
+_RELEASED: Final[set[int]] = set()
+"""Children that were released: nobody waits for them."""
+
+
+def _forget_released() -> None:
+    for pid in tuple(_RELEASED):
+        try:
+            if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                continue
+        except ChildProcessError:
+            pass
+        _RELEASED.discard(pid)
+
+
+@asynccontextmanager
+async def attend(pid: int, is_right: Callable[[], bool]) -> AsyncIterator[Attended]:
+    """Attend to the running program `pid`, which was started detached. Once its number cannot be given to another any more, `is_right` is asked
+    whether it is the one that was meant. On exit it is killed, unless it was released.
+
+    Raises ProcessLookupError where it has ended, or is not the right one."""
+    pidfd = os.pidfd_open(pid)
+    process = Attended(pid, pidfd)
+    try:
+        if not is_right():
+            process.release()
+            raise ProcessLookupError(f"process {pid} is another by now")
+        yield process
+    finally:
+        if not process._released:  # noqa: SLF001 - its other half
+            process.signal(signal.SIGKILL)
+            await shielded(process.wait())
+        asyncio.get_running_loop().remove_reader(pidfd)
+        os.close(pidfd)
+        _forget_released()
 
 
 async def shielded(work: Coroutine[Any, Any, T]) -> T:
@@ -198,12 +283,16 @@ async def spawn(  # noqa: PLR0913 - keywords of one call
     pass_fds: Sequence[int] = (),
     grace: float = 2.0,
     hint: str = "",
+    detached: bool = False,
 ) -> AsyncIterator[Process]:
     """Start a program that lives as long as the context. `env` is added to the clean environment; `stdin`, `stdout` and `stderr` are
-    `PIPE`, `DEVNULL` or a file descriptor. On exit what is still running gets SIGTERM, `grace` seconds later SIGKILL, and is reaped.
+    `PIPE`, `DEVNULL` or a file descriptor. On exit what is still running gets SIGTERM, `grace` seconds later SIGKILL, and is reaped. With
+    `detached` it does not die with this process, and `release` lets it live on.
 
     Raises ProgramNotFoundError (with `hint`) and ProcessError where it cannot be started."""
-    process = _start(argv, env=env, cwd=cwd, stdio=(stdin, stdout, stderr), pass_fds=pass_fds, hint=hint)
+    process = _start(
+        argv, env=env, cwd=cwd, stdio=(stdin, stdout, stderr), pass_fds=pass_fds, hint=hint, detached=detached
+    )
     try:
         await process._connect()  # noqa: SLF001 - its other half
         yield process
@@ -219,7 +308,9 @@ def _start(
     stdio: tuple[int, int, int],
     pass_fds: Sequence[int],
     hint: str,
+    detached: bool,
 ) -> Process:
+    _forget_released()
     words = tuple(os.fspath(a) for a in argv)
     program = find_program(words[0])
     if program is None:
@@ -230,7 +321,7 @@ def _start(
         )
     try:
         popen = subprocess.Popen(
-            [_SETPRIV, "--pdeathsig", "KILL", "--", program, *words[1:]],
+            [*([] if detached else _DIES_WITH_US), program, *words[1:]],
             stdin=stdio[0],
             stdout=stdio[1],
             stderr=stdio[2],
@@ -246,7 +337,7 @@ def _start(
 
 
 # The kernel sends the death signal when the thread that started the program ends: that of the event loop.
-_SETPRIV: Final = shutil.which("setpriv", path="/usr/bin:/bin") or "setpriv"
+_DIES_WITH_US: Final = (shutil.which("setpriv", path="/usr/bin:/bin") or "setpriv", "--pdeathsig", "KILL", "--")
 
 
 async def run(  # noqa: PLR0913 - keywords of one call

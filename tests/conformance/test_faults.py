@@ -135,7 +135,7 @@ async def test_a_machine_killed_while_it_is_saved(spec, tmp_path):
 async def test_a_snapshot_of_another_driver_version_does_not_fit(spec, tmp_path):
     async with machine.launch(spec, Fake(version="1"), home=tmp_path) as m:
         taken = await m.snapshot(tmp_path / "s")
-    with pytest.raises(SnapshotError, match="taken with fake 1, and this is 2"):
+    with pytest.raises(SnapshotError, match="taken with fake 1, and this host has fake 2"):
         async with machine.restore(taken, Fake(version="2"), home=tmp_path):
             pass
     assert left(tmp_path) == []

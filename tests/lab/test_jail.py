@@ -242,7 +242,10 @@ async def test_firecracker_outlives_its_owner_to_be_adopted_or_reaped(ground: Gr
     assert kept.runs, "it went with its owner, and nobody can adopt it"
     with Seats().take(tmp_path / "other") as other:
         assert other.number != kept.seat, "its seat was given away"
-    assert owner.reap(machines, spare={"m-8"}) == []
+    assert owner.adoptable(machines) == []
+    (machines / "m-8" / owner.ADOPTABLE).touch()
+    assert owner.adoptable(machines) == [machines / "m-8"]
+    assert owner.reap(machines, spare_adoptable=True) == []
     assert kept.runs
     assert owner.reap(machines) == ["m-8"]
     assert not kept.runs

@@ -354,14 +354,17 @@ async def test_a_jail_that_outlives_its_owner_is_ended_or_spared(workshop: Works
     async with machine.restore(template, jailed(workshop), home=workshop.home) as m:
         kept = record.read(m.directory)
         mine = owner.read(m.directory)
+        (m.directory / owner.ADOPTABLE).touch()
         (m.directory / owner.FILE).write_bytes(msgspec.json.encode(msgspec.structs.replace(mine, started=1)))
         machines = workshop.home / "machines"
-        assert await asyncio.to_thread(lambda: owner.reap(machines, spare={m.id})) == []
+        assert owner.adoptable(machines) == [m.directory]
+        assert await asyncio.to_thread(lambda: owner.reap(machines, spare_adoptable=True)) == []
         assert (await m.run(["true"])).status.ok
         # Its seat is held, as by one who adopts it: nothing of it is touched.
         assert await asyncio.to_thread(owner.reap, machines) == []
         assert record.processes_of(kept.uid)
         assert m.directory.is_dir()
+        (m.directory / owner.FILE).write_bytes(msgspec.json.encode(mine))
 
 
 async def test_a_dead_owners_processes_are_found_by_their_user(tmp_path):

@@ -81,13 +81,13 @@ class Identity:
     machine_id: str
 
     @classmethod
-    def fresh(cls, hostname: str) -> Self:
-        """A new identity, of this moment: make it right before it is used."""
+    def fresh(cls, hostname: str, *, machine_id: str = "") -> Self:
+        """A new identity, of this moment: make it right before it is used. With `machine_id` the machine that has it stays who it is."""
         return cls(
             entropy=os.urandom(protocol.MAX_ENTROPY // 2),
             realtime_ns=time.time_ns(),
             hostname=hostname,
-            machine_id=uuid.uuid4().hex,
+            machine_id=machine_id or uuid.uuid4().hex,
         )
 
 
@@ -143,11 +143,14 @@ class Agent:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def connect(cls, stream: ByteStream, identity: Identity, *, timeout: float) -> AsyncIterator[Self]:
+    async def connect(
+        cls, stream: ByteStream, identity: Identity, *, timeout: float, takes_over: bool = False
+    ) -> AsyncIterator[Self]:
         """Greet the agent behind `stream` and give the machine its identity, within `timeout` seconds.
 
         The stream belongs to the agent from now on and is closed at the end, whatever happens. Commands of an earlier connection that
-        were not detached are gone; a machine that was quiesced runs again.
+        were not detached are gone; a machine that was quiesced runs again. With `takes_over` that earlier connection may be one whose end the agent
+        has not noticed: then what it ran goes on, as if it had been detached.
 
         Raises TimeoutError when the agent does not answer in time, VersionError when it speaks another protocol, ChannelError when the
         stream is lost."""
@@ -156,6 +159,9 @@ class Agent:
                 began = time.monotonic_ns()
                 hello = await connection.greet(_HELLO_PATIENCE)
                 _check_version(hello)
+                if takes_over and not hello.quiesced:
+                    # An identity in the midst of silence makes an agent forget all streams of the connection, whoever it believes to have it.
+                    await connection.ask(message.Quiesce(), message.Quiesced)
                 waited_ns = time.monotonic_ns() - began
                 await connection.ask(_identity_message(identity, waited_ns), message.IdentityDone)
             yield cls(connection, hello)
@@ -259,6 +265,10 @@ class Agent:
             scratch_used_bytes=report.scratch_used_bytes,
             scratch_total_bytes=report.scratch_total_bytes,
         )
+
+    async def identify(self, identity: Identity) -> None:
+        """Give the machine another identity while it runs: names, entropy, clock. What runs goes on, and may have seen the old names."""
+        await self._connection.ask(_identity_message(identity, 0), message.IdentityDone)
 
     async def quiesce(self) -> None:
         """Freeze the user's processes and sync the disks, for a snapshot. When this returns no byte is on its way in either direction,

@@ -8,6 +8,7 @@ async with machine.launch(spec) as m:
 from firebrick.machine.accel import Accelerator
 from firebrick.machine.driver import Baseline, Driver, Exit, ExitCause, HostUsage, VirtualMachine
 from firebrick.machine.errors import (
+    AdoptionError,
     BootError,
     HostError,
     MachineError,
@@ -18,8 +19,8 @@ from firebrick.machine.errors import (
 )
 from firebrick.machine.fake import Fake, Faults
 from firebrick.machine.firecracker import Firecracker, FirecrackerMachine, FirecrackerSettings
-from firebrick.machine.machine import Machine, Usage, launch, restore
-from firebrick.machine.owner import reap
+from firebrick.machine.machine import Machine, Usage, adopt, launch, restore
+from firebrick.machine.owner import adoptable, reap
 from firebrick.machine.qemu import Qemu
 from firebrick.machine.snapshot import Snapshot
 from firebrick.machine.spec import Balloon, Cache, Drive, IoEngine, MachineSpec, Network, RateLimit
@@ -27,6 +28,7 @@ from firebrick.machine.state import State
 
 __all__ = [
     "Accelerator",
+    "AdoptionError",
     "Balloon",
     "Baseline",
     "BootError",
@@ -57,6 +59,8 @@ __all__ = [
     "StateError",
     "Usage",
     "VirtualMachine",
+    "adopt",
+    "adoptable",
     "launch",
     "reap",
     "restore",

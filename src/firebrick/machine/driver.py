@@ -62,6 +62,10 @@ class VirtualMachine(Protocol):
     parts: bool
     """Whether a save ends the connection to the agent on this machine too. The library gives it up before and connects again after."""
 
+    @property
+    def baseline(self) -> Baseline:
+        """What `save` with `diff` would write the difference to, if it were asked now."""
+
     async def channel(self) -> ByteStream:
         """Connect to the agent's byte stream. One connection at a time; a new one ends the old one."""
 
@@ -71,9 +75,17 @@ class VirtualMachine(Protocol):
     async def resume(self) -> None:
         """Let them go on. Idempotent."""
 
-    async def save(self, target: Path) -> None:
+    async def save(self, target: Path, *, diff: bool = False) -> None:
         """Write memory, device state and disk into the empty directory `target`. The machine must be paused, stays paused, and can
-        be resumed after: a snapshot never changes its source. When this is cancelled it has stopped writing by the time it raises."""
+        be resumed after: a snapshot never changes its source, and its files are final. When this is cancelled it has stopped writing by
+        the time it raises.
+
+        With `diff` the file `memory` is as long as ever, and has data only where memory differs from the baseline: a page that became zero is
+        data, a page that did not change is a hole. All else is complete. When this raises, a baseline of the kind LAST is lost."""
+
+    async def release(self) -> None:
+        """Let go of a machine that was started detached: it runs on with nobody attending to it, the context it was made in does not end it
+        any more, and this object is of no further use. Idempotent."""
 
     async def kill(self) -> Exit:
         """End it now. Idempotent; safe in any state, also after it ended by itself. Returns how it ended."""
@@ -109,14 +121,22 @@ class Driver(Protocol):
     def stayed_silent(self, seconds: float) -> bool:
         """The library says: it did not. True where the driver has changed its mind about how to boot machines, and another try is worth it."""
 
-    def boot(self, spec: MachineSpec, directory: Path) -> AbstractAsyncContextManager[VirtualMachine]:
+    def boot(
+        self, spec: MachineSpec, directory: Path, *, detached: bool = False
+    ) -> AbstractAsyncContextManager[VirtualMachine]:
         """Start a machine from nothing. `directory` is empty, belongs to this machine alone and outlives it; the driver's files go there.
-        On exit from the context the machine is dead and every host resource it held is gone, whatever happened inside.
+        On exit from the context the machine is dead and every host resource it held is gone, whatever happened inside, unless it was released.
 
-        Raises HostError where the host lacks something, SpecError for what this driver cannot be asked."""
+        A `detached` machine does not die with this process; all that is needed to `adopt` it is in its directory. Raises HostError where the host lacks something, SpecError for what this driver cannot be asked."""
 
     def restore(
-        self, spec: MachineSpec, snapshot: Path, directory: Path
+        self, spec: MachineSpec, snapshot: Path, directory: Path, *, detached: bool = False
     ) -> AbstractAsyncContextManager[VirtualMachine]:
         """Start a machine from a directory `save` has filled. Any number may be restored from one snapshot at once; they share its
         files copy-on-write and never change them. The machine runs when this yields."""
+
+    def adopt(self, spec: MachineSpec, directory: Path) -> AbstractAsyncContextManager[VirtualMachine]:
+        """Attend to the machine that was started detached with this `directory`, by a process that is gone or has released it. It runs when
+        this yields, also where it was found paused, and is from then on as if it had been started here; how it ends may be known less well.
+
+        Raises MachineGoneError when it has ended: its directory is left to the caller."""

@@ -37,3 +37,7 @@ class StateError(MachineError):
 
 class SnapshotError(MachineError):
     """A snapshot could not be taken, is damaged, or does not fit this host."""
+
+
+class AdoptionError(MachineError):
+    """A machine cannot be taken over: somebody has it, or nobody can."""

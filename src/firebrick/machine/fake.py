@@ -1,12 +1,14 @@
 """Machines that are not there: a guest in memory behind the driver contract, with faults that can be switched on.
 
 It ships with the library so that whoever builds on it can test without QEMU, and it runs the same conformance tests as the real drivers. Programs
-of the guest are Python coroutines (`firebrick.guest.double`); a snapshot keeps the file tree, programs that ran are not in it.
+of the guest are Python coroutines (`firebrick.guest.double`); a snapshot keeps the file tree, programs that ran are not in it. What other drivers
+do with processes it does with objects: a detached machine is kept by its `Fake`, and adopted from there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,13 +16,15 @@ from pathlib import Path
 
 from firebrick.guest.double import GuestDouble, Program
 from firebrick.guest.stream import ByteStream
-from firebrick.machine.driver import Exit, ExitCause, HostUsage
+from firebrick.machine.chain import MEMORY
+from firebrick.machine.driver import Baseline, Exit, ExitCause, HostUsage
 from firebrick.machine.errors import MachineError, MachineGoneError
+from firebrick.machine.memory import PAGE
 from firebrick.machine.ring import Ring
 from firebrick.machine.spec import MachineSpec
 from firebrick.process import shielded
 
-_GUEST = "guest"
+_LENGTH = struct.Struct("<Q")
 
 
 @dataclass(slots=True)
@@ -40,13 +44,16 @@ class Faults:
 
 @dataclass
 class Fake:
-    """The driver. `machines` are all that were ever started, in order; `programs` are what their guests have beside the usual ones."""
+    """The driver. `machines` are all that were ever started, in order; `programs` are what their guests have beside the usual ones; `baseline`
+    is the kind of driver it is when a difference is to be saved."""
 
     faults: Faults = field(default_factory=Faults)
     programs: dict[str, Program] = field(default_factory=dict)
     machines: list[FakeMachine] = field(default_factory=list)
     name: str = "fake"
     version: str = "1"
+    baseline: Baseline = Baseline.ORIGIN
+    released: dict[Path, FakeMachine] = field(default_factory=dict)
 
     async def facts(self, spec: MachineSpec) -> Mapping[str, str]:  # noqa: ARG002 - the contract's signature
         return {"fake": self.version}
@@ -62,37 +69,68 @@ class Fake:
         return self.faults.retry >= 0
 
     @asynccontextmanager
-    async def boot(self, spec: MachineSpec, directory: Path) -> AsyncIterator[FakeMachine]:  # noqa: ARG002
-        async with self._run(GuestDouble(programs=self.programs)) as machine:
+    async def boot(self, spec: MachineSpec, directory: Path, *, detached: bool = False) -> AsyncIterator[FakeMachine]:  # noqa: ARG002
+        self._check()
+        async with self._attended(
+            FakeMachine(GuestDouble(programs=self.programs), self.faults, self.baseline), directory
+        ) as machine:
             yield machine
 
     @asynccontextmanager
-    async def restore(self, spec: MachineSpec, snapshot: Path, directory: Path) -> AsyncIterator[FakeMachine]:  # noqa: ARG002
-        async with self._run(GuestDouble.restore((snapshot / _GUEST).read_bytes(), programs=self.programs)) as machine:
+    async def restore(
+        self,
+        spec: MachineSpec,  # noqa: ARG002 - the contract's signature
+        snapshot: Path,
+        directory: Path,
+        *,
+        detached: bool = False,  # noqa: ARG002
+    ) -> AsyncIterator[FakeMachine]:
+        self._check()
+        image = (snapshot / MEMORY).read_bytes()
+        guest = GuestDouble.restore(_unpacked(image), programs=self.programs)
+        async with self._attended(FakeMachine(guest, self.faults, self.baseline, image), directory) as machine:
             yield machine
 
     @asynccontextmanager
-    async def _run(self, guest: GuestDouble) -> AsyncIterator[FakeMachine]:
+    async def adopt(self, spec: MachineSpec, directory: Path) -> AsyncIterator[FakeMachine]:  # noqa: ARG002
+        machine = self.released.pop(directory, None)
+        if machine is None or machine.ended:
+            raise MachineGoneError(f"cannot take over the machine in {directory}: it has ended")
+        machine.released = False
+        await machine.resume()
+        async with self._attended(machine, directory):
+            yield machine
+
+    def _check(self) -> None:
         if self.faults.start is not None:
             raise self.faults.start
-        guest.silent = self.faults.silent
-        machine = FakeMachine(guest, self.faults)
-        self.machines.append(machine)
+
+    @asynccontextmanager
+    async def _attended(self, machine: FakeMachine, directory: Path) -> AsyncIterator[FakeMachine]:
+        machine.guest.silent = self.faults.silent
+        if machine not in self.machines:
+            self.machines.append(machine)
         if self.faults.dead:
             machine.end(Exit(ExitCause.CRASHED, "it was told to"))
+        machine.on_release = lambda: self.released.__setitem__(directory, machine)
         try:
             yield machine
         finally:
-            await shielded(machine.close())
+            if not machine.released:
+                await shielded(machine.close())
 
 
 class FakeMachine:
     """A VirtualMachine. `guest` is its inside; `end` makes it end in any way; `close` is the driver's."""
 
-    def __init__(self, guest: GuestDouble, faults: Faults) -> None:
+    def __init__(self, guest: GuestDouble, faults: Faults, baseline: Baseline, origin: bytes | None = None) -> None:
         self.pid: int | None = None
         self.parts = faults.parts
         self.guest = guest
+        self.released = False
+        self.on_release: Callable[[], None] = lambda: None
+        self._baseline = baseline
+        self._image = origin
         self._faults = faults
         self._console = Ring(64 << 10)
         self._running = asyncio.Event()
@@ -110,6 +148,14 @@ class FakeMachine:
             self._running.set()
             self._ending = asyncio.create_task(self.guest.close(), name="fake-end")
 
+    @property
+    def ended(self) -> bool:
+        return self._over.done()
+
+    @property
+    def baseline(self) -> Baseline:
+        return Baseline.NONE if self._image is None else self._baseline
+
     async def channel(self) -> ByteStream:
         if self._over.done():
             raise ConnectionRefusedError("the machine has ended")
@@ -123,12 +169,19 @@ class FakeMachine:
         self._check("resume")
         self._running.set()
 
-    async def save(self, target: Path) -> None:
+    async def save(self, target: Path, *, diff: bool = False) -> None:
         self._check("save")
         await asyncio.sleep(self._faults.save_s)
         if self._faults.save is not None:
             raise self._faults.save
-        (target / _GUEST).write_bytes(self.guest.save())
+        image = _packed(self.guest.save())
+        _write(target / MEMORY, image, (self._image or b"") if diff else None)
+        if self._baseline is Baseline.LAST:
+            self._image = image
+
+    async def release(self) -> None:
+        self.released = True
+        self.on_release()
 
     async def kill(self) -> Exit:
         self.end(Exit(ExitCause.KILLED, "it was killed"))
@@ -158,6 +211,28 @@ class FakeMachine:
     async def _until_power_off(self) -> None:
         await self.guest.powered_off.wait()
         self.end(Exit(ExitCause.POWEROFF, "the guest powered off"))
+
+
+def _packed(guest: bytes) -> bytes:
+    """As whole pages."""
+    image = _LENGTH.pack(len(guest)) + guest
+    return image + bytes(-len(image) % PAGE)
+
+
+def _unpacked(image: bytes) -> bytes:
+    (length,) = _LENGTH.unpack_from(image)
+    return image[_LENGTH.size : _LENGTH.size + length]
+
+
+def _write(target: Path, image: bytes, before: bytes | None) -> None:
+    """The pages that are not as `before`; all, where that is None."""
+    with target.open("xb") as file:
+        file.truncate(len(image))
+        for at in range(0, len(image), PAGE):
+            page = image[at : at + PAGE]
+            if before is None or page != before[at : at + PAGE]:
+                file.seek(at)
+                file.write(page)
 
 
 class _Gated:

@@ -14,7 +14,7 @@ import errno
 import fcntl
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from firebrick.machine.errors import SnapshotError
@@ -32,9 +32,10 @@ _RUN = re.compile(b"\x01+")
 _ZEROS = bytes(_CHUNK)
 
 
-def save(pid: int, mapped: Path, size: int, target: Path, *, base: Path | None = None) -> int:
-    """Write the memory of the paused QEMU `pid`, which maps `size` bytes of the file `mapped`, into the new file `target`. `base` is
-    where the content of `mapped` can be read, when that is not its name.
+def save(pid: int, mapped: Path, size: int, target: Path, *, base: Path | None = None, diff: bool = False) -> int:
+    """Write the memory of the paused QEMU `pid`, which maps `size` bytes of the file `mapped`, into the new file `target`: all of it, or with
+    `diff` only the pages that are not those of the file any more, those that became zero included, and holes elsewhere. `base` is where the
+    content of `mapped` can be read, when that is not its name.
 
     Returns how many bytes of it were the machine's own. Raises SnapshotError when the process is gone, OSError when there is no space."""
     try:
@@ -45,10 +46,10 @@ def save(pid: int, mapped: Path, size: int, target: Path, *, base: Path | None =
         ):
             os.ftruncate(out, size)
             fresh = mapped == NO_FILE
-            if not fresh:
+            if not fresh and not diff:
                 _copy_file(base or mapped, out)
             return sum(
-                _copy_range(memory, start, low, high, out, skip_zeros=fresh)
+                _copy_range(memory, start, low, high, out, skip_zeros=fresh and not diff)
                 for low, high in private_ranges(pid, start, size)
             )
     except (ProcessLookupError, FileNotFoundError) as error:
@@ -111,6 +112,13 @@ def copy_sparse(source: Path, target: Path) -> None:
         os.ftruncate(out, source.stat().st_size)
         _copy_file(source, out)
         os.fchmod(out, 0o400)
+
+
+def overlay(source: Path, ranges: Iterable[tuple[int, int]], target: Path) -> None:
+    """Write the `ranges` of the file `source` over those of `target`: shared blocks where the file system can, else copied ones."""
+    with _opened(source, os.O_RDONLY) as base, _opened(target, os.O_RDWR) as out:
+        for low, high in ranges:
+            _copy_extent(base, out, low, high)
 
 
 def data_extents(fd: int, size: int) -> Iterator[tuple[int, int]]:

@@ -1,31 +1,40 @@
 """Whose a machine's directory is, and what to do with those whose owner died.
 
-A machine's directory appears with `owner.json` in it, in one step, and carries the machine's id; QEMU carries the id in its name, and what is
-jailed has its seat, with user and control group, in `jail.json` beside. So whatever a killed owner left can be found and ended by anyone who has
-the directory.
+A machine's directory appears with `owner.json` in it, in one step, and carries the machine's id; a VMM without a jail carries the id in its
+arguments, and what is jailed has its seat, with user and control group, in `jail.json` beside. So whatever a killed owner left can be found and
+ended by anyone who has the directory.
+
+A machine may also change hands: who takes it over, or ends it, holds a lock on its directory while looking whose it is and saying whose it is
+now, so there is one winner.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import re
 import secrets
 import shutil
 import signal
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from firebrick.machine.errors import HostError
+from firebrick.machine.errors import AdoptionError, HostError
 from firebrick.machine.jail import record
 from firebrick.machine.jail.record import start_of
 from firebrick.machine.seat import Hold, kept
 
 FILE = "owner.json"
+ADOPTABLE = "machine.json"
+"""Where this is in a machine's directory too, the machine may outlive its owner: see `firebrick.machine.adoption`."""
+
 _NAME_PREFIX = "firebrick-"
 _KILL_PATIENCE_S = 5.0
+_DRAFT = re.compile(r"\..+\.(?P<pid>[0-9]+)-(?P<started>[0-9]+)\.[0-9a-f]{8}")
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,9 +51,18 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
         pid = os.getpid()
         return cls(machine=machine, pid=pid, started=start_of(pid) or 0, boot=boot_id(), created=time.time())
 
+    @classmethod
+    def nobody(cls, machine: str) -> Owner:
+        """Whose a machine is that was released."""
+        return cls(machine=machine, pid=0, started=0, boot=boot_id(), created=time.time())
+
     @property
     def alive(self) -> bool:
-        return self.boot == boot_id() and start_of(self.pid) == self.started
+        return self.pid > 0 and self.boot == boot_id() and start_of(self.pid) == self.started
+
+    @property
+    def is_me(self) -> bool:
+        return self.pid == os.getpid() and self.alive
 
 
 def boot_id() -> str:
@@ -61,13 +79,31 @@ def process_name(machine: str) -> str:
     return _NAME_PREFIX + machine
 
 
+def draft_name(name: str) -> str:
+    """For a file or directory that is being made, and will be called `name` in one step: hidden, and with the process in it that makes it."""
+    return f".{name}.{os.getpid()}-{start_of(os.getpid())}.{secrets.token_hex(4)}"
+
+
+def sweep_drafts(directory: Path) -> None:
+    """Remove what processes that died have left unfinished in `directory`. Drafts of other users are left alone."""
+    with contextlib.suppress(OSError):
+        for entry in directory.glob(".*"):
+            match = _DRAFT.fullmatch(entry.name)
+            if match is not None and start_of(int(match["pid"])) != int(match["started"]):
+                if entry.is_dir() and not entry.is_symlink():
+                    shutil.rmtree(entry, ignore_errors=True)
+                else:
+                    entry.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def claimed(directory: Path, machine: str) -> Iterator[Path]:
-    """Make the directory of a machine, with its owner in it from the first moment; remove it, and all in it, at the end.
+    """Make the directory of a machine, with its owner in it from the first moment; remove it, and all in it, at the end, unless it has become
+    another's by then.
 
     Raises FileExistsError when it is there already and not empty."""
     directory.parent.mkdir(parents=True, exist_ok=True)
-    draft = directory.with_name(f".{directory.name}.{secrets.token_hex(4)}")
+    draft = directory.with_name(draft_name(directory.name))
     draft.mkdir(mode=0o700)
     try:
         (draft / FILE).touch(mode=0o600)
@@ -76,10 +112,63 @@ def claimed(directory: Path, machine: str) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    try:
+    with _held(directory):
         yield directory
+
+
+@contextlib.contextmanager
+def taken_over(directory: Path) -> Iterator[Path]:
+    """Become the owner of a machine whose owner is dead or has released it; remove the directory at the end, as `claimed` does.
+
+    Raises AdoptionError where somebody has it: of several who try, one gets it."""
+    with _locked(directory):
+        owner = read(directory)
+        if owner is None:
+            raise AdoptionError(f"cannot take over {directory}: no machine is there")
+        if owner.alive:
+            raise AdoptionError(
+                f"cannot take over machine {owner.machine}: process {owner.pid} has it",
+                hint="A machine is taken over when its process has ended, or has released it.",
+            )
+        _write(directory, Owner.me(owner.machine))
+    with _held(directory):
+        yield directory
+
+
+def release(directory: Path) -> None:
+    """Say that the machine is nobody's."""
+    with _locked(directory):
+        _write(directory, Owner.nobody(directory.name))
+
+
+@contextlib.contextmanager
+def _held(directory: Path) -> Iterator[None]:
+    try:
+        yield
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        owner = read(directory)
+        if owner is None or owner.is_me:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Raises AdoptionError where the directory is gone."""
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise AdoptionError(f"cannot take over {directory}: {error.strerror}") from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _write(directory: Path, owner: Owner) -> None:
+    draft = directory / f".{FILE}.{secrets.token_hex(4)}"
+    draft.write_bytes(msgspec.json.encode(owner))
+    draft.replace(directory / FILE)
 
 
 def read(directory: Path) -> Owner | None:
@@ -90,19 +179,46 @@ def read(directory: Path) -> Owner | None:
         return None
 
 
-def reap(machines: Path, *, spare: Container[str] = ()) -> list[str]:
-    """End what dead owners left in the directory `machines`: their processes, then their directories. Returns the ids of the machines; those
-    in `spare` are left as they are, for somebody to adopt.
+def adoptable(machines: Path) -> list[Path]:
+    """The machines in the directory `machines` that run, were made to outlive their owner, and have."""
+    return [directory for directory in _directories(machines) if _may_be_adopted(directory)]
 
-    Safe at any time and from several processes at once; what has a living owner is not touched, and what cannot be ended keeps its directory,
-    and with it its seat, for the next time. Blocks up to some seconds."""
+
+def reap(machines: Path, *, spare_adoptable: bool = False) -> list[str]:
+    """End what dead owners left in the directory `machines`: their processes, then their directories, drafts of directories too. Returns the
+    ids of the machines.
+
+    Safe at any time and from several processes at once. What has a living owner is not touched, nor with `spare_adoptable` what `adoptable`
+    finds; what cannot be ended keeps its directory, and with it its seat, for the next time. Blocks up to some seconds."""
     gone = []
-    for directory in sorted(machines.iterdir()) if machines.is_dir() else []:
+    for directory in _directories(machines):
         owner = read(directory)
-        if owner is not None and not owner.alive and owner.machine not in spare and _end(owner, directory):
-            shutil.rmtree(directory, ignore_errors=True)
-            gone.append(owner.machine)
+        if owner is None or owner.alive or (spare_adoptable and _may_be_adopted(directory)):
+            continue
+        with contextlib.suppress(AdoptionError), _locked(directory):  # nobody takes it over meanwhile
+            owner = read(directory)
+            if owner is not None and not owner.alive and _end(owner, directory):
+                shutil.rmtree(directory, ignore_errors=True)
+                gone.append(owner.machine)
+    sweep_drafts(machines)
     return gone
+
+
+def _directories(machines: Path) -> list[Path]:
+    """Those of machines that were finished: the others have no process yet."""
+    return sorted(entry for entry in machines.iterdir() if entry.name[0] != ".") if machines.is_dir() else []
+
+
+def _may_be_adopted(directory: Path) -> bool:
+    owner = read(directory)
+    return owner is not None and not owner.alive and (directory / ADOPTABLE).exists() and _runs(owner, directory)
+
+
+def _runs(owner: Owner, directory: Path) -> bool:
+    if owner.boot != boot_id():
+        return False
+    jailed = record.read(directory)
+    return jailed.runs if jailed is not None else bool(processes_of(owner.machine))
 
 
 def _end(owner: Owner, directory: Path) -> bool:

@@ -3,14 +3,17 @@
     snapshot.json   this record
     state           the devices, some kilobytes
     memory          sparse; machines map it copy-on-write
+    memory.ranges   of a difference: what of `memory` counts; the rest is that of the base
     scratch.*       the layers of the disk
 
-(The fake driver keeps its file tree instead of the last three.) The directory appears whole or not at all, and nothing in it ever changes.
+(Drivers may have other files than `state` and `scratch.*`.) The directory appears whole or not at all, and nothing in it ever changes, but for
+`differences`, where those that build on it are noted.
 """
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
+import contextlib
 import os
 import secrets
 import shutil
@@ -19,51 +22,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
+from firebrick.home import Home
+from firebrick.machine import chain, manifest, owner, trust
 from firebrick.machine.errors import SnapshotError
+from firebrick.machine.manifest import FILE, VERSION, Base, Manifest, Part, Root
 from firebrick.machine.spec import MachineSpec
 
-FILE = "snapshot.json"
-VERSION = 1
-_HASHED_BELOW = 1 << 20
-
-
-class Part(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A file of the snapshot. Large ones are known by their size alone: hashing a memory would take longer than taking it."""
-
-    size: int
-    sha256: str | None = None
-
-
-class Root(msgspec.Struct, frozen=True):
-    """The root image the machine had: the memory holds parts of it, so it must be the same still."""
-
-    size: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, path: Path) -> Root:
-        facts = path.stat()
-        return cls(facts.st_size, facts.st_mtime_ns)
-
-
-class _Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    version: int
-    id: str
-    created: float
-    driver: str
-    facts: Mapping[str, str]
-    spec: MachineSpec
-    root: Root | None
-    files: Mapping[str, Part]
+_DIFFERENCES = "differences"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A machine at one instant, in the directory `path`. `facts` are what the driver says it depends on; `created` is since 1970."""
+    """A machine at one instant, in the directory `path`. `facts` are what the driver says it depends on; `created` is since 1970; `digest` is
+    that of its record; `base` is what it is a difference to, None where it is full."""
 
     path: Path
     id: str
@@ -71,135 +43,221 @@ class Snapshot:
     driver: str
     facts: Mapping[str, str]
     spec: MachineSpec
+    root: Root | None
+    files: Mapping[str, Part]
+    digest: str
+    base: Snapshot | None
 
     @classmethod
     def load(cls, path: Path) -> Snapshot:
-        """Read a snapshot and see that it is whole. Raises SnapshotError, in a sentence that says what does not fit."""
-        manifest = _read(path)
-        if manifest.version != VERSION:
-            raise SnapshotError(
-                f"cannot restore {path}: it is of version {manifest.version}, this release reads version {VERSION}",
-                hint="Take the snapshot anew.",
-            )
-        for name, part in manifest.files.items():
-            _check_part(path / name, part)
-        _check_root(path, manifest)
-        return cls(
-            path=path,
-            id=manifest.id,
-            created=manifest.created,
-            driver=manifest.driver,
-            facts=manifest.facts,
-            spec=manifest.spec,
-        )
+        """Read a snapshot, and those it builds on, and see that they are whole: that every file is there and has its size. Contents are read
+        when it is restored. Raises SnapshotError, in a sentence that says what does not fit."""
+        return _load(path, chain.LONGEST)
+
+    @property
+    def chain(self) -> list[Snapshot]:
+        """The snapshot, what it builds on, and so on: the last is full."""
+        return [self, *(self.base.chain if self.base is not None else [])]
 
     @property
     def size(self) -> int:
-        """Bytes its files take on disk; layers it shares with others are counted in full."""
+        """Bytes its files take on disk; layers it shares with others are counted in full, what it builds on is not."""
         return sum(file.stat().st_blocks * 512 for file in self.path.iterdir())
 
-    def check_facts(self, now: Mapping[str, str]) -> None:
-        """See that the driver finds what it had when the snapshot was taken. Raises SnapshotError."""
-        for name in sorted(self.facts.keys() | now.keys()):
-            had, has = self.facts.get(name, "nothing"), now.get(name, "nothing")
-            if had != has:
-                raise SnapshotError(
-                    f"cannot restore {self.path}: it was taken with {name} {had}, and this is {has}",
-                    hint="Take the snapshot anew on this host.",
-                )
+    def check(self, now: Mapping[str, str]) -> None:
+        """See that the driver finds what it had when the snapshot was taken, and that the root image is the same: all that differs is said
+        at once. Raises SnapshotError."""
+        wrong = [*_differences(self.facts, now), *_root_difference(self)]
+        if wrong:
+            raise SnapshotError(
+                f"cannot restore {self.path}: {'; '.join(wrong)}",
+                hint="Take the snapshot anew on this host, or restore it on one like that.",
+            )
+
+    async def flatten(self, target: Path, *, home: Path | None = None) -> Snapshot:
+        """Make the new directory `target` a full snapshot of the same instant, which needs no other. What this one builds on may go then.
+
+        Raises SnapshotError."""
+        cache = (home or Home.find().root) / "cache"
+        return await asyncio.to_thread(self._flatten, target, cache)
+
+    def remove(self) -> None:
+        """Remove it. Machines that run from it have names of their own for its files. Raises SnapshotError while others build on it."""
+        for other in self._needed_by():
+            raise SnapshotError(
+                f"cannot remove {self.path}: {other} is a difference to it",
+                hint="Remove that one first, or make it a full one with `flatten`.",
+            )
+        shutil.rmtree(self.path)
+
+    def make_whole(self, target: Path) -> None:
+        """Fill the empty directory `target` with what a driver restores from: as if this were full. Blocks while it copies."""
+        chain.share_rest(self.path, self.files, target)
+        chain.flatten([link.path for link in reversed(self.chain)], target / chain.MEMORY)
+
+    def _flatten(self, target: Path, cache: Path) -> Snapshot:
+        trust.verify(self, cache)
+        with drafted(target) as draft:
+            self.make_whole(draft.path)
+            draft.keep(self.spec, self.driver, self.facts, created=self.created, cache=cache)
+        return Snapshot.load(target)
+
+    def _needed_by(self) -> Iterator[Path]:
+        with contextlib.suppress(FileNotFoundError):
+            for line in (self.path / _DIFFERENCES).read_text().splitlines():
+                with contextlib.suppress(SnapshotError):
+                    record, _ = manifest.read(Path(line))
+                    if record.base is not None and record.base.id == self.id:
+                        yield Path(line)
 
 
-@contextmanager
-def created(path: Path, spec: MachineSpec, driver: str, facts: Mapping[str, str]) -> Iterator[Path]:
-    """A directory to fill, which becomes the snapshot `path` at the end, or nothing if this is left by an exception.
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A directory to fill, which `keep` makes the snapshot `target`."""
 
-    Raises SnapshotError when something is at `path` already that is not an empty directory."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    draft.mkdir(mode=0o700)
-    try:
-        yield draft
-        manifest = _Manifest(
+    path: Path
+    target: Path
+
+    def keep(
+        self,
+        spec: MachineSpec,
+        driver: str,
+        facts: Mapping[str, str],
+        *,
+        base: Snapshot | None = None,
+        created: float | None = None,
+        digested: bool = True,
+        cache: Path | None = None,
+    ) -> None:
+        """Write the record and put the directory in its place. Blocks while digests are made, where they are: without, the snapshot is only
+        good for who takes it, at once. In `cache`, where one is given, it is noted that this host need not verify it. Raises SnapshotError when something is at the target already that is not an empty directory."""
+        if base is not None:
+            chain.note_ranges(self.path)
+        files = {file.name: Part.of(file, digested=digested) for file in sorted(self.path.iterdir())}
+        record = Manifest(
             version=VERSION,
             id=secrets.token_hex(8),
-            created=time.time(),
+            created=created or time.time(),
             driver=driver,
             facts=facts,
             spec=spec,
             root=Root.of(spec.root) if spec.root is not None else None,
-            files={file.name: _part(file) for file in sorted(draft.iterdir())},
+            base=_base_of(base, self.target) if base is not None else None,
+            files=files,
         )
-        (draft / FILE).write_bytes(msgspec.json.format(msgspec.json.encode(manifest, enc_hook=_encode), indent=1))
-        _put(draft, path)
+        manifest.write(self.path, record)
+        self._put()
+        if base is not None:
+            _note_difference(base.path, self.target)
+        if cache is not None:
+            trust.trust(Snapshot.load(self.target), cache)
+
+    def _put(self) -> None:
+        try:
+            self.path.rename(self.target)
+        except OSError as error:
+            raise SnapshotError(
+                f"cannot keep the snapshot as {self.target}: {error.strerror}",
+                hint="Name a directory that does not exist yet.",
+            ) from error
+
+
+@contextmanager
+def drafted(target: Path) -> Iterator[Draft]:
+    """A directory to fill, gone at the end unless it was kept. What a killed process has left beside it is removed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    owner.sweep_drafts(target.parent)
+    path = target.with_name(owner.draft_name(target.name))
+    path.mkdir(mode=0o700)
+    try:
+        yield Draft(path, target.absolute())
+    except BaseException:
+        if not path.exists():  # it is in its place already, and was not to be
+            shutil.rmtree(target, ignore_errors=True)
+        raise
     finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
 
 
-def _put(draft: Path, path: Path) -> None:
-    try:
-        draft.rename(path)
-    except OSError as error:
+def _base_of(base: Snapshot, difference: Path) -> Base:
+    return Base(os.path.relpath(base.path, difference), base.id, base.digest)
+
+
+def _note_difference(base: Path, difference: Path) -> None:
+    """What cannot be noted is found out when the difference is loaded."""
+    with contextlib.suppress(OSError), (base / _DIFFERENCES).open("a") as file:
+        file.write(f"{difference}\n")
+
+
+def _load(path: Path, longest: int) -> Snapshot:
+    record, digest = manifest.read(path)
+    for name, part in record.files.items():
+        _check_part(path / name, part)
+    return Snapshot(
+        path=path,
+        id=record.id,
+        created=record.created,
+        driver=record.driver,
+        facts=record.facts,
+        spec=record.spec,
+        root=record.root,
+        files=record.files,
+        digest=digest,
+        base=_load_base(path, record.base, longest - 1) if record.base is not None else None,
+    )
+
+
+def _load_base(path: Path, base: Base, longest: int) -> Snapshot:
+    where = Path(os.path.normpath(path.absolute() / base.path))
+    if longest < 1:
         raise SnapshotError(
-            f"cannot keep the snapshot as {path}: {error.strerror}", hint="Name a directory that does not exist yet."
-        ) from error
-
-
-def _read(path: Path) -> _Manifest:
-    try:
-        return msgspec.json.decode((path / FILE).read_bytes(), type=_Manifest, dec_hook=_decode)
-    except FileNotFoundError as error:
+            f"cannot restore {path}: more than {chain.LONGEST} snapshots build on each other",
+            hint="Make one of them a full one with `flatten`.",
+        )
+    if not (where / FILE).exists():
         raise SnapshotError(
-            f"cannot restore {path}: no snapshot is there", hint=f"A snapshot is a directory with {FILE} in it."
-        ) from error
-    except (OSError, msgspec.MsgspecError) as error:
+            f"cannot restore {path}: it is a difference to the snapshot {where}, which is gone",
+            hint="Bring that directory back. `Snapshot.remove` refuses while others build on one; `flatten` makes them independent.",
+        )
+    found = _load(where, longest)
+    if (found.id, found.digest) != (base.id, base.digest):
         raise SnapshotError(
-            f"cannot restore {path}: {FILE} is damaged: {error}", hint="Take the snapshot anew."
-        ) from error
-
-
-def _part(file: Path) -> Part:
-    size = file.stat().st_size
-    return Part(size, hashlib.sha256(file.read_bytes()).hexdigest() if size < _HASHED_BELOW else None)
+            f"cannot restore {path}: {where} is not the snapshot it is a difference to, but another",
+            hint="Bring the one it was taken against back.",
+        )
+    return found
 
 
 def _check_part(file: Path, part: Part) -> None:
     try:
         size = file.stat().st_size
-        same = size == part.size and (
-            part.sha256 is None or hashlib.sha256(file.read_bytes()).hexdigest() == part.sha256
-        )
     except OSError as error:
         raise SnapshotError(
             f"cannot restore {file.parent}: {file.name}: {error.strerror}", hint="Take the snapshot anew."
         ) from error
-    if not same:
+    if size != part.size:
         raise SnapshotError(
             f"cannot restore {file.parent}: {file.name} was changed or cut short", hint="Take the snapshot anew."
         )
 
 
-def _check_root(path: Path, manifest: _Manifest) -> None:
-    root = manifest.spec.root
+def _differences(had: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    names = [name for name in sorted(had.keys() | now.keys()) if had.get(name) != now.get(name)]
+    if names:
+        then, here = (" and ".join(_fact(name, facts) for name in names) for facts in (had, now))
+        yield f"it was taken with {then}, and this host has {here}"
+
+
+def _fact(name: str, facts: Mapping[str, str]) -> str:
+    return f"{name} {facts[name]}" if name in facts else f"no {name}"
+
+
+def _root_difference(snapshot: Snapshot) -> Iterator[str]:
+    root = snapshot.spec.root
     if root is None:
         return
     try:
-        same = Root.of(root) == manifest.root
+        if Root.of(root) != snapshot.root:
+            yield f"its root image {root} was changed since"
     except OSError as error:
-        raise SnapshotError(
-            f"cannot restore {path}: its root image {root}: {error.strerror}",
-            hint="Bring the image back, or take the snapshot anew.",
-        ) from error
-    if not same:
-        raise SnapshotError(f"cannot restore {path}: its root image {root} was changed", hint="Take the snapshot anew.")
-
-
-def _encode(value: Any) -> Any:
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    raise NotImplementedError(f"no JSON for {type(value).__name__}")
-
-
-def _decode(kind: type, value: Any) -> Any:
-    if kind is Path or issubclass(kind, Path):
-        return Path(value)
-    raise NotImplementedError(f"no JSON for {kind.__name__}")
+        yield f"its root image {root}: {error.strerror}"

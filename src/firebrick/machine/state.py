@@ -12,6 +12,8 @@
              v                                                    |
            ENDED <------------------------------------------------+---- at any moment: it powered off, crashed, was killed
 
+From RUNNING, a machine that was made to outlive its process can also be RELEASED: it runs on, and is another's to use.
+
 One object writes the state: the machine, through its `Life`. Pause, resume, snapshot and stop take turns; kill never waits.
 """
 
@@ -31,6 +33,7 @@ class State(StrEnum):
     SAVING = "saving"
     STOPPING = "stopping"
     ENDED = "ended"
+    RELEASED = "released"
 
 
 class Operation(StrEnum):
@@ -41,6 +44,7 @@ class Operation(StrEnum):
     RESUME = "resume"
     SNAPSHOT = "snapshot"
     STOP = "stop"
+    RELEASE = "release"
     KILL = "kill"
 
 
@@ -68,12 +72,15 @@ _SAVING: Final = Denied("it is being saved", "Wait until the snapshot is done.")
 _STOPPING: Final = Denied("it is being stopped")
 _ENDED: Final = Denied("it has ended", "`console()` has its last output and `wait()` says how it ended.")
 
+_RELEASED: Final = Denied("it was released", "Whoever adopts it can use it.")
+
 _EVERY: Final[dict[State, Denied]] = {
     State.STARTING: _STARTING,
     State.PAUSED: _PAUSED,
     State.SAVING: _SAVING,
     State.STOPPING: _STOPPING,
     State.ENDED: _ENDED,
+    State.RELEASED: _RELEASED,
 }
 
 _ADMISSIONS: Final[dict[tuple[State, Operation], Verdict]] = {
@@ -82,6 +89,7 @@ _ADMISSIONS: Final[dict[tuple[State, Operation], Verdict]] = {
     (State.RUNNING, Operation.RESUME): Ignored(),
     (State.RUNNING, Operation.SNAPSHOT): Accepted(),
     (State.RUNNING, Operation.STOP): Accepted(),
+    (State.RUNNING, Operation.RELEASE): Accepted(),
     (State.PAUSED, Operation.PAUSE): Ignored(),
     (State.PAUSED, Operation.RESUME): Accepted(),
     (State.PAUSED, Operation.SNAPSHOT): Accepted(),
@@ -90,15 +98,18 @@ _ADMISSIONS: Final[dict[tuple[State, Operation], Verdict]] = {
     (State.STOPPING, Operation.STOP): Ignored(),
     (State.ENDED, Operation.STOP): Ignored(),
     (State.ENDED, Operation.KILL): Ignored(),
+    (State.RELEASED, Operation.RELEASE): Ignored(),
+    (State.RELEASED, Operation.KILL): _RELEASED,
 }
 
 _NEXT: Final[dict[State, frozenset[State]]] = {
     State.STARTING: frozenset({State.RUNNING}),
-    State.RUNNING: frozenset({State.PAUSED, State.SAVING, State.STOPPING}),
+    State.RUNNING: frozenset({State.PAUSED, State.SAVING, State.STOPPING, State.RELEASED}),
     State.PAUSED: frozenset({State.RUNNING, State.SAVING, State.STOPPING}),
     State.SAVING: frozenset({State.RUNNING, State.PAUSED}),
     State.STOPPING: frozenset(),
     State.ENDED: frozenset(),
+    State.RELEASED: frozenset(),
 }
 
 
@@ -124,7 +135,7 @@ class Life:
         """Go over to `state`. A machine that has ended stays ended, without an error: its end may come in the middle of anything.
 
         Raises StateError for a step the picture above does not have."""
-        if self._state is State.ENDED or state is self._state:
+        if self._state in (State.ENDED, State.RELEASED) or state is self._state:
             return
         if state is not State.ENDED and state not in _NEXT[self._state]:
             raise StateError(f"machine {self._name} cannot go from {self._state} to {state}")

@@ -101,3 +101,21 @@ def test_extents_are_where_the_data_is(base):
     with base.open("rb") as f:
         extents = list(memory.data_extents(f.fileno(), SIZE))
     assert extents == [(3 * memory.PAGE, 5 * memory.PAGE), (500 * memory.PAGE, 501 * memory.PAGE)]
+
+
+def test_a_difference_has_just_what_changed_and_the_zeros_among_it(tmp_path, base):
+    guest = mapped(base)
+    guest[:4] = b"head"
+    guest[3 * memory.PAGE : 4 * memory.PAGE] = bytes(memory.PAGE)
+    target = tmp_path / "saved"
+    assert memory.save(os.getpid(), base, SIZE, target, diff=True) == 2 * memory.PAGE
+    with target.open("rb") as f:
+        assert list(memory.data_extents(f.fileno(), SIZE)) == [
+            (0, memory.PAGE),
+            (3 * memory.PAGE, 4 * memory.PAGE),
+        ]
+    whole = tmp_path / "whole"
+    memory.copy_sparse(base, whole)
+    whole.chmod(0o600)
+    memory.overlay(target, [(0, memory.PAGE), (3 * memory.PAGE, 4 * memory.PAGE)], whole)
+    assert whole.read_bytes() == bytes(guest)

@@ -4,10 +4,12 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from firebrick.machine import ExitCause, MachineSpec, Qemu, SpecError
-from firebrick.machine.qemu import judge_exit
-from firebrick.machine.ring import Ring
+from firebrick.machine.qemu.exits import judge_exit
+from firebrick.machine.ring import FileRing, Ring
 from firebrick.machine.spec import Drive
 
 
@@ -71,3 +73,26 @@ def test_a_ring_survives_what_is_no_text():
     ring = Ring(10)
     ring.write(b"\xff\xfeok\r\n")
     assert ring.text() == "��ok\n"
+
+
+def test_the_end_of_what_another_process_started_is_told_as_far_as_it_is_known():
+    end = judge_exit(None, "", killed=False, console="", complaints="qemu: no memory")
+    assert end.cause is ExitCause.CRASHED
+    assert "not known" in end.message
+    assert "no memory" in end.message
+    assert judge_exit(None, "guest-shutdown", killed=False, console="", complaints="").cause is ExitCause.POWEROFF
+    assert judge_exit(None, "", killed=True, console="", complaints="").cause is ExitCause.KILLED
+
+
+@given(st.lists(st.binary(max_size=30), max_size=20), st.data())
+def test_a_ring_in_a_file_is_one_whoever_writes_it(tmp_path_factory, pieces, data):
+    path = tmp_path_factory.mktemp("r") / "ring"
+    cut = data.draw(st.integers(0, len(pieces)))
+    for part in (pieces[:cut], pieces[cut:]):
+        ring = FileRing(path, 16)
+        for piece in part:
+            ring.write(piece)
+    expected = Ring(16)
+    for piece in pieces:
+        expected.write(piece)
+    assert FileRing(path, 16).text() == expected.text()

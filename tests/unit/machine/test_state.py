@@ -16,6 +16,7 @@ LEADS_TO = {
     Operation.RESUME: State.RUNNING,
     Operation.SNAPSHOT: State.SAVING,
     Operation.STOP: State.STOPPING,
+    Operation.RELEASE: State.RELEASED,
     Operation.KILL: State.ENDED,
 }
 
@@ -29,8 +30,8 @@ def test_every_operation_has_a_verdict_in_every_state(state, operation):
 
 
 @given(states)
-def test_kill_is_never_denied(state):
-    assert not isinstance(admit(state, Operation.KILL), Denied)
+def test_kill_is_denied_of_another_s_machine_only(state):
+    assert isinstance(admit(state, Operation.KILL), Denied) == (state is State.RELEASED)
 
 
 @given(states, st.sampled_from(list(LEADS_TO)))
@@ -42,7 +43,7 @@ def test_an_accepted_operation_leads_to_a_state_that_can_be_entered(state, opera
         assert life.state is LEADS_TO[operation]
 
 
-@given(states, st.sampled_from([Operation.PAUSE, Operation.RESUME, Operation.STOP, Operation.KILL]))
+@given(states, st.sampled_from([Operation.PAUSE, Operation.RESUME, Operation.STOP, Operation.RELEASE, Operation.KILL]))
 def test_an_operation_repeated_is_ignored_or_denied(state, operation):
     life = Life("m")
     _walk(life, state)
@@ -68,7 +69,12 @@ def test_the_end_may_come_at_any_moment_and_is_final(state):
     _walk(life, state)
     life.enter(State.ENDED)
     life.enter(State.RUNNING)
-    assert life.state is State.ENDED
+    assert life.state is (State.RELEASED if state is State.RELEASED else State.ENDED)
+
+
+@given(operations)
+def test_what_was_released_is_nobodys_here(operation):
+    assert not isinstance(admit(State.RELEASED, operation), Accepted)
 
 
 def test_a_step_the_picture_does_not_have_is_an_error():
@@ -92,5 +98,6 @@ def _walk(life: Life, state: State) -> None:
         State.SAVING: [State.RUNNING, State.SAVING],
         State.STOPPING: [State.RUNNING, State.STOPPING],
         State.ENDED: [State.ENDED],
+        State.RELEASED: [State.RUNNING, State.RELEASED],
     }[state]:
         life.enter(step)

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 
+from tests import leak
 from tests.guard import OutsideError
 from tests.leak import Belongings
 from tests.skip import is_allowed
@@ -38,7 +39,8 @@ async def test_an_event_loop_and_a_pair_of_sockets_are_inside():
         assert await asyncio.get_running_loop().sock_recv(ours, 1) == b"x"
 
 
-def test_an_open_file_is_seen(tmp_path):
+def test_an_open_file_is_seen(tmp_path, monkeypatch):
+    monkeypatch.setattr(leak, "_network", frozenset)  # for root it asks a program, which a unit test may not
     before = Belongings.now()
     with (tmp_path / "left").open("w"):
         assert str(tmp_path / "left") in Belongings.now()._without(before)

@@ -114,7 +114,10 @@ class Firecracker:
         return False
 
     @asynccontextmanager
-    async def boot(self, spec: MachineSpec, directory: Path) -> AsyncIterator[FirecrackerMachine]:
+    async def boot(
+        self, spec: MachineSpec, directory: Path, *, detached: bool = False
+    ) -> AsyncIterator[FirecrackerMachine]:
+        _check_attended(detached)
         _check_files(spec)
         config.check(spec, await self.version())
         empty = await disk.empty_filesystem(self._cache, spec.scratch_mib)
@@ -124,7 +127,10 @@ class Firecracker:
                 yield machine
 
     @asynccontextmanager
-    async def restore(self, spec: MachineSpec, snapshot: Path, directory: Path) -> AsyncIterator[FirecrackerMachine]:
+    async def restore(
+        self, spec: MachineSpec, snapshot: Path, directory: Path, *, detached: bool = False
+    ) -> AsyncIterator[FirecrackerMachine]:
+        _check_attended(detached)
         if spec.huge_pages and self._pager is None:
             raise SnapshotError(
                 f"cannot restore {snapshot}: memory of huge pages cannot be mapped from a file",
@@ -140,6 +146,12 @@ class Firecracker:
                 pages = await stack.enter_async_context(serving)
             machine = self._machine(directory, room, netns, spec, placed, snapshot=snapshot, pages=pages)
             yield await stack.enter_async_context(machine)
+
+    @asynccontextmanager
+    async def adopt(self, spec: MachineSpec, directory: Path) -> AsyncIterator[FirecrackerMachine]:  # noqa: ARG002
+        """Raises SpecError: see `boot`."""
+        _check_attended(True)
+        yield  # type: ignore[misc]
 
     # --- how ---
 
@@ -289,6 +301,14 @@ async def _linked(socket_dir: Path | None, directory: Path, room: Room) -> Async
         yield
     finally:
         link.unlink(missing_ok=True)
+
+
+def _check_attended(detached: bool) -> None:
+    if detached:
+        raise SpecError(
+            "cannot make a machine under Firecracker that outlives its process: nobody else can go on with it",
+            hint="Start it without `detached`; QEMU's machines can be.",
+        )
 
 
 def _check_files(spec: MachineSpec) -> None:

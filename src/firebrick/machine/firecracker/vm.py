@@ -97,6 +97,10 @@ class FirecrackerMachine:
         saved = self._vmm.room.root / f"save{self._saves}"
         await shielded(self._save(kind, saved, target))
 
+    async def release(self) -> None:
+        """Raises StateError: it was not started detached."""
+        raise StateError("cannot release the machine: it was not made to outlive its process")
+
     async def kill(self) -> Exit:
         return await self._vmm.kill()
 
