@@ -213,6 +213,7 @@ async def test_of_several_processes_that_try_one_gets_it(way: Way):
         ]
         words = await asyncio.gather(*(asyncio.wait_for(r.stdout.readline(), 60) for r in racers))
         for racer in racers:
+            racer.stdin.close()  # the end of its input is what the winner waits for
             await racer.communicate()
         assert sorted(words) == [b"adopted\n", b"refused\n", b"refused\n", b"refused\n"]
         assert not directory.exists()
