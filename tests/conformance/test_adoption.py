@@ -205,7 +205,7 @@ async def test_of_several_processes_that_try_one_gets_it(way: Way):
         ]
         words = await asyncio.gather(*(asyncio.wait_for(r.stdout.readline(), 60) for r in racers))
         for racer in racers:
-            await racer.communicate()
+            await racer.communicate(b"")
         assert sorted(words) == [b"adopted\n", b"refused\n", b"refused\n", b"refused\n"]
         assert not directory.exists()
 

@@ -52,7 +52,8 @@ from firebrick.process import shielded
 
 BOOT_DEADLINE_S: Final = 60.0
 _END_PATIENCE_S: Final = 2.0
-_ANOTHER_TRY_S: Final = 0.2
+_FIRST_TRY_S: Final = 2.0
+_PAUSE_S: Final = 0.2
 _WHOLE: Final = "whole"
 
 
@@ -314,18 +315,22 @@ class Machine:
         return await stack.enter_async_context(connecting)
 
     async def _found_again(self, stack: AsyncExitStack, deadline: float) -> Agent:
-        """An agent that was in the middle of a frame with its last host breaks the first connection off, and is well with the next."""
+        """An agent that was in the middle of a frame with its last host breaks the first connection off, or does not hear it, and is well with
+        the next: so it is tried again, with more patience each time."""
         end = asyncio.get_running_loop().time() + deadline
+        patience = _FIRST_TRY_S
         while True:
             left = end - asyncio.get_running_loop().time()
             try:
-                agent = await self._connected(stack, left, takes_over=True)
-                await agent.ping()
-            except (ChannelError, OSError):
-                if self._watch.done() or left < _ANOTHER_TRY_S:
+                agent = await self._connected(stack, min(patience, left), takes_over=True)
+                async with asyncio.timeout(left):
+                    await agent.ping()
+            except (ChannelError, OSError):  # TimeoutError is an OSError
+                if self._watch.done() or left < patience:
                     raise
                 await stack.aclose()
-                await asyncio.sleep(_ANOTHER_TRY_S)
+                await asyncio.sleep(_PAUSE_S)
+                patience *= 2
             else:
                 return agent
 
