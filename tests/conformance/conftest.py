@@ -45,7 +45,8 @@ class Way:
     def template(self) -> Snapshot:
         """A booted machine, saved; real drivers have one for all tests."""
         if self.driver == "fake":
-            return _saved(self.spec, self.made, self.home, self.home / "template")
+            path = self.home / "template"
+            return Snapshot.load(path) if path.exists() else _saved(self.spec, self.made, self.home, path)
         if self.driver == "qemu":
             taken: Snapshot = self.request.getfixturevalue("template")
             return taken

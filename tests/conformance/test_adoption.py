@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -265,7 +264,3 @@ def test_of_a_machine_whose_record_is_damaged(tmp_path: Path):
 async def _adopt(directory: Path) -> None:
     async with machine.adopt(directory, home=directory.parent):
         raise AssertionError
-
-
-def teardown_module() -> None:
-    assert shutil.which("setpriv")
