@@ -148,7 +148,15 @@ def _held(directory: Path) -> Iterator[None]:
     finally:
         owner = read(directory)
         if owner is None or owner.is_me:
-            shutil.rmtree(directory, ignore_errors=True)
+            _remove(directory)
+
+
+def _remove(directory: Path) -> None:
+    """As a draft: whoever is killed in the middle of it leaves one."""
+    draft = directory.with_name(draft_name(directory.name))
+    with contextlib.suppress(OSError):
+        directory = directory.rename(draft)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -198,7 +206,7 @@ def reap(machines: Path, *, spare_adoptable: bool = False) -> list[str]:
         with contextlib.suppress(AdoptionError), _locked(directory):  # nobody takes it over meanwhile
             owner = read(directory)
             if owner is not None and not owner.alive and _end(owner, directory):
-                shutil.rmtree(directory, ignore_errors=True)
+                _remove(directory)
                 gone.append(owner.machine)
     sweep_drafts(machines)
     return gone
