@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from firebrick.cli import host
+from firebrick.cli import host, production
 from firebrick.cli.host import Finding, Verdict
 from firebrick.cli.terminal import tame
 from firebrick.home import Home
@@ -38,7 +38,9 @@ def doctor(
 async def examine(home: Home) -> list[Finding]:
     """Every finding, in the order of what depends on what. Changes nothing but the cached answer whether KVM works."""
     findings = [check() for check in host.LOCAL]
-    return [*findings, *await host.virtual_machines(home), host.home_directory(home), *host.stored(home)]
+    findings += [*await host.virtual_machines(home), *await production.firecracker()]
+    findings += [check() for check in production.LOCAL]
+    return [*findings, host.home_directory(home), *host.stored(home)]
 
 
 def _print(findings: Sequence[Finding], *, ok: bool) -> None:

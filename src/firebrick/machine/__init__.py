@@ -19,6 +19,7 @@ from firebrick.machine.errors import (
 from firebrick.machine.fake import Fake, Faults
 from firebrick.machine.firecracker import Firecracker, FirecrackerMachine, FirecrackerSettings
 from firebrick.machine.machine import Machine, Usage, launch, restore
+from firebrick.machine.network.policy import Allow, Forward, NetworkPolicy, Transport
 from firebrick.machine.owner import reap
 from firebrick.machine.qemu import Qemu
 from firebrick.machine.snapshot import Snapshot
@@ -27,6 +28,7 @@ from firebrick.machine.state import State
 
 __all__ = [
     "Accelerator",
+    "Allow",
     "Balloon",
     "Baseline",
     "BootError",
@@ -40,6 +42,7 @@ __all__ = [
     "Firecracker",
     "FirecrackerMachine",
     "FirecrackerSettings",
+    "Forward",
     "HostError",
     "HostUsage",
     "IoEngine",
@@ -48,6 +51,7 @@ __all__ = [
     "MachineGoneError",
     "MachineSpec",
     "Network",
+    "NetworkPolicy",
     "Qemu",
     "RateLimit",
     "Snapshot",
@@ -55,6 +59,7 @@ __all__ = [
     "SpecError",
     "State",
     "StateError",
+    "Transport",
     "Usage",
     "VirtualMachine",
     "launch",

@@ -11,7 +11,8 @@ from typing import Final
 from firebrick.home import Home
 from firebrick.image.model import Image, Kernel
 from firebrick.image.store import ImageStore
-from firebrick.machine import BootError, Driver, Machine, MachineSpec, SnapshotError, restore
+from firebrick.machine import BootError, Driver, Machine, MachineSpec, Network, SnapshotError, restore
+from firebrick.node.driver import network_kind, policy_of
 from firebrick.node.guest import Loan, Say
 from firebrick.node.order import Resources
 from firebrick.node.roster import Roster
@@ -65,8 +66,9 @@ class Pool:
         progress = _Spoken(say)
         found = await self._store.ensure_image(image, progress=progress)
         kernel = await self._store.ensure_kernel(_KERNEL, progress=progress)
-        network = resources.network or self._settings.network
-        return found, kernel, machine_spec(found, kernel, resources, network=network)
+        network = network_kind(self._settings) if resources.network or self._settings.network else Network.NONE
+        policy = policy_of(self._settings)
+        return found, kernel, machine_spec(found, kernel, resources, self._driver, network=network, policy=policy)
 
     async def _start(
         self, stack: AsyncExitStack, spec: MachineSpec, image: Image, kernel: Kernel, say: Say
