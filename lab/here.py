@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from firebrick.machine.accel import Accelerator, probe
+from firebrick.process import spawn
 from lab.ground import prepare_ground
 from lab.host import ROOT, Place
-from lab.session import test_command, test_environment
+from lab.session import pytest_command, pytest_environment
 
 
 class HostError(Exception):
@@ -27,10 +27,11 @@ async def run_here(arguments: Sequence[str], evidence: Path) -> int:
     place.cache.mkdir(parents=True, exist_ok=True)
     ground = await prepare_ground(place.home, place.cache)
     evidence.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, **test_environment(ground, str(evidence)), "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-    argv = [sys.executable, *test_command(ROOT, arguments)[1:]]
-    process = await asyncio.create_subprocess_exec(*argv, cwd=ROOT, env=environment)
-    return await process.wait()
+    environment = {**pytest_environment(ground, str(evidence)), "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    argv = [sys.executable, *pytest_command(ROOT, arguments)[1:]]
+    out, err = sys.stdout.fileno(), sys.stderr.fileno()
+    async with spawn(argv, cwd=ROOT, env=environment, stdout=out, stderr=err) as process:
+        return await process.wait()
 
 
 async def _prove_kvm() -> None:

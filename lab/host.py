@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,7 @@ from typing import Final
 from firebrick import machine
 from firebrick.home import Home
 from firebrick.image import ImageStore
+from firebrick.image.progress import Silent
 from firebrick.machine import Machine, MachineError, MachineSpec, Snapshot
 from firebrick.machine.accel import Accelerator
 from firebrick.machine.command import kernel_command_line
@@ -35,6 +36,7 @@ EVIDENCE: Final = "/evidence"
 _VCPUS: Final = 2
 _MEMORY_MIB: Final = 6144
 _SCRATCH_MIB: Final = 16384
+_DEADLINE_S: Final = 180.0
 # The lab guards nothing, and this is a fifth of its speed.
 _KERNEL_ARGS: Final = ("mitigations=off",)
 
@@ -83,16 +85,29 @@ class Lab:
 async def restored(place: Place, say: Callable[[str], None]) -> AsyncIterator[Lab]:
     """A fresh lab, for as long as the context. `say` is told what takes long."""
     place.cache.mkdir(parents=True, exist_ok=True)
-    with _alone(place.cache):
-        spec, ground = await _specification(place)
-        template = await _template(place, spec, say)
-    async with machine.restore(template, home=place.home.root, hostname="lab") as host:
+    async with AsyncExitStack() as stack:
+        with _alone(place.cache):  # until it is restored: from then on it has its files open
+            spec, ground = await _specification(place, say)
+            template = await _template(place, spec, say)
+            host = await stack.enter_async_context(
+                machine.restore(template, home=place.home.root, hostname="lab", deadline=_DEADLINE_S)
+            )
         yield Lab(host, ground_inside(ground))
 
 
-async def _specification(place: Place) -> tuple[MachineSpec, Ground]:
-    store = ImageStore(place.home)
-    kernel, image = await store.ensure_kernel(), await store.ensure_image(_IMAGE)
+class _Told(Silent):
+    """The stages of what takes long, one line each."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def stage(self, text: str, *, total: float | None = None) -> None:  # noqa: ARG002 - of the protocol
+        self._say(f"{text} ...")
+
+
+async def _specification(place: Place, say: Callable[[str], None]) -> tuple[MachineSpec, Ground]:
+    store, told = ImageStore(place.home), _Told(say)
+    kernel, image = await store.ensure_kernel(progress=told), await store.ensure_image(_IMAGE, progress=told)
     assert kernel.modules is not None, "Debian's kernel comes with its modules"
     ground = await prepare_ground(place.home, place.cache)
     packages = await ensure_packages(place.cache, wanted_packages(ROOT / "pyproject.toml"))
@@ -123,12 +138,19 @@ async def _template(place: Place, spec: MachineSpec, say: Callable[[str], None])
             found = Snapshot.load(path)
             found.check_facts(await machine.Qemu(place.home.cache).facts(spec))
             return found
-    for old in place.cache.glob("host-*"):
-        shutil.rmtree(old)
-    say("preparing the lab's host, which is kept")
-    async with machine.launch(spec, "qemu", home=place.home.root) as host:
+    _forget_old(place.cache, spec)
+    say("Preparing the lab's host, once ...")
+    async with machine.launch(spec, "qemu", home=place.home.root, deadline=_DEADLINE_S) as host:
         await host.run(["sh", "-c", _PREPARE], check=True)
         return await host.snapshot(path)
+
+
+def _forget_old(cache: Path, spec: MachineSpec) -> None:
+    """Hosts saved before, and the disks only they had."""
+    for host in cache.glob("host-*"):
+        shutil.rmtree(host)
+    for disk in set(cache.glob("*.squashfs")) - {drive.path for drive in spec.drives}:
+        disk.unlink()
 
 
 def _key(spec: MachineSpec) -> str:

@@ -32,7 +32,7 @@ class Session:
     environment: Mapping[str, str]
 
 
-def test_command(project: Path, arguments: Sequence[str]) -> list[str]:
+def pytest_command(project: Path, arguments: Sequence[str]) -> list[str]:
     """The command of pytest with these arguments, for all lab tests where none of them is a path in `project`.
 
     Plugins are named: finding them takes seconds where the processor is emulated."""
@@ -41,7 +41,7 @@ def test_command(project: Path, arguments: Sequence[str]) -> list[str]:
     return ["python3", "-m", "pytest", *plugins, *arguments, *([] if paths else [TESTS])]
 
 
-def test_environment(ground: Ground, evidence: str) -> dict[str, str]:
+def pytest_environment(ground: Ground, evidence: str) -> dict[str, str]:
     return {**ground.environment(), "FIREBRICK_LAB_EVIDENCE": evidence, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 
@@ -54,7 +54,7 @@ async def run_session(session: Session, place: Place) -> int:
         await lab.machine.upload(tree, PROJECT, uid=0, gid=0)
         _say(f"ready after {time.monotonic() - began:.1f} s")
         environment = {
-            **test_environment(lab.ground, EVIDENCE),
+            **pytest_environment(lab.ground, EVIDENCE),
             "PYTHONPATH": f"{PROJECT}/src:{PROJECT}:{PACKAGES}",
             "HOME": "/root",
             **session.environment,
