@@ -7,11 +7,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from firebrick.image.progress import SILENT
 from firebrick.machine.accel import Accelerator, probe
 from firebrick.process import spawn
-from lab.ground import prepare_ground
 from lab.host import ROOT, Place
-from lab.session import pytest_command, pytest_environment
+from lab.session import pytest_arguments, pytest_environment
+from lab.supply import ensure_ground
 
 
 class HostError(Exception):
@@ -25,10 +26,10 @@ async def run_here(arguments: Sequence[str], evidence: Path) -> int:
     await _prove_kvm()
     place = Place.of_tree()
     place.cache.mkdir(parents=True, exist_ok=True)
-    ground = await prepare_ground(place.home, place.cache)
+    ground = await ensure_ground(place.home, place.cache, SILENT)
     evidence.mkdir(parents=True, exist_ok=True)
     environment = {**pytest_environment(ground, str(evidence)), "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-    argv = [sys.executable, *pytest_command(ROOT, arguments)[1:]]
+    argv = [sys.executable, "-m", "pytest", *pytest_arguments(ROOT, arguments)]
     out, err = sys.stdout.fileno(), sys.stderr.fileno()
     async with spawn(argv, cwd=ROOT, env=environment, stdout=out, stderr=err) as process:
         return await process.wait()

@@ -26,11 +26,14 @@ from firebrick.machine.accel import Accelerator
 from firebrick.machine.command import kernel_command_line
 from firebrick.machine.spec import Drive
 from lab.drives import GROUND, PACKAGES, ground_drive, ground_inside, packages_drive
-from lab.ground import Ground, prepare_ground
+from lab.ground import Ground
 from lab.packages import ensure_packages, wanted_packages
+from lab.supply import ensure_ground
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 _IMAGE: Final = ROOT / "lab" / "lab.toml"
+_INSIDE: Final = ROOT / "lab" / "inside.py"
+PYTHON_SOCKET: Final = "/run/lab-python.sock"
 PROJECT: Final = "/project"
 EVIDENCE: Final = "/evidence"
 _VCPUS: Final = 2
@@ -57,7 +60,7 @@ test -c /dev/kvm
 cd /tmp
 # What every test needs is in memory from then on.
 cat {GROUND}/* > /dev/null
-PYTHONPATH={PACKAGES} python3 -c 'import asyncio, httpx, msgspec, pytest, pytest_asyncio, pytest_timeout, _pytest.assertion.rewrite'
+PYTHONPATH={PACKAGES} python3 -c 'import pytest_asyncio, pytest_timeout'
 """
 
 
@@ -109,7 +112,7 @@ async def _specification(place: Place, say: Callable[[str], None]) -> tuple[Mach
     store, told = ImageStore(place.home), _Told(say)
     kernel, image = await store.ensure_kernel(progress=told), await store.ensure_image(_IMAGE, progress=told)
     assert kernel.modules is not None, "Debian's kernel comes with its modules"
-    ground = await prepare_ground(place.home, place.cache)
+    ground = await ensure_ground(place.home, place.cache, told)
     packages = await ensure_packages(place.cache, wanted_packages(ROOT / "pyproject.toml"))
     spec = MachineSpec(
         kernel=kernel.path,
@@ -142,7 +145,21 @@ async def _template(place: Place, spec: MachineSpec, say: Callable[[str], None])
     say("Preparing the lab's host, once ...")
     async with machine.launch(spec, "qemu", home=place.home.root, deadline=_DEADLINE_S) as host:
         await host.run(["sh", "-c", _PREPARE], check=True)
+        await _start_python(host)
         return await host.snapshot(path)
+
+
+async def _start_python(host: Machine) -> None:
+    """The Python that waits for test runs: see `lab.inside`."""
+    await host.files.write("/opt/inside.py", _INSIDE.read_bytes())
+    argv = ["python3", "/opt/inside.py", PYTHON_SOCKET]
+    async with host.exec(argv, env={"PYTHONPATH": str(PACKAGES)}, detach=True, merge=True) as process:
+        said = b""
+        while not said.endswith(b"ready\n"):
+            chunk = await process.stdout.read()
+            said += chunk
+            if not chunk:
+                raise MachineError(f"the lab's Python did not start: {said.decode(errors='replace')}")
 
 
 def _forget_old(cache: Path, spec: MachineSpec) -> None:
@@ -155,7 +172,7 @@ def _forget_old(cache: Path, spec: MachineSpec) -> None:
 
 def _key(spec: MachineSpec) -> str:
     line = kernel_command_line(spec, Accelerator.TCG, 1)
-    return hashlib.sha256(f"{spec}{line}{_PREPARE}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{spec}{line}{_PREPARE}".encode() + _INSIDE.read_bytes()).hexdigest()[:16]
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.host import ROOT, Place
-from lab.session import Session, pytest_command, run_session
+from lab.session import Session, run_session
 
 # The first lab of a tree is made: its image, its packages, its host.
 pytestmark = [pytest.mark.machine, pytest.mark.timeout(900)]
@@ -44,7 +44,7 @@ def project(tmp_path: Path) -> Path:
 
 async def test_a_failed_test_brings_its_evidence(project: Path, tmp_path: Path, capfdbinary) -> None:
     evidence = tmp_path / "evidence"
-    session = Session(project=project, argv=pytest_command(project, []), evidence=evidence, environment={})
+    session = Session(project=project, evidence=evidence)
     assert await run_session(session, Place.of_tree()) == 1
     out = capfdbinary.readouterr().out
     assert b"AssertionError: as it should" in out
