@@ -89,7 +89,7 @@ async def restored(place: Place, say: Callable[[str], None]) -> AsyncIterator[La
     """A fresh lab, for as long as the context. `say` is told what takes long."""
     place.cache.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
-        with _alone(place.cache):  # until it is restored: from then on it has its files open
+        with alone(place.cache / "lock"):  # until it is restored: from then on it has its files open
             spec, ground = await _specification(place, say)
             template = await _template(place, spec, say)
             host = await stack.enter_async_context(
@@ -171,14 +171,16 @@ def _forget_old(cache: Path, spec: MachineSpec) -> None:
 
 
 def _key(spec: MachineSpec) -> str:
+    """Also of files that were made again under the same name."""
     line = kernel_command_line(spec, Accelerator.TCG, 1)
-    return hashlib.sha256(f"{spec}{line}{_PREPARE}".encode() + _INSIDE.read_bytes()).hexdigest()[:16]
+    disks = [(drive.path.stat().st_size, drive.path.stat().st_mtime_ns) for drive in spec.drives]
+    return hashlib.sha256(f"{spec}{disks}{line}{_PREPARE}".encode() + _INSIDE.read_bytes()).hexdigest()[:16]
 
 
 @contextlib.contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """One process at a time makes what is missing."""
-    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def alone(lock: Path) -> Iterator[None]:
+    """One process at a time, wherever this file is locked. Waits."""
+    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield

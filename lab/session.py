@@ -16,7 +16,7 @@ from firebrick.guest.errors import GuestError
 from firebrick.machine import Machine, MachineError
 from lab.drives import PACKAGES
 from lab.ground import Ground
-from lab.host import EVIDENCE, PROJECT, PYTHON_SOCKET, Place, restored
+from lab.host import EVIDENCE, PROJECT, PYTHON_SOCKET, Place, alone, restored
 from lab.project import staged
 
 TESTS: Final = "tests/lab"
@@ -53,9 +53,10 @@ async def run_session(session: Session, place: Place) -> int:
     """Run it in a fresh lab. Returns its exit status, or 70 where the lab itself was lost."""
     began = time.monotonic()
     shutil.rmtree(session.evidence, ignore_errors=True)
-    tree = await staged(session.project, place.cache)
     async with restored(place, _say) as lab:
-        await lab.machine.upload(tree, PROJECT, uid=0, gid=0)
+        with alone(place.cache / "project.lock"):  # others may test the same tree
+            tree = await staged(session.project, place.cache)
+            await lab.machine.upload(tree, PROJECT, uid=0, gid=0)
         _say(f"ready after {time.monotonic() - began:.1f} s")
         environment = {
             **pytest_environment(lab.ground, EVIDENCE),
