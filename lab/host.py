@@ -40,7 +40,7 @@ _VCPUS: Final = 2
 _MEMORY_MIB: Final = 6144
 _SCRATCH_MIB: Final = 16384
 _DEADLINE_S: Final = 180.0
-# The lab guards nothing, and this is a fifth of its speed.
+# The lab has no secrets to guard, and what guards them would be emulated too.
 _KERNEL_ARGS: Final = ("mitigations=off",)
 
 _PREPARE: Final = f"""
