@@ -5,6 +5,7 @@ Imported by every test there: it imports nothing that takes long."""
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +21,14 @@ class NoGroundError(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
     """`kernel` is the ELF Firecracker starts, `initrd` has the agent as /init, `root` is a squashfs for the machines; `kernel_args` belong on
-    the kernel's command line."""
+    the kernel's command line. All three are in `home`, a home of Firebrick in which nothing may be changed: `lay_home` makes one from it."""
 
     firecracker: Path
     jailer: Path
     kernel: Path
     initrd: Path
     root: Path
+    home: Path
     kernel_args: tuple[str, ...] = ()
 
     def environment(self) -> dict[str, str]:
@@ -43,4 +45,17 @@ class Ground:
         return cls(**files, kernel_args=tuple(environment.get(_PREFIX + "KERNEL_ARGS", "").split()))
 
 
-_FILES: Final = ("firecracker", "jailer", "kernel", "initrd", "root")
+_FILES: Final = ("firecracker", "jailer", "kernel", "initrd", "root", "home")
+
+
+def lay_home(ground: Ground, target: Path) -> Path:
+    """A home of Firebrick at `target`, which has none yet, with the kernel and the image: directories of its own, links to the files."""
+    for name in ("kernels", "images"):
+        shutil.copytree(
+            ground.home / name,
+            target / name,
+            symlinks=True,
+            ignore=shutil.ignore_patterns("locks", "staging", "claims"),
+            copy_function=os.symlink,
+        )
+    return target

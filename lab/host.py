@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shlex
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,7 +26,7 @@ from firebrick.machine import Machine, MachineError, MachineSpec, Snapshot
 from firebrick.machine.accel import Accelerator
 from firebrick.machine.command import kernel_command_line
 from firebrick.machine.spec import Drive
-from lab.drives import GROUND, PACKAGES, ground_drive, ground_inside, packages_drive
+from lab.drives import GROUND, HOME, PACKAGES, ground_drive, ground_inside, home_drive, packages_drive
 from lab.ground import Ground
 from lab.packages import ensure_packages, wanted_packages
 from lab.supply import ensure_ground
@@ -43,12 +44,18 @@ _DEADLINE_S: Final = 180.0
 # The lab has no secrets to guard, and what guards them would be emulated too.
 _KERNEL_ARGS: Final = ("mitigations=off",)
 
+# The program as a reader of the documentation has it; the tree under test is there when somebody starts it.
+_PROGRAM: Final = f"""#!/bin/sh
+PYTHONPATH={PROJECT}/src:{PACKAGES} exec python3 -m firebrick.cli.main "$@"
+"""
+
 _PREPARE: Final = f"""
 set -eu
-mkdir -p /lib/modules {PACKAGES} {GROUND} {PROJECT} {EVIDENCE} /run/netns
+mkdir -p /lib/modules {PACKAGES} {GROUND} {HOME} {PROJECT} {EVIDENCE} /run/netns
 mount -o ro /dev/disk/by-serial/modules /lib/modules
 mount -o ro /dev/disk/by-serial/packages {PACKAGES}
 mount -o ro /dev/disk/by-serial/ground {GROUND}
+mount -o ro /dev/disk/by-serial/home {HOME}
 modprobe -a kvm-amd tun vhost_vsock nbd loop veth bridge dummy sch_tbf sch_ingress act_police \\
     nf_tables nf_conntrack nf_nat nft_chain_nat nft_ct nft_nat nft_masq nft_redir nft_reject nft_reject_inet nft_limit nft_log nft_hash
 # As an init system leaves a host: mounts are passed on, and every controller is there for who asks.
@@ -57,9 +64,11 @@ echo '+cpu +memory +pids +io' > /sys/fs/cgroup/cgroup.subtree_control
 mkdir /sys/fs/cgroup/firebrick
 echo 1 > /proc/sys/net/ipv4/ip_forward
 test -c /dev/kvm
+printf '%s' {shlex.quote(_PROGRAM)} > /usr/local/bin/firebrick
+chmod 755 /usr/local/bin/firebrick
 cd /tmp
 # What every test needs is in memory from then on.
-cat {GROUND}/* > /dev/null
+find {GROUND} {HOME} -type f ! -name vmlinuz ! -name '*.ko' -exec cat {{}} + > /dev/null
 PYTHONPATH={PACKAGES} python3 -c 'import pytest_asyncio, pytest_timeout'
 """
 
@@ -128,6 +137,7 @@ async def _specification(place: Place, say: Callable[[str], None]) -> tuple[Mach
             Drive(name="modules", path=kernel.modules),
             await packages_drive(packages, place.cache),
             await ground_drive(ground, place.cache),
+            await home_drive(ground, place.cache),
         ),
     )
     return spec, ground

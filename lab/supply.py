@@ -25,5 +25,6 @@ async def ensure_ground(home: Home, cache: Path, progress: Progress) -> Ground:
         kernel=kernel.elf,
         initrd=kernel.initrd,
         root=image.path,
+        home=home.root,
         kernel_args=kernel.args,
     )

@@ -1,10 +1,12 @@
-"""What a host needs for jailed machines under Firecracker, one check each; nothing of it is needed for QEMU without a jail. How to bring a host
-there is in docs/how-to/production-host.md. Nothing is changed here."""
+"""What a host needs for jailed machines under Firecracker, one check each; nothing of it is needed for QEMU without a jail. What a node with its
+settings cannot do without is `missing` where the host lacks it. How to bring a host there is in docs/how-to/production-host.md. Nothing is
+changed here."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -12,12 +14,40 @@ from firebrick.cli.host import Finding, Verdict
 from firebrick.machine import Firecracker, FirecrackerSettings
 from firebrick.machine.errors import MachineError
 from firebrick.machine.pager import PROGRAM as PAGE_SERVER
+from firebrick.node.settings import DriverName, NodeSettings
 from firebrick.process import find_program
 
 _GUIDE: Final = "See docs/how-to/production-host.md."
 _CONTROLLERS: Final = ("cpu", "memory", "pids", "io")
 _SYSTEM: Final = Path("/sys")
 _PROC: Final = Path("/proc")
+
+
+def required(settings: NodeSettings) -> frozenset[str]:
+    """The findings a node with these settings cannot do without. Pure."""
+    firecracker = settings.driver is DriverName.FIRECRACKER
+    wanted = {
+        "qemu": not firecracker,
+        "kvm": firecracker,
+        "firecracker": firecracker,
+        "jailer": firecracker and settings.jailed,
+        "jails": settings.jailed,
+        "limits": firecracker and settings.jailed,
+        "tap": settings.network and (firecracker or settings.jailed),
+        "network tools": settings.network and (firecracker or settings.jailed),
+        "page server": firecracker and settings.page_server,
+    }
+    return frozenset(name for name, is_wanted in wanted.items() if is_wanted)
+
+
+def judge(finding: Finding, required: Container[str]) -> Finding:
+    """The finding, as bad as it is for a node that needs what is `required`. Pure."""
+    if finding.name == "qemu" and finding.name not in required and finding.verdict is Verdict.MISSING:
+        return replace(finding, verdict=Verdict.NOTE)
+    if finding.name not in required or finding.verdict is not Verdict.NOTE:
+        return finding
+    advice = "Firecracker runs on nothing but KVM." if finding.name == "kvm" else finding.advice
+    return replace(finding, verdict=Verdict.MISSING, advice=advice)
 
 
 async def firecracker() -> list[Finding]:

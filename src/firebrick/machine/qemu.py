@@ -28,8 +28,8 @@ from firebrick.machine.errors import HostError, SnapshotError, SpecError
 from firebrick.machine.jail import files
 from firebrick.machine.jail.bubble import Bubble, BubbleRoom
 from firebrick.machine.jail.sealed import MAPPED, SealedFiles
-from firebrick.machine.network.pool import SlotPool
-from firebrick.machine.network.slot import Slot
+
+from firebrick.machine.network.slot import Networks, Slot
 from firebrick.machine.qmp import Event, Qmp
 from firebrick.machine.ring import Ring
 from firebrick.machine.seat import Seats
@@ -62,7 +62,7 @@ class Qemu:
         accelerator: Accelerator | None = None,
         rooms: Bubble | None = None,
         seats: Seats | None = None,
-        network: SlotPool | None = None,
+        network: Networks | None = None,
     ) -> None:
         self._cache = cache
         self._rooms = rooms
@@ -405,7 +405,7 @@ async def _started(
 
 
 @asynccontextmanager
-async def _slot(spec: MachineSpec, directory: Path, network: SlotPool | None) -> AsyncIterator[Slot | None]:
+async def _slot(spec: MachineSpec, directory: Path, network: Networks | None) -> AsyncIterator[Slot | None]:
     if spec.network is not Network.NAMESPACE:
         yield None
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,7 +12,10 @@ from firebrick.home import Home
 from firebrick.machine import Allow, Driver, Firecracker, FirecrackerSettings, Network, NetworkPolicy, Qemu, Transport
 from firebrick.machine.jail.bubble import Bubble
 from firebrick.machine.jail.jailer import Jailer
+from firebrick.machine.network import leftovers
+from firebrick.machine.network.host import HostNetwork
 from firebrick.machine.network.pool import SlotPool
+from firebrick.machine.network.slot import Slot
 from firebrick.machine.pager import serving
 from firebrick.machine.seat import Seats
 from firebrick.node.errors import NodeError
@@ -31,7 +35,8 @@ async def open_driver(home: Home, settings: NodeSettings, warn: Warn = lambda _:
         seats = Seats()
         network = None
         if network_kind(settings) is Network.NAMESPACE:
-            network = await stack.enter_async_context(SlotPool(seats, size=settings.slots, policy=policy_of(settings)))
+            network = LateSlots(lambda: SlotPool(seats, size=settings.slots, policy=policy_of(settings)), stack)
+            await (network.opened() if settings.network else _sweep(seats))
         if settings.driver is DriverName.QEMU:
             yield Qemu(home.cache, rooms=Bubble() if settings.jailed else None, seats=seats, network=network)
             return
@@ -48,6 +53,37 @@ async def open_driver(home: Home, settings: NodeSettings, warn: Warn = lambda _:
             network=network,
             pager=serving if settings.page_server else None,
         )
+
+
+class LateSlots:
+    """Networks that are made from the moment somebody wants one: a node whose jobs have none needs none of the programs for it. What it opens
+    ends with `stack`."""
+
+    def __init__(self, make: Callable[[], SlotPool], stack: AsyncExitStack) -> None:
+        self._make = make
+        self._stack = stack
+        self._opening = asyncio.Lock()
+        self._pool: SlotPool | None = None
+
+    @asynccontextmanager
+    async def slot(self, policy: NetworkPolicy, occupant: Path) -> AsyncIterator[Slot]:
+        """See `SlotPool.slot`."""
+        async with (await self.opened()).slot(policy, occupant) as slot:
+            yield slot
+
+    async def opened(self) -> SlotPool:
+        """The pool. Raises HostError where this host cannot have one."""
+        async with self._opening:
+            if self._pool is None:
+                self._pool = await self._stack.enter_async_context(self._make())
+            return self._pool
+
+
+async def _sweep(seats: Seats) -> None:
+    """Remove the networks of nodes that were killed. Where none was ever opened since this host's start there is nothing."""
+    host = HostNetwork()
+    if host.lock.exists():
+        await leftovers.sweep(seats, host)
 
 
 def network_kind(settings: NodeSettings) -> Network:
@@ -77,4 +113,4 @@ def _program(name: str) -> Path:
             f"cannot start machines under Firecracker: there is no program {name}",
             hint="Install Firecracker's release, its jailer beside it, and name it in MICROVM_FIRECRACKER_BIN. `firebrick doctor` says more.",
         )
-    return Path(found)
+    return Path(found).absolute()

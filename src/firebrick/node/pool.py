@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from firebrick.home import Home
 from firebrick.image.model import Image, Kernel
 from firebrick.image.store import ImageStore
-from firebrick.machine import BootError, Driver, Machine, MachineSpec, Network, SnapshotError, restore
+from firebrick.machine import BootError, Driver, Machine, MachineSpec, Network, Snapshot, SnapshotError, restore
 from firebrick.node.driver import network_kind, policy_of
 from firebrick.node.guest import Loan, Say
 from firebrick.node.order import Resources
@@ -77,14 +78,19 @@ class Pool:
         template = await self._templates.ensure(spec, image, kernel, say)
         began = time.perf_counter()
         try:
-            machine = await stack.enter_async_context(restore(template, self._driver, home=self._home.root))
+            machine = await stack.enter_async_context(self._fork(template, spec))
         except (SnapshotError, BootError) as error:
             say(f"The template cannot be used and is made anew: {error}")
             self._templates.discard(template)
             template = await self._templates.ensure(spec, image, kernel, say)
             began = time.perf_counter()
-            machine = await stack.enter_async_context(restore(template, self._driver, home=self._home.root))
+            machine = await stack.enter_async_context(self._fork(template, spec))
         return machine, (time.perf_counter() - began) * 1000
+
+    def _fork(self, template: Snapshot, spec: MachineSpec) -> AbstractAsyncContextManager[Machine]:
+        """With the policy of `spec`: what may be reached can change after a template was made."""
+        today = dataclasses.replace(template, spec=dataclasses.replace(template.spec, policy=spec.policy))
+        return restore(today, self._driver, home=self._home.root)
 
 
 class _Spoken:

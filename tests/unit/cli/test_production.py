@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from firebrick.cli import production
-from firebrick.cli.host import Verdict
+from firebrick.cli.host import Finding, Verdict
 from firebrick.machine.errors import HostError
 from firebrick.machine.firecracker.version import Version
+from firebrick.node.settings import DriverName, NodeSettings
 
 
 @pytest.fixture
@@ -69,3 +70,36 @@ def test_jails_need_root_and_bubblewrap(monkeypatch):
     monkeypatch.setattr(production.os, "geteuid", lambda: 0)
     monkeypatch.setattr(production, "find_program", lambda name: None)
     assert production.jails().advice == "apt-get install bubblewrap"
+
+
+FIRECRACKER = NodeSettings(driver=DriverName.FIRECRACKER)
+
+
+@pytest.mark.parametrize(
+    ("settings", "needed"),
+    [
+        (NodeSettings(), {"qemu"}),
+        (NodeSettings(network=True), {"qemu"}),
+        (NodeSettings(jail=True, network=True), {"qemu", "jails", "tap", "network tools"}),
+        (FIRECRACKER, {"kvm", "firecracker", "jailer", "jails", "limits"}),
+        (NodeSettings(driver=DriverName.FIRECRACKER, jail=False), {"kvm", "firecracker"}),
+        (
+            NodeSettings(driver=DriverName.FIRECRACKER, jail=False, page_server=True),
+            {"kvm", "firecracker", "page server"},
+        ),
+    ],
+)
+def test_what_a_node_needs_follows_from_its_settings(settings, needed):
+    assert production.required(settings) == needed
+
+
+def test_a_lack_is_as_bad_as_the_node_needs_it():
+    needed = production.required(FIRECRACKER)
+    lack = Finding("limits", Verdict.NOTE, "none", "Boot with them.")
+    assert production.judge(lack, needed).verdict is Verdict.MISSING
+    assert production.judge(lack, production.required(NodeSettings())) is lack
+    slow = production.judge(Finding("kvm", Verdict.NOTE, "emulated", "Nothing has to be done."), needed)
+    assert (slow.verdict, "Nothing" in slow.advice) == (Verdict.MISSING, False)
+    assert production.judge(Finding("qemu", Verdict.MISSING, "no QEMU"), needed).verdict is Verdict.NOTE
+    fine = Finding("kvm", Verdict.OK, "fast")
+    assert production.judge(fine, needed) is fine

@@ -18,9 +18,10 @@ from tests.place import ROOT
 GROUND = Ground(
     firecracker=Path("/a/firecracker"),
     jailer=Path("/a/jailer"),
-    kernel=Path("/b/vmlinux"),
-    initrd=Path("/c/0123.cpio"),
-    root=Path("/d/root.squashfs"),
+    kernel=Path("/h/kernels/objects/b/vmlinux"),
+    initrd=Path("/h/kernels/initramfs/0123.cpio"),
+    root=Path("/h/images/objects/d/root.squashfs"),
+    home=Path("/h"),
     kernel_args=("one", "two=2"),
 )
 
@@ -36,7 +37,8 @@ def test_without_a_lab_the_tests_say_what_to_start() -> None:
 
 def test_the_ground_has_other_paths_inside() -> None:
     inside = ground_inside(GROUND)
-    assert inside.initrd == Path("/opt/ground/0123.cpio")
+    assert inside.jailer == Path("/opt/ground/jailer")
+    assert inside.initrd == Path("/opt/home/kernels/initramfs/0123.cpio")
     assert inside.kernel_args == GROUND.kernel_args
 
 
