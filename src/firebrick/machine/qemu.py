@@ -28,7 +28,6 @@ from firebrick.machine.errors import HostError, SnapshotError, SpecError
 from firebrick.machine.jail import files
 from firebrick.machine.jail.bubble import Bubble, BubbleRoom
 from firebrick.machine.jail.sealed import MAPPED, SealedFiles
-
 from firebrick.machine.network.slot import Networks, Slot
 from firebrick.machine.qmp import Event, Qmp
 from firebrick.machine.ring import Ring
