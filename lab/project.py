@@ -14,7 +14,7 @@ from firebrick.process import run
 from lab.packages import PYTHON
 
 # What tests need of the tree.
-_PARTS: Final = ("src", "tests", "bench", "lab", "examples", "pyproject.toml")
+_PARTS: Final = ("src", "tests", "bench", "lab", "docs", "examples", "pyproject.toml")
 # Built, and so not known to git.
 _PROGRAMS: Final = ("src/firebrick/guest/bin/firebrick-agent", "src/firebrick/machine/bin/firebrick-pager")
 
