@@ -14,14 +14,16 @@ from lab.ground import Ground
 
 PACKAGES: Final = PurePosixPath("/opt/packages")
 GROUND: Final = PurePosixPath("/opt/ground")
+HOME: Final = PurePosixPath("/opt/home")
 _PLAIN: Final = ("-noI", "-noD", "-noF", "-noX", "-no-progress", "-quiet", "-noappend", "-all-root")
 _TIMEOUT_S: Final = 600.0
 
 
 def ground_inside(ground: Ground) -> Ground:
     """Where the lab's host has the files of `ground`."""
-    inside = {name: Path(GROUND / file.name) for name, file in _files(ground).items()}
-    return Ground(**inside, kernel_args=ground.kernel_args)
+    programs = {name: Path(GROUND / file.name) for name, file in _programs(ground).items()}
+    files = {name: Path(HOME / file.relative_to(ground.home)) for name, file in _stored(ground).items()}
+    return Ground(**programs, **files, home=Path(HOME), kernel_args=ground.kernel_args)
 
 
 async def packages_drive(packages: Path, cache: Path) -> Drive:
@@ -32,16 +34,38 @@ async def packages_drive(packages: Path, cache: Path) -> Drive:
 
 
 async def ground_drive(ground: Ground, cache: Path) -> Drive:
-    files = _files(ground)
+    files = _programs(ground)
     target = cache / f"ground-{_fingerprint(files)}.squashfs"
     if not target.is_file():
         await _squash(list(files.values()), target)
     return Drive(name="ground", path=target)
 
 
-def _files(ground: Ground) -> dict[str, Path]:
-    names = ("firecracker", "jailer", "kernel", "initrd", "root")
-    return {name: getattr(ground, name) for name in names}
+async def home_drive(ground: Ground, cache: Path) -> Drive:
+    """The kernel and the image of `ground` as a home has them, with nothing else of it."""
+    target = cache / f"home-{_fingerprint(_stored(ground))}.squashfs"
+    if not target.is_file():
+        await _squash([ground.home / "kernels", ground.home / "images"], target, leave_out=_not_of(ground))
+    return Drive(name="home", path=target)
+
+
+def _not_of(ground: Ground) -> list[str]:
+    """What of the home stays outside, as mksquashfs wants it: shell patterns, with directories from the top."""
+    kernel, image = ground.kernel.parent.name, ground.root.parent.name
+    return [
+        *(f"kernels/objects/!({kernel})", "kernels/names/!(debian)", f"kernels/initramfs/!({ground.initrd.name})"),
+        *(f"images/objects/!({image})", "images/names/!(base)", "images/definitions"),
+        *(f"{kind}/{name}" for kind in ("kernels", "images") for name in ("locks", "staging", "claims")),
+        f"kernels/objects/{kernel}/modules.squashfs",  # the lab's host has it as a disk already
+    ]
+
+
+def _programs(ground: Ground) -> dict[str, Path]:
+    return {"firecracker": ground.firecracker, "jailer": ground.jailer}
+
+
+def _stored(ground: Ground) -> dict[str, Path]:
+    return {"kernel": ground.kernel, "initrd": ground.initrd, "root": ground.root}
 
 
 def _fingerprint(files: Mapping[str, Path]) -> str:
@@ -53,9 +77,10 @@ def _fingerprint(files: Mapping[str, Path]) -> str:
     return total.hexdigest()[:16]
 
 
-async def _squash(sources: Sequence[Path], target: Path) -> None:
+async def _squash(sources: Sequence[Path], target: Path, leave_out: Sequence[str] = ()) -> None:
     """Not compressed: the lab's processor is emulated, and unpacking is work. One directory becomes the top, several files lie in it."""
+    exclude = ("-wildcards", "-e", *leave_out) if leave_out else ()
     with tempfile.TemporaryDirectory(dir=target.parent) as fresh:
         image = Path(fresh) / "image"
-        await run(["mksquashfs", *sources, image, *_PLAIN], timeout=_TIMEOUT_S)
+        await run(["mksquashfs", *sources, image, *_PLAIN, *exclude], timeout=_TIMEOUT_S)
         image.rename(target)

@@ -1,19 +1,17 @@
-"""What tests with Firecracker stand on: files, the same in the lab and on a host with KVM, found through the environment."""
+"""What tests with Firecracker stand on: files, the same in the lab and on a host with KVM, found through the environment.
+
+Imported by every test there: it imports nothing that takes long."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from firebrick.home import Home
-from firebrick.image import ImageStore
-from lab.binaries import ensure_binaries
-
 _PREFIX: Final = "FIREBRICK_LAB_"
-IMAGE: Final = "base"
 
 
 class NoGroundError(Exception):
@@ -23,13 +21,14 @@ class NoGroundError(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
     """`kernel` is the ELF Firecracker starts, `initrd` has the agent as /init, `root` is a squashfs for the machines; `kernel_args` belong on
-    the kernel's command line."""
+    the kernel's command line. All three are in `home`, a home of Firebrick in which nothing may be changed: `lay_home` makes one from it."""
 
     firecracker: Path
     jailer: Path
     kernel: Path
     initrd: Path
     root: Path
+    home: Path
     kernel_args: tuple[str, ...] = ()
 
     def environment(self) -> dict[str, str]:
@@ -46,19 +45,17 @@ class Ground:
         return cls(**files, kernel_args=tuple(environment.get(_PREFIX + "KERNEL_ARGS", "").split()))
 
 
-_FILES: Final = ("firecracker", "jailer", "kernel", "initrd", "root")
+_FILES: Final = ("firecracker", "jailer", "kernel", "initrd", "root", "home")
 
 
-async def prepare_ground(home: Home, cache: Path) -> Ground:
-    """All of it on this host, made or fetched where it is missing."""
-    store = ImageStore(home)
-    kernel, image = await store.ensure_kernel(), await store.ensure_image(IMAGE)
-    binaries = await ensure_binaries(cache)
-    return Ground(
-        firecracker=binaries.firecracker,
-        jailer=binaries.jailer,
-        kernel=kernel.elf,
-        initrd=kernel.initrd,
-        root=image.path,
-        kernel_args=kernel.args,
-    )
+def lay_home(ground: Ground, target: Path) -> Path:
+    """A home of Firebrick at `target`, which has none yet, with the kernel and the image: directories of its own, links to the files."""
+    for name in ("kernels", "images"):
+        shutil.copytree(
+            ground.home / name,
+            target / name,
+            symlinks=True,
+            ignore=shutil.ignore_patterns("locks", "staging", "claims"),
+            copy_function=os.symlink,
+        )
+    return target

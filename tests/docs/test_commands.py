@@ -22,12 +22,14 @@ import httpx
 import pytest
 
 from tests.docs.page import PAGES, blocks, name
+from tests.docs.shell import shell
 from tests.place import ROOT, environment, make_home
 from tools import project
 
 # A command of an `sh` block, and where it is run instead: a file, and what stands in it.
 ELSEWHERE = {
-    r"make (demo|lint|test|wheel|bench)": (".ci/run", r"make --no-print-directory {0}"),
+    r"make (demo|lint|test|test-lab|wheel|bench)": (".ci/run", r"make --no-print-directory {0}"),
+    r"tools/lab( .*)?": ("Makefile", "@tools/lab"),
     r"make setup": ("Makefile", r"@tools/setup"),
     r"\.ci/run": (".ci/run", r"#!/usr/bin/env bash"),
     r"sudo apt-get install --no-install-recommends .*": ("tools/setup", "install --no-install-recommends"),
@@ -44,10 +46,14 @@ ELSEWHERE = {
 }
 # Shown, and run by nothing: why.
 NOT_RUN = {
+    "make test-kvm": "needs a host with KVM and root; `make test-lab` runs the same tests in an emulated one",
     "firebrick kernel build --tuned": "takes ten minutes; where it was built, tests/image boots the result",
     'sudo usermod --append --groups kvm "$USER"': "who may open KVM on the host is not for a test to change",
+    "sudo update-grub": "which kernel a host starts, and how, is not for a test to change",
     "firebrick vm shell MACHINE": "needs a person at a terminal; tests/e2e opens one on a pseudo-terminal",
 }
+# A page for a host with KVM and Firecracker: what runs its `console` blocks there.
+IN_THE_LAB = {"production-host.md": "tests/lab/test_production_host.py"}
 _START_LIMIT_S = 30
 WORKFLOW = """\
 on: push
@@ -60,7 +66,6 @@ jobs:
 """
 # What goes on while somebody reads the page about jobs that fail.
 STUCK = "echo here > /var/log/build.log && sleep 600"
-_END = "the-command-has-ended"
 
 
 def shown(language: str) -> list[tuple[Path, str]]:
@@ -88,49 +93,6 @@ def test_packages_shown_are_packages_asked_for() -> None:
     for _, command in shown("sh"):
         if "apt-get install" in command:
             assert set(command.split("--no-install-recommends ")[1].split()) <= known
-
-
-class Shell:
-    """One bash, so that directories and variables stay from command to command."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self._process = process
-
-    def run(self, command: str) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        # The commands come on its standard input, so none of them may read that.
-        self._process.stdin.write(f"{{\n{command}\n}} < /dev/null\nprintf '\\n{_END} %d\\n' $?\n")
-        self._process.stdin.flush()
-        output = []
-        for line in self._process.stdout:
-            if line.startswith(_END):
-                assert line.split()[1] == "0", f"$ {command}\n{''.join(output)}"
-                return
-            output.append(line)
-        raise AssertionError(f"the shell ended at: {command}\n{''.join(output)}")
-
-    @property
-    def directory(self) -> Path:
-        return Path(f"/proc/{self._process.pid}/cwd").resolve()
-
-
-@contextlib.contextmanager
-def shell(directory: Path, variables: dict[str, str]) -> Iterator[Shell]:
-    with subprocess.Popen(
-        ["bash", "--norc"],
-        cwd=directory,
-        env=variables,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        bufsize=1,
-    ) as process:
-        try:
-            yield Shell(process)
-        finally:
-            process.kill()
 
 
 @contextlib.contextmanager
@@ -183,7 +145,14 @@ def reader(tmp_path: Path) -> tuple[Path, dict[str, str], dict[str, str]]:
 
 
 def _pages_with_commands() -> list[Path]:
-    return [page for page in PAGES if any(block.language == "console" for block in blocks(page))]
+    pages = [page for page in PAGES if any(block.language == "console" for block in blocks(page))]
+    return [page for page in pages if page.name not in IN_THE_LAB]
+
+
+def test_pages_for_other_hosts_are_run_there() -> None:
+    for page, file in IN_THE_LAB.items():
+        assert (ROOT / "docs/how-to" / page).is_file()
+        assert f'"docs/how-to/{page}"' in (ROOT / file).read_text(), f"{file} does not run {page}"
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench import bare_firecracker as bare
-from lab.ground import Ground
+from lab.ground import Ground, lay_home
 
 _LARGEST = 4 << 20
 _KEPT = ("*.txt", "*.log", "*.json")
@@ -44,6 +44,15 @@ def setup(ground: Ground, scratch: Path) -> bare.Setup:
         scratch=scratch,
         kernel_args=ground.kernel_args,
     )
+
+
+@pytest.fixture(scope="session")
+def users_home(ground: Ground, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home directory of somebody who uses `firebrick`: `.firebrick` in it has the kernel and the image `base`. Shared, with its templates, by
+    the tests that start `firebrick`: a boot takes long in the lab."""
+    home = tmp_path_factory.mktemp("user")
+    lay_home(ground, home / ".firebrick")
+    return home
 
 
 class Evidence:

@@ -12,10 +12,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from firebrick.cli import host
+from firebrick.cli import host, production
 from firebrick.cli.host import Finding, Verdict
 from firebrick.cli.terminal import tame
 from firebrick.home import Home
+from firebrick.node.errors import NodeError
+from firebrick.node.settings import NodeSettings, read_settings
 
 _MARKS: Final = {Verdict.OK: ("✓", "green"), Verdict.NOTE: ("!", "yellow"), Verdict.MISSING: ("✗", "bold red")}
 
@@ -36,9 +38,26 @@ def doctor(
 
 
 async def examine(home: Home) -> list[Finding]:
-    """Every finding, in the order of what depends on what. Changes nothing but the cached answer whether KVM works."""
+    """Every finding, in the order of what depends on what, as bad as it is for a node with the home's settings. Changes nothing but the cached
+    answer whether KVM works."""
+    settings, said = _settings(home)
     findings = [check() for check in host.LOCAL]
-    return [*findings, *await host.virtual_machines(home), host.home_directory(home), *host.stored(home)]
+    findings += [*await host.virtual_machines(home), *await production.firecracker()]
+    findings += [check() for check in production.LOCAL]
+    findings += [host.home_directory(home), *host.stored(home)]
+    required = production.required(settings)
+    return [production.judge(finding, required) for finding in findings] + said
+
+
+def _settings(home: Home) -> tuple[NodeSettings, list[Finding]]:
+    """Of the node; the defaults, and what is wrong, where they cannot be read."""
+    try:
+        settings = read_settings(home.config_file)
+    except NodeError as error:
+        return NodeSettings(), [Finding("settings", Verdict.MISSING, str(error), error.hint)]
+    return settings, [
+        Finding("settings", Verdict.OK, f"{settings.driver}, {'jailed' if settings.jailed else 'no jail'}")
+    ]
 
 
 def _print(findings: Sequence[Finding], *, ok: bool) -> None:

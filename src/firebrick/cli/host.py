@@ -18,7 +18,7 @@ from firebrick.home import Home
 from firebrick.image.errors import HostLacksError
 from firebrick.image.sandbox import require_subordinate_ids
 from firebrick.image.store import ImageStore
-from firebrick.machine.accel import Acceleration, Accelerator
+from firebrick.machine.accel import Acceleration, Accelerator, Choice, probe
 from firebrick.machine.errors import HostError
 from firebrick.machine.host import qemu_version
 from firebrick.process import find_program
@@ -106,12 +106,12 @@ def home_directory(home: Home) -> Finding:
 
 
 async def virtual_machines(home: Home) -> list[Finding]:
-    """QEMU, and whether it uses KVM: asks the processor if this host has not been asked before."""
+    """QEMU, and whether KVM is used: asks the processor if this host has not been asked before."""
     try:
         version = await qemu_version(home.cache)
         choice = await Acceleration(home.cache, version).choose()
     except HostError as error:
-        return [Finding("qemu", Verdict.MISSING, str(error), error.hint)]
+        return [Finding("qemu", Verdict.MISSING, str(error), error.hint), _kvm(await probe())]
     except OSError as error:
         return [
             Finding(
@@ -121,14 +121,15 @@ async def virtual_machines(home: Home) -> list[Finding]:
                 "Set FIREBRICK_HOME to a directory of yours.",
             )
         ]
+    return [Finding("qemu", Verdict.OK, version), _kvm(choice)]
+
+
+def _kvm(choice: Choice) -> Finding:
     if choice.accelerator is Accelerator.KVM:
-        return [Finding("qemu", Verdict.OK, version), Finding("kvm", Verdict.OK, choice.reason)]
-    return [
-        Finding("qemu", Verdict.OK, version),
-        Finding(
-            "kvm", Verdict.NOTE, choice.reason, "Nothing has to be done: programs in machines run slower, forks do not."
-        ),
-    ]
+        return Finding("kvm", Verdict.OK, choice.reason)
+    return Finding(
+        "kvm", Verdict.NOTE, choice.reason, "Nothing has to be done: programs in machines run slower, forks do not."
+    )
 
 
 def stored(home: Home) -> list[Finding]:

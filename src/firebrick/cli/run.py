@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from firebrick.cli.errors import FAILURE, INTERRUPTED, SUCCESS, UsageError
+from firebrick.cli.node import DriverOption, JailOption, told_settings, warn
 from firebrick.home import Home
 
 # What only a run needs is imported when there is one: `firebrick --help` does not wait for it.
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from firebrick.cli.order import Wish
     from firebrick.cli.plain import View
     from firebrick.node.contract import LiveRun, RunResult
+    from firebrick.node.settings import NodeSettings
 
 RUNS_KEPT: Final = 20
 _TICK_S: Final = 0.1
@@ -57,6 +59,8 @@ def run(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Plain lines, all of them, on a terminal too.")
     ] = False,
+    driver: DriverOption = None,
+    jail: JailOption = None,
 ) -> None:
     """Run a workflow of a repository, each job in a machine of its own.
 
@@ -80,7 +84,7 @@ def run(
         secrets=read_secrets(secret or []),
     )
     with _view(as_json=as_json, verbose=verbose) as view:
-        status = asyncio.run(_carry_out(wish, view, artifacts))
+        status = asyncio.run(_carry_out(wish, view, artifacts, told_settings(Home.find(), driver, jail)))
     raise typer.Exit(status)
 
 
@@ -117,7 +121,7 @@ def _view(*, as_json: bool, verbose: bool) -> Iterator[View]:
     yield view
 
 
-async def _carry_out(wish: Wish, view: View, artifacts: Path | None) -> int:
+async def _carry_out(wish: Wish, view: View, artifacts: Path | None, settings: NodeSettings) -> int:
     from firebrick.cli.order import make_order
     from firebrick.node.node import Node
 
@@ -125,7 +129,7 @@ async def _carry_out(wish: Wish, view: View, artifacts: Path | None) -> int:
     name = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
     directory = home.runs / name
     order = await make_order(wish, id=name, artifact_dir=(artifacts or directory / "artifacts").absolute())
-    async with Node.open(home) as node:
+    async with Node.open(home, settings=settings, warn=warn) as node:
         _make_room(home.runs)
         directory.mkdir(parents=True)
         async with node.start_run(order) as live:

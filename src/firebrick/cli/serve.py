@@ -16,10 +16,13 @@ from pydantic import ValidationError
 from structlog.typing import ExcInfo
 
 from firebrick.cli.errors import UsageError
+from firebrick.cli.node import DriverOption, JailOption, told_settings, warn
 from firebrick.cli.terminal import tame, tame_block
 from firebrick.home import Home
+from firebrick.machine import Network
+from firebrick.node.driver import network_kind
 from firebrick.node.node import Node
-from firebrick.node.settings import read_settings
+from firebrick.node.settings import NodeSettings
 from firebrick.server.serve import serve as serve_builds
 from firebrick.server.settings import ServeSettings
 
@@ -41,26 +44,28 @@ def serve(
     log_format: Annotated[
         LogFormat, typer.Option(help="Lines for people, or JSON; auto: text on a terminal.")
     ] = LogFormat.AUTO,
+    driver: DriverOption = None,
+    jail: JailOption = None,
 ) -> None:
     """Serve the build API over HTTP, and run the builds on this host."""
     settings = _settings(host=host, port=port)
     configure_logging(settings.log_level, log_format)
-    asyncio.run(_serve(settings))
+    asyncio.run(_serve(settings, told_settings(settings.layout, driver, jail)))
 
 
-async def _serve(settings: ServeSettings) -> None:
+async def _serve(settings: ServeSettings, node_settings: NodeSettings) -> None:
     home = settings.layout
 
     def announce(url: str) -> None:
         print(f"Firebrick serves builds on {url} (home {home.root})", flush=True)  # noqa: T201 - this is the command line
 
-    node_settings = read_settings(home.config_file)
-    if node_settings.network and not node_settings.network_reaches_loopback:
+    shared = network_kind(node_settings) is Network.USER
+    if node_settings.network and shared and not node_settings.network_reaches_loopback:
         raise UsageError(
             f"`network = true` in {home.config_file} lets every build reach what listens on this host's loopback, this server included",
-            hint="Take it out; or, where nothing there needs protection, set `network_reaches_loopback = true` in [node] as well.",
+            hint="Take it out; or, as root, set `jail = true`, which gives each a network of its own; or, where nothing there needs protection, set `network_reaches_loopback = true` in [node] as well.",
         )
-    async with Node.open(home, settings=node_settings) as node:
+    async with Node.open(home, settings=node_settings, warn=warn) as node:
         await serve_builds(home, node, settings, on_ready=announce)
 
 

@@ -20,6 +20,7 @@ from firebrick.machine.errors import (
 from firebrick.machine.fake import Fake, Faults
 from firebrick.machine.firecracker import Firecracker, FirecrackerMachine, FirecrackerSettings
 from firebrick.machine.machine import Machine, Usage, adopt, launch, restore
+from firebrick.machine.network.policy import Allow, Forward, NetworkPolicy, Transport
 from firebrick.machine.owner import adoptable, reap
 from firebrick.machine.qemu import Qemu
 from firebrick.machine.snapshot import Snapshot
@@ -29,6 +30,7 @@ from firebrick.machine.state import State
 __all__ = [
     "Accelerator",
     "AdoptionError",
+    "Allow",
     "Balloon",
     "Baseline",
     "BootError",
@@ -42,6 +44,7 @@ __all__ = [
     "Firecracker",
     "FirecrackerMachine",
     "FirecrackerSettings",
+    "Forward",
     "HostError",
     "HostUsage",
     "IoEngine",
@@ -50,6 +53,7 @@ __all__ = [
     "MachineGoneError",
     "MachineSpec",
     "Network",
+    "NetworkPolicy",
     "Qemu",
     "RateLimit",
     "Snapshot",
@@ -57,6 +61,7 @@ __all__ = [
     "SpecError",
     "State",
     "StateError",
+    "Transport",
     "Usage",
     "VirtualMachine",
     "adopt",

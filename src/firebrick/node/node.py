@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Self
 
 from firebrick.home import Home
-from firebrick.machine import Driver, Qemu, reap
+from firebrick.machine import Driver, reap
 from firebrick.node.contract import LiveRun
 from firebrick.node.door import open_door
+from firebrick.node.driver import Warn, check_privileges, open_driver
 from firebrick.node.guest import Say
 from firebrick.node.journal import Journal
 from firebrick.node.order import Resources, RunOrder
@@ -42,21 +43,24 @@ class Node:
         driver: Driver | None = None,
         capacity: int | None = None,
         settings: NodeSettings | None = None,
+        warn: Warn = lambda _: None,
     ) -> AsyncIterator[Self]:
-        """A node that lives as long as the context. `driver` defaults to QEMU, `settings` to those of the home, `capacity` (machines at
-        once) to what the settings say. What dead processes have left in the home is ended and removed first.
+        """A node that lives as long as the context. `driver` defaults to the one of the settings, these to the home's, `capacity` (machines at
+        once) to what they say; `warn` is told what one should not do with it. What dead processes have left in the home is ended and removed first.
 
-        Raises NodeError for settings that cannot be read."""
+        Raises NodeError for settings that cannot be read, or ask for what cannot be had."""
         told = settings or read_settings(home.config_file)
+        if driver is None:
+            check_privileges(told)
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         await asyncio.to_thread(reap, home.machines)
-        pool = Pool(home, driver or Qemu(home.cache), told, capacity=capacity or told.capacity)
-        await pool.sweep()
-        try:
+        async with AsyncExitStack() as stack:
+            chosen = await stack.enter_async_context(open_driver(home, told, warn)) if driver is None else driver
+            pool = Pool(home, chosen, told, capacity=capacity or told.capacity)
+            await pool.sweep()
+            stack.push_async_callback(lambda: shielded(pool.roster.close()))
             async with open_door(home.nodes, pool.roster):
                 yield cls(home, pool, told)
-        finally:
-            await shielded(pool.roster.close())
 
     @property
     def machines(self) -> int:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Final
 
 from firebrick.home import Home
 from firebrick.image.model import Image, Kernel
 from firebrick.image.store import ImageStore
-from firebrick.machine import BootError, Driver, Machine, MachineSpec, SnapshotError, restore
+from firebrick.machine import BootError, Driver, Machine, MachineSpec, Network, Snapshot, SnapshotError, restore
+from firebrick.node.driver import network_kind, policy_of
 from firebrick.node.guest import Loan, Say
 from firebrick.node.order import Resources
 from firebrick.node.roster import Roster
@@ -65,8 +67,9 @@ class Pool:
         progress = _Spoken(say)
         found = await self._store.ensure_image(image, progress=progress)
         kernel = await self._store.ensure_kernel(_KERNEL, progress=progress)
-        network = resources.network or self._settings.network
-        return found, kernel, machine_spec(found, kernel, resources, network=network)
+        network = network_kind(self._settings) if resources.network or self._settings.network else Network.NONE
+        policy = policy_of(self._settings)
+        return found, kernel, machine_spec(found, kernel, resources, self._driver, network=network, policy=policy)
 
     async def _start(
         self, stack: AsyncExitStack, spec: MachineSpec, image: Image, kernel: Kernel, say: Say
@@ -75,14 +78,19 @@ class Pool:
         template = await self._templates.ensure(spec, image, kernel, say)
         began = time.perf_counter()
         try:
-            machine = await stack.enter_async_context(restore(template, self._driver, home=self._home.root))
+            machine = await stack.enter_async_context(self._fork(template, spec))
         except (SnapshotError, BootError) as error:
             say(f"The template cannot be used and is made anew: {error}")
             self._templates.discard(template)
             template = await self._templates.ensure(spec, image, kernel, say)
             began = time.perf_counter()
-            machine = await stack.enter_async_context(restore(template, self._driver, home=self._home.root))
+            machine = await stack.enter_async_context(self._fork(template, spec))
         return machine, (time.perf_counter() - began) * 1000
+
+    def _fork(self, template: Snapshot, spec: MachineSpec) -> AbstractAsyncContextManager[Machine]:
+        """With the policy of `spec`: what may be reached can change after a template was made."""
+        today = dataclasses.replace(template, spec=dataclasses.replace(template.spec, policy=spec.policy))
+        return restore(today, self._driver, home=self._home.root)
 
 
 class _Spoken:

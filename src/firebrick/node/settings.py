@@ -3,7 +3,13 @@
 [node]
 machines = 4                # alive at once; default: one per core, as far as the memory goes
 default_image = "toolchain"
-network = true              # outgoing connections for jobs, through the VMM's user-mode stack; they reach the host's loopback, too
+network = true              # outgoing connections for jobs
+driver = "firecracker"      # or "qemu", the default
+jail = true                 # default: yes under Firecracker, no under QEMU; needs root
+
+[[node.allow]]              # what jobs with a network namespace of their own may reach; nothing else
+to = "*.example.org"
+ports = [443]
 
 [node.labels]               # runs-on label -> image; `*` matches anything
 "ubuntu-24.*" = "noble"
@@ -14,8 +20,9 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -27,9 +34,23 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
+class DriverName(StrEnum):
+    QEMU = "qemu"
+    FIRECRACKER = "firecracker"
+
+
+class Allowed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One `[[node.allow]]`: a network, an address or a name, and which of its ports; none means all."""
+
+    to: str
+    ports: tuple[int, ...] = ()
+    transport: Literal["tcp", "udp"] = "tcp"
+
+
 class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`log_limit_mib` bounds what one job may log, `artifact_limit_mib` what it may leave behind, `source_limit_mib` what is put into its
-    workspace. A cancelled step gets SIGINT, `interrupt_s` later SIGTERM, `terminate_s` later SIGKILL; the steps that still run
+    workspace. `jail` None is the driver's own: Firecracker in its jailer, QEMU without; `slots` are networks made ahead; with `page_server` a
+    restored Firecracker machine gets its memory page by page. A cancelled step gets SIGINT, `interrupt_s` later SIGTERM, `terminate_s` later SIGKILL; the steps that still run
     after a cancellation have `cancel_s` together. With `network` a job reaches what listens on the host's loopback, as 10.0.2.2;
     `network_reaches_loopback` says that this is known, and a server of builds does not start without it."""
 
@@ -45,6 +66,15 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     terminate_s: Seconds = 2.5
     cancel_s: Seconds = 300.0
     templates_kept: Positive = 8
+    driver: DriverName = DriverName.QEMU
+    jail: bool | None = None
+    page_server: bool = False
+    slots: Positive = 2
+    allow: tuple[Allowed, ...] = ()
+
+    @property
+    def jailed(self) -> bool:
+        return self.jail if self.jail is not None else self.driver is DriverName.FIRECRACKER
 
     @property
     def capacity(self) -> int:

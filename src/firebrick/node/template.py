@@ -17,7 +17,7 @@ from firebrick.home import Home
 from firebrick.image.lock import hold_lock
 from firebrick.image.model import Image, Kernel
 from firebrick.image.store import ImageStore
-from firebrick.machine import Driver, Machine, MachineSpec, Network, Snapshot, SnapshotError, launch
+from firebrick.machine import Driver, Machine, MachineSpec, Network, NetworkPolicy, Snapshot, SnapshotError, launch
 from firebrick.node.guest import Say
 from firebrick.node.order import Resources
 
@@ -35,16 +35,19 @@ _WARM_UP: Final = (
 _WARM_UP_S: Final = 10.0
 
 
-def machine_spec(image: Image, kernel: Kernel, resources: Resources, *, network: bool) -> MachineSpec:
+def machine_spec(
+    image: Image, kernel: Kernel, resources: Resources, driver: Driver, *, network: Network, policy: NetworkPolicy
+) -> MachineSpec:
     return MachineSpec(
-        kernel=kernel.path,
+        kernel=kernel.elf if driver.name == "firecracker" else kernel.path,
         initrd=kernel.initrd,
         root=image.path,
         vcpus=resources.vcpus,
         memory_mib=resources.memory_mib,
         scratch_mib=resources.scratch_mib,
         kernel_args=kernel.args,
-        network=Network.USER if network else Network.NONE,
+        network=network,
+        policy=policy,
     )
 
 

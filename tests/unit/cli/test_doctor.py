@@ -14,6 +14,7 @@ from firebrick.cli.main import app
 from firebrick.home import Home
 from firebrick.machine.accel import Accelerator, Choice
 from firebrick.machine.errors import HostError
+from firebrick.node.settings import NodeSettings
 
 ROOT = Path(__file__).parents[3]
 FINE = Finding("git", Verdict.OK, "git")
@@ -94,10 +95,22 @@ async def test_a_host_without_qemu_is_told_what_to_install(monkeypatch, tmp_path
     async def version(cache):
         raise HostError("there is no QEMU", hint="Install it.")
 
+    async def probe():
+        return Choice(accelerator=Accelerator.KVM, reason="KVM is like that.")
+
     monkeypatch.setattr(host, "qemu_version", version)
+    monkeypatch.setattr(host, "probe", probe)
     assert await host.virtual_machines(Home(tmp_path)) == [
-        Finding("qemu", Verdict.MISSING, "there is no QEMU", "Install it.")
+        Finding("qemu", Verdict.MISSING, "there is no QEMU", "Install it."),
+        Finding("kvm", Verdict.OK, "KVM is like that."),
     ]
+
+
+def test_settings_that_cannot_be_read_are_missing(tmp_path):
+    (tmp_path / "config.toml").write_text('[node]\ndriver = "xen"\n')
+    settings, [found] = doctor._settings(Home(tmp_path))
+    assert (settings, found.name, found.verdict) == (NodeSettings(), "settings", Verdict.MISSING)
+    assert "config.toml" in found.found
 
 
 def test_an_empty_home_has_nothing_stored(tmp_path):

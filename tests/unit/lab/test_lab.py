@@ -12,15 +12,16 @@ from lab.drives import ground_inside
 from lab.ground import Ground, NoGroundError
 from lab.packages import wanted_packages
 from lab.project import _update
-from lab.session import test_command as command
+from lab.session import pytest_arguments
 from tests.place import ROOT
 
 GROUND = Ground(
     firecracker=Path("/a/firecracker"),
     jailer=Path("/a/jailer"),
-    kernel=Path("/b/vmlinux"),
-    initrd=Path("/c/0123.cpio"),
-    root=Path("/d/root.squashfs"),
+    kernel=Path("/h/kernels/objects/b/vmlinux"),
+    initrd=Path("/h/kernels/initramfs/0123.cpio"),
+    root=Path("/h/images/objects/d/root.squashfs"),
+    home=Path("/h"),
     kernel_args=("one", "two=2"),
 )
 
@@ -36,7 +37,8 @@ def test_without_a_lab_the_tests_say_what_to_start() -> None:
 
 def test_the_ground_has_other_paths_inside() -> None:
     inside = ground_inside(GROUND)
-    assert inside.initrd == Path("/opt/ground/0123.cpio")
+    assert inside.jailer == Path("/opt/ground/jailer")
+    assert inside.initrd == Path("/opt/home/kernels/initramfs/0123.cpio")
     assert inside.kernel_args == GROUND.kernel_args
 
 
@@ -54,8 +56,7 @@ def test_a_program_that_is_not_the_known_one_is_refused() -> None:
     ],
 )
 def test_all_lab_tests_are_run_where_none_is_named(arguments: list[str], last: list[str]) -> None:
-    assert command(ROOT, arguments)[-len(last) :] == last
-    assert command(ROOT, arguments)[:3] == ["python3", "-m", "pytest"]
+    assert pytest_arguments(ROOT, arguments)[-len(last) :] == last
 
 
 def test_a_command_comes_after_two_dashes() -> None:

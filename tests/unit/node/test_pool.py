@@ -6,11 +6,11 @@ import pytest
 
 from firebrick.home import Home
 from firebrick.image.model import Image, ImageManifest, Kernel, KernelManifest
-from firebrick.machine import Fake, HostError, Snapshot
+from firebrick.machine import Allow, Fake, HostError, NetworkPolicy, Snapshot
 from firebrick.node.errors import NoNodeError
 from firebrick.node.order import Resources
 from firebrick.node.pool import Pool
-from firebrick.node.settings import NodeSettings
+from firebrick.node.settings import Allowed, NodeSettings
 
 RESOURCES = Resources(vcpus=1, memory_mib=128, scratch_mib=64)
 
@@ -102,6 +102,21 @@ async def test_what_a_template_depends_on_makes_another_one(pool, driver, tmp_pa
     driver.version = "2"
     await lend_once(pool)
     assert len(templates(tmp_path)) == 2  # three were made, the oldest was forgotten
+
+
+async def test_a_template_made_before_a_policy_is_forked_with_that_policy(pool, driver, monkeypatch):
+    await lend_once(pool)
+    asked = []
+    real = driver.restore
+
+    def restore(spec, snapshot, directory):
+        asked.append(spec.policy)
+        return real(spec, snapshot, directory)
+
+    monkeypatch.setattr(driver, "restore", restore)
+    pool._settings = NodeSettings(allow=(Allowed(to="192.0.2.7", ports=(80,)),))
+    assert await lend_once(pool) == []
+    assert asked == [NetworkPolicy(allow=(Allow("192.0.2.7", (80,)),))]
 
 
 @pytest.mark.parametrize("damage", ["cut", "manifest", "gone"])

@@ -11,10 +11,10 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from firebrick.machine.errors import HostError, SpecError
 from firebrick.machine.network import addresses as places
@@ -159,6 +159,13 @@ class Slot:
         finally:
             await self._resolver.aclose()
             await leftovers.unmake(self.seat.name)
+
+
+class Networks(Protocol):
+    """What has slots."""
+
+    def slot(self, policy: NetworkPolicy, occupant: Path) -> AbstractAsyncContextManager[Slot]:
+        """See `SlotPool.slot`."""
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from firebrick.machine.errors import SpecError
 from firebrick.machine.jail import files
 from firebrick.machine.jail.bubble import Bubble
 from firebrick.machine.jail.sealed import MAPPED, SealedFiles
-from firebrick.machine.network.pool import SlotPool
+from firebrick.machine.network.slot import Networks
 from firebrick.machine.qemu import vm
 from firebrick.machine.qemu.start import Start, attended, started
 from firebrick.machine.qemu.surroundings import Hall, Surroundings
@@ -44,7 +44,7 @@ class Qemu:
         accelerator: Accelerator | None = None,
         rooms: Bubble | None = None,
         seats: Seats | None = None,
-        network: SlotPool | None = None,
+        network: Networks | None = None,
     ) -> None:
         self._cache = cache
         self._hall = Hall(rooms, seats or Seats(), network)

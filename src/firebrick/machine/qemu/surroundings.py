@@ -11,8 +11,7 @@ from firebrick.machine import disk
 from firebrick.machine.accel import Accelerator
 from firebrick.machine.errors import SpecError
 from firebrick.machine.jail.bubble import Bubble, BubbleRoom
-from firebrick.machine.network.pool import SlotPool
-from firebrick.machine.network.slot import Slot
+from firebrick.machine.network.slot import Networks, Slot
 from firebrick.machine.seat import Seats
 from firebrick.machine.spec import MachineSpec, Network
 
@@ -39,7 +38,7 @@ class Hall:
 
     rooms: Bubble | None
     seats: Seats
-    network: SlotPool | None
+    network: Networks | None
 
     @asynccontextmanager
     async def around(
