@@ -219,6 +219,7 @@ from pathlib import Path
 from tests.lab.test_jail import jailed
 from lab.ground import Ground
 async def main():
+    print("starts", flush=True)
     async with jailed(Ground.find(), Path(sys.argv[1])) as m:
         await m.ask("/version")
         print(m.pid, flush=True)
@@ -232,6 +233,7 @@ async def test_firecracker_outlives_its_owner_to_be_adopted_or_reaped(ground: Gr
     owning = subprocess.Popen(
         [sys.executable, "-c", OWNER, str(machines / "m-8")], stdout=subprocess.PIPE, text=True, env=os.environ
     )
+    assert owning.stdout.readline() == "starts\n"
     pid = int(owning.stdout.readline())
     owning.kill()
     owning.wait()
@@ -267,3 +269,26 @@ async def test_a_start_cancelled_at_any_moment_leaves_nothing(ground: Ground, tm
         assert task.cancelled() or task.exception() is None
         assert not machines.exists() or list(machines.iterdir()) == []
     assert not [seat for seat in SEATS.iterdir() if seat.read_text().startswith(str(machines))]
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06])
+async def test_an_owner_killed_at_any_moment_leaves_nothing_that_is_not_reaped(
+    ground: Ground, tmp_path: Path, after_s: float
+) -> None:
+    """Also a jailer that is at work, and would go on after its machine's directory was removed."""
+    machines = tmp_path / "machines"
+    owning = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(machines / "m-9")], stdout=subprocess.PIPE, text=True, env=os.environ
+    )
+    assert owning.stdout.readline() == "starts\n"
+    await asyncio.sleep(after_s)
+    owning.kill()
+    owning.wait()
+    owning.stdout.close()
+    kept = record.read(machines / "m-9")
+    assert owner.reap(machines) in ([], ["m-9"])
+    await asyncio.sleep(0.2)
+    assert not machines.exists() or list(machines.iterdir()) == []
+    assert record.processes_with({os.fsencode(machines / "m-9" / "jail")}) == []
+    if kept is not None:
+        assert [what for what in left_of(kept.seat) if not what.startswith("seat")] == []

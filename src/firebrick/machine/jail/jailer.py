@@ -24,7 +24,7 @@ from firebrick.machine.errors import HostError
 from firebrick.machine.jail import bwrap, files, starter
 from firebrick.machine.jail.group import PARENT, Group, Groups, need_groups
 from firebrick.machine.jail.limits import Limits
-from firebrick.machine.jail.record import Record, end_user
+from firebrick.machine.jail.record import CHROOTS, Record, end_user
 from firebrick.machine.seat import Seat
 from firebrick.machine.spec import MachineSpec
 from firebrick.process import find_program, shielded
@@ -84,7 +84,7 @@ class JailerRoom:
     def __init__(self, jailer: Jailer, directory: Path, seat: Seat, group: Group, longest_file: int) -> None:
         self._jailer = jailer
         self._directory = directory
-        self._base = directory / "jail"
+        self._base = directory / CHROOTS
         self._id = directory.name if _ID.fullmatch(directory.name) else seat.name
         self._group = group
         self._mount = group.path.parent.parent
