@@ -305,6 +305,9 @@ async def _talk(
     """Feed and read at once, so that neither side waits for the other for ever. Something the program left behind may still hold a pipe
     when it has ended: readers get a moment for what is in the pipe, and are not waited for any longer."""
     out = bytearray()
+    task = asyncio.current_task()
+    assert task is not None
+    asked = task.cancelling()
     try:
         async with asyncio.TaskGroup() as group:
             readers = {
@@ -318,6 +321,8 @@ async def _talk(
             for reader in readers:
                 reader.cancel()
     except ExceptionGroup as errors:
+        while task.cancelling() > asked:  # before Python 3.13 a group that fails late leaves its request behind
+            task.uncancel()
         raise errors.exceptions[0] from None
     return bytes(out)
 

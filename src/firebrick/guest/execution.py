@@ -152,10 +152,18 @@ async def running(connection: Connection, request: message.Exec) -> AsyncIterato
 
 @contextlib.asynccontextmanager
 async def _plain_errors() -> AsyncIterator[None]:
-    """Raise the first error of a task group as itself."""
+    """Raise the first error of a task group as itself.
+
+    A group that fails while it is being left has asked its task to cancel and, before Python 3.13, does not take that back: on a Python whose time
+    limits count such requests, every later one of the task would then end as a cancellation."""
+    task = asyncio.current_task()
+    assert task is not None
+    asked = task.cancelling()
     try:
         yield
     except ExceptionGroup as group:
+        while task.cancelling() > asked:
+            task.uncancel()
         first = group.exceptions[0]
         raise first from first.__cause__
 

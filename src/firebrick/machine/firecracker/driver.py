@@ -8,7 +8,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from firebrick.machine import disk
 from firebrick.machine.errors import BootError, HostError, MachineGoneError, SnapshotError, SpecError
@@ -26,7 +26,7 @@ from firebrick.machine.seat import Seat, Seats
 from firebrick.machine.spec import MachineSpec, Network
 from firebrick.process import ProcessError, find_program, run, shielded
 
-PAGES_SOCKET: Final = "pages.sock"
+PAGES_SOCKET: Final = "uffd.sock"
 _ELF: Final = b"\x7fELF"
 _VERSIONS: Final[dict[tuple[str, int, int], Version]] = {}  # of programs, by path, size and age
 _CPU_LINES: Final = {"vendor_id": "vendor", "cpu family": "family", "model": "model", "stepping": "stepping"}
@@ -46,10 +46,19 @@ class Networks(Protocol):
     def slot(self, policy: NetworkPolicy, *, occupant: Path) -> AbstractAsyncContextManager[Slot]: ...
 
 
-class Pager(Protocol):
-    """What serves pages of `memory` on `socket`, which it makes, as long as the context."""
+class PageServer(Protocol):
+    """One that runs. `ended` is done when it has ended: with None when its machine ended first, else with what went wrong."""
 
-    def __call__(self, socket: Path, memory: Path) -> AbstractAsyncContextManager[Any]: ...
+    @property
+    def ended(self) -> asyncio.Task[HostError | None]: ...
+
+
+class Pager(Protocol):
+    """What serves the pages of the file `memory` to the VMM in the directory `root`, on the socket PAGES_SOCKET there, as long as the context."""
+
+    def __call__(
+        self, root: Path, *, memory: Path, seat: Seat | None = None
+    ) -> AbstractAsyncContextManager[PageServer]: ...
 
 
 class Firecracker:
@@ -111,7 +120,7 @@ class Firecracker:
         empty = await disk.empty_filesystem(self._cache, spec.scratch_mib)
         async with self._room(spec, directory) as (room, netns):
             placed = await shielded(asyncio.to_thread(disks.place_new, room, spec, empty))
-            async with self._machine(room, netns, spec, placed) as machine:
+            async with self._machine(directory, room, netns, spec, placed) as machine:
                 yield machine
 
     @asynccontextmanager
@@ -125,10 +134,11 @@ class Firecracker:
             placed = await shielded(
                 asyncio.to_thread(disks.place_saved, room, snapshot, with_memory=self._pager is None)
             )
+            pages = None
             if self._pager is not None:
-                await stack.enter_async_context(self._pager(room.root / PAGES_SOCKET, snapshot / config.MEMORY))
-                room.own(PAGES_SOCKET)
-            machine = self._machine(room, netns, spec, placed, snapshot=snapshot)
+                serving = self._pager(room.root, memory=snapshot / config.MEMORY, seat=room.seat)
+                pages = await stack.enter_async_context(serving)
+            machine = self._machine(directory, room, netns, spec, placed, snapshot=snapshot, pages=pages)
             yield await stack.enter_async_context(machine)
 
     # --- how ---
@@ -154,9 +164,17 @@ class Firecracker:
 
     @asynccontextmanager
     async def _machine(
-        self, room: Room, netns: Path | None, spec: MachineSpec, placed: disks.Disks, *, snapshot: Path | None = None
+        self,
+        directory: Path,
+        room: Room,
+        netns: Path | None,
+        spec: MachineSpec,
+        placed: disks.Disks,
+        *,
+        snapshot: Path | None = None,
+        pages: PageServer | None = None,
     ) -> AsyncIterator[FirecrackerMachine]:
-        async with running(room, netns) as vmm, _linked(self.settings.socket_dir, vmm):
+        async with running(room, netns) as vmm, _served(vmm, pages), _linked(self.settings.socket_dir, directory, room):
             if snapshot is None:
                 await self._start(vmm, spec)
             else:
@@ -240,15 +258,33 @@ async def _ask_version(binary: str) -> Version:
 
 
 @asynccontextmanager
-async def _linked(socket_dir: Path | None, vmm: Vmm) -> AsyncIterator[None]:
+async def _served(vmm: Vmm, pages: PageServer | None) -> AsyncIterator[None]:
+    """A machine whose page server dies stands still for ever: it is ended."""
+    if pages is None:
+        yield
+        return
+
+    def ended(task: asyncio.Task[HostError | None]) -> None:
+        if not task.cancelled() and (error := task.exception() or task.result()) is not None:
+            vmm.fail(f"its page server ended: {error}")
+
+    pages.ended.add_done_callback(ended)
+    try:
+        yield
+    finally:
+        pages.ended.remove_done_callback(ended)
+
+
+@asynccontextmanager
+async def _linked(socket_dir: Path | None, directory: Path, room: Room) -> AsyncIterator[None]:
     """A name of the API's socket where its user looks for one."""
     if socket_dir is None:
         yield
         return
     socket_dir.mkdir(parents=True, exist_ok=True)
-    link = socket_dir / f"{vmm.room.root.name}.sock"
+    link = socket_dir / f"{directory.name}.sock"
     link.unlink(missing_ok=True)
-    link.symlink_to(vmm.room.root / config.API_SOCKET)
+    link.symlink_to(room.root / config.API_SOCKET)
     try:
         yield
     finally:

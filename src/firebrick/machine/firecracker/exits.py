@@ -43,10 +43,13 @@ _PLAIN: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """`status` is that of the process, negative for a signal; None where nobody could ask. `killed`: we have ended it ourselves."""
+    """`status` is that of the process, negative for a signal; None where nobody could ask. `killed`: we have ended it ourselves;
+    `failure`: and why, where that was no wish of its user. `starved`: the kernel killed in its control group for want of memory."""
 
     status: int | None
     killed: bool = False
+    failure: str = ""
+    starved: bool = False
     console: str = ""
     log: str = ""
     complaints: str = ""
@@ -57,14 +60,28 @@ def judge(evidence: Evidence) -> Exit:
     panic = next((line for line in evidence.console.splitlines() if _PANIC in line), "")
     if panic:
         return Exit(ExitCause.PANIC, f"the guest's kernel panicked: {panic.split(_PANIC)[1].lstrip(': ')}")
-    if evidence.killed and (status is None or status in (-signal.SIGKILL, -signal.SIGTERM)):
-        return Exit(ExitCause.KILLED, "it was killed")
+    wished = _wished(evidence, status)
+    if wished is not None:
+        return wished
     if status in _STATUSES:
         cause, message = _STATUSES[status]
         return Exit(cause, message + _said(evidence))
     if status in _PLAIN:
         return Exit(*_PLAIN[status])
     return Exit(ExitCause.CRASHED, f"Firecracker ended {_in_words(status)}{_said(evidence)}")
+
+
+def _wished(evidence: Evidence, status: int | None) -> Exit | None:
+    """What who started it has to do with it."""
+    if evidence.failure:
+        return Exit(ExitCause.CRASHED, f"it was ended: {evidence.failure}")
+    if evidence.starved and status == -signal.SIGKILL:
+        return Exit(
+            ExitCause.OUT_OF_MEMORY, "the kernel killed Firecracker: the machine has used up what memory it may have"
+        )
+    if evidence.killed and (status is None or status in (-signal.SIGKILL, -signal.SIGTERM)):
+        return Exit(ExitCause.KILLED, "it was killed")
+    return None
 
 
 def _status(evidence: Evidence) -> int | None:

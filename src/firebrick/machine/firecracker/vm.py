@@ -70,8 +70,8 @@ class FirecrackerMachine:
             return
         self._check("pause")
         if self.version.goes_wrong(Fault.DEAF_AFTER_PAUSE):
-            self._vmm.signal(signal.SIGSTOP)  # this release's own pause is for snapshots alone
             self._frozen = True
+            await self._vmm.freeze()  # this release's own pause is for snapshots alone
         else:
             await self._send(config.vm_state(paused=True))
         self._paused = True
@@ -237,7 +237,7 @@ class FirecrackerMachine:
         return await self._vmm.api.get(path)
 
     def _thaw(self) -> None:
-        self._vmm.signal(signal.SIGCONT)
+        self._vmm.thaw()
         self._frozen = False
 
     def _check(self, operation: str) -> None:

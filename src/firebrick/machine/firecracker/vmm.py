@@ -26,6 +26,7 @@ CONSOLE_BYTES: Final = 64 << 10
 _LOG_BYTES: Final = 16 << 10
 _COMPLAINT_BYTES: Final = 4 << 10
 _START_S: Final = 20.0
+_FREEZE_S: Final = 2.0
 _STATUS_S: Final = 2.0
 _POLL_S: Final = 0.001
 _POLL_MOST_S: Final = 0.01
@@ -70,6 +71,7 @@ class Vmm:
         self.api = Api(room.root / config.API_SOCKET)
         self.version = Version(0, 0)
         self.killed = False
+        self.failure = ""
         self._process = process
         self._pidfd = os.pidfd_open(pid)
         self._over = asyncio.Event()
@@ -100,6 +102,23 @@ class Vmm:
         if not self.ended:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, number)
+
+    async def freeze(self) -> None:
+        """Stop all of it, guest and API, where it stands; returns when it stands."""
+        self.signal(signal.SIGSTOP)
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(_FREEZE_S):
+                while Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] not in "TZX":  # noqa: ASYNC110
+                    await asyncio.sleep(_POLL_S)
+
+    def thaw(self) -> None:
+        self.signal(signal.SIGCONT)
+
+    def fail(self, reason: str) -> None:
+        """End it because something it cannot do without has ended."""
+        if not self.ended:
+            self.failure = reason
+            self.signal(signal.SIGKILL)
 
     async def kill(self) -> Exit:
         """Idempotent."""
@@ -138,6 +157,8 @@ class Vmm:
             Evidence(
                 status=status,
                 killed=self.killed,
+                failure=self.failure,
+                starved=self.room.out_of_memory(),
                 console=outputs.console.text(),
                 log=outputs.log.text(),
                 complaints=outputs.complaints.text(),

@@ -6,7 +6,6 @@ So a connection counts when the guest has sent its first bytes, which the agent 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -21,18 +20,23 @@ _OK: Final = re.compile(rb"OK \d{1,10}\n")
 _FIRST: Final = 1 << 16
 _WAIT_FIRST_S: Final = 0.002
 _WAIT_MOST_S: Final = 0.1
-_PATIENCE_S: Final = 5.0
+_PATIENCE_FIRST_S: Final = 0.5
+_PATIENCE_MOST_S: Final = 10.0
 
 
 async def connect(socket: Path, port: int, gone: Callable[[], bool]) -> ByteStream:
     """A stream to the guest's `port` that has said something. Tries until it is cancelled, or until `gone` says that there is no use.
 
     Raises ConnectionRefusedError then."""
-    wait = _WAIT_FIRST_S
+    wait, patience = _WAIT_FIRST_S, _PATIENCE_FIRST_S
     while not gone():
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(_PATIENCE_S):  # an answer may be lost with the connection it was to come on
+        try:
+            async with asyncio.timeout(patience):  # what the guest said may be lost, and the connection look alive
                 return await _try(socket, port)
+        except TimeoutError:
+            patience = min(patience * 2, _PATIENCE_MOST_S)
+        except OSError:
+            pass  # nobody listens yet
         await asyncio.sleep(wait)
         wait = min(wait * 2, _WAIT_MOST_S)
     raise ConnectionRefusedError("the machine has ended")
