@@ -107,7 +107,7 @@ async def test_firecracker_is_less_than_anyone(ground: Ground, tmp_path: Path) -
         for name in NAMESPACES:
             there, here = (os.readlink(f"/proc/{pid}/ns/{name}") for pid in (m.pid, "self"))
             assert there != here, f"it shares the namespace {name}"
-        held = {os.readlink(entry) for entry in Path(f"/proc/{m.pid}/fd").iterdir()}  # noqa: PTH115
+        held = {os.readlink(entry) for entry in Path(f"/proc/{m.pid}/fd").iterdir()}
         assert {name for name in held if name.startswith("/")} == {"/dev/null"}, "it inherited a file"
         limits = Path(f"/proc/{m.pid}/limits").read_text()
         assert limits.split("Max open files")[1].split()[:2] == ["300", "300"]
