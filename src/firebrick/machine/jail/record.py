@@ -68,12 +68,16 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         names = {os.fsencode(directory), os.fsencode(directory / CHROOTS)}
         _end_all(lambda: processes_with(names))
         self.end()
+        end_user(self.uid)
 
     def end(self) -> None:
-        """Kill everything of the machine and remove its control group. Blocks up to some seconds. Raises HostError."""
+        """Kill everything of the machine and remove its control group. Blocks up to some seconds. Raises HostError.
+
+        With a group that takes no look at other processes, however many the host has."""
         if self.group is not None:
             Group(Path(self.group)).end()
-        end_user(self.uid)
+        else:
+            end_user(self.uid)
 
 
 def read(directory: Path) -> Record | None:
