@@ -26,6 +26,8 @@ from firebrick.machine.seat import Hold, kept
 FILE = "owner.json"
 _NAME_PREFIX = "firebrick-"
 _KILL_PATIENCE_S = 5.0
+_BUSY_PATIENCE_S = 0.2
+_DRAFT_S = 60.0
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,10 +101,19 @@ def reap(machines: Path, *, spare: Container[str] = ()) -> list[str]:
     gone = []
     for directory in sorted(machines.iterdir()) if machines.is_dir() else []:
         owner = read(directory)
+        if owner is None and _is_old_draft(directory):
+            shutil.rmtree(directory, ignore_errors=True)
         if owner is not None and not owner.alive and owner.machine not in spare and _end(owner, directory):
             shutil.rmtree(directory, ignore_errors=True)
             gone.append(owner.machine)
     return gone
+
+
+def _is_old_draft(directory: Path) -> bool:
+    """Of somebody who died between making it and writing into it whose it is: a moment, for who lives."""
+    with contextlib.suppress(OSError):
+        return directory.name.startswith(".") and time.time() - directory.stat().st_mtime > _DRAFT_S
+    return False
 
 
 def _end(owner: Owner, directory: Path) -> bool:
@@ -113,13 +124,22 @@ def _end(owner: Owner, directory: Path) -> bool:
     if jailed is None:
         _end_processes(owner)
         return True
+    deadline = time.monotonic() + _BUSY_PATIENCE_S
+    while (hold := _end_jailed(jailed, directory)) is Hold.BUSY and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return hold is not Hold.BUSY
+
+
+def _end_jailed(jailed: record.Record, directory: Path) -> Hold:
+    """What a dead owner had begun to start has its locks for a moment, until it is another program: then, as when something does not end, the
+    seat is busy."""
     with kept(Path(jailed.lock), directory) as hold:
         try:
             if hold is Hold.KEPT:
-                jailed.end()
+                jailed.reap(directory)
         except HostError:
-            return False
-    return hold is not Hold.BUSY
+            return Hold.BUSY
+    return hold
 
 
 def processes_of(machine: str) -> list[int]:
