@@ -33,7 +33,7 @@ lint: ## Check format, types, imports and the Rust parts
 	@tools/setup packages rust python
 	@tools/lint
 
-bench: ## Measure against bare QEMU; table on the terminal, build/bench.json
+bench: ## Measure against bare QEMU and bare Firecracker; table on the terminal, build/bench.json
 	@tools/setup
 	@$(PYTHON) -m bench
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from bench import machines, pages, served, work
 from bench.bed import Bed, made
+from bench.lab.outside import lab
 from bench.row import Row
 from bench.table import print_table, write_json
 
@@ -24,12 +25,15 @@ GROUPS: Final[dict[str, Callable[[Bed], Awaitable[list[Row]]]]] = {
     "commands": work.commands,
     "bytes": work.bytes_moved,
     "pages": pages.pages,
+    "lab": lab,
     "whole": served.whole,
 }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Firebrick against bare QEMU.")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="Measure Firebrick against bare QEMU and bare Firecracker."
+    )
     parser.add_argument("--strict", action="store_true", help="end with 1 if a limit is missed")
     parser.add_argument(
         "group", nargs="*", metavar="GROUP", help=f"what to measure: {', '.join(GROUPS)} (default: everything)"

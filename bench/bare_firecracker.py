@@ -30,7 +30,8 @@ KERNEL_ARGS = ("console=ttyS0", "quiet", "reboot=k", "panic=-1", "i8042.noaux", 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What every bare machine starts from. `scratch` is an ext4 image each machine gets a copy of, `memory` is in MiB."""
+    """What every bare machine starts from. `scratch` is an ext4 image each machine gets a copy of, `memory` is in MiB; `wrapper` is a command that
+    becomes Firecracker, e.g. `ip netns exec NAME`."""
 
     firecracker: Path
     kernel: Path
@@ -41,6 +42,7 @@ class Setup:
     vcpus: int = 1
     kernel_args: tuple[str, ...] = ()
     track_dirty_pages: bool = False
+    wrapper: tuple[str, ...] = ()
 
 
 class ApiError(Exception):
@@ -172,7 +174,7 @@ def _started(setup: Setup, directory: Path) -> Iterator[Bare]:
     with (directory / "console.txt").open("wb") as console:
         started = time.monotonic()
         process = subprocess.Popen(
-            [setup.firecracker, "--api-sock", "api.sock", "--id", "bare"],
+            [*setup.wrapper, setup.firecracker, "--api-sock", "api.sock", "--id", "bare"],
             cwd=directory,
             stdin=subprocess.DEVNULL,
             stdout=console,

@@ -107,6 +107,16 @@ async def test_fifty_slots_and_what_a_pool_saves(world: World, tmp_path, record_
     assert at_once < taken < made
 
 
+async def test_another_slot_is_made_once_the_taker_has_had_time_to_start(world: World, tmp_path):
+    async with SlotPool(host=world.host, size=4) as pool:
+        await pool.full()
+        began = time.monotonic()
+        async with pool.slot(POLICY, tmp_path):
+            await pool.full()
+            assert pool.ready == 4
+            assert time.monotonic() - began > 0.5
+
+
 async def test_many_take_at_once_and_each_has_its_own(world: World, tmp_path):
     async with SlotPool(host=world.host, size=2) as pool:
 

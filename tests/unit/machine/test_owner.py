@@ -49,3 +49,13 @@ def test_the_dead_are_reaped_and_the_living_left_alone(tmp_path):
 
 def test_reaping_nothing_is_no_error(tmp_path):
     assert owner.reap(tmp_path / "none") == []
+
+
+def test_a_draft_whose_maker_died_at_once_is_removed_when_it_is_old(tmp_path):
+    new, old, strange = tmp_path / ".a.12345678", tmp_path / ".b.12345678", tmp_path / "c"
+    for path in (new, old, strange):
+        path.mkdir()
+    for path in (old, strange):
+        os.utime(path, (0, 0))
+    assert owner.reap(tmp_path) == []
+    assert [path.exists() for path in (new, old, strange)] == [True, False, True]

@@ -8,8 +8,10 @@ import json
 import pytest
 from rich.console import Console
 
+from bench.lab import agent, network
 from bench.row import Row, compared
 from bench.table import print_table, write_json
+from firebrick.guest import message, protocol
 
 
 def row(**changes):
@@ -49,3 +51,21 @@ def test_the_table_says_which_limit_was_missed():
     boot, fork = (line for line in output.getvalue().splitlines() if line.startswith(("boot", "fork")))
     assert boot.rstrip().endswith("met")
     assert fork.rstrip().endswith("missed")
+
+
+def test_the_floor_speaks_the_protocol_of_the_agent():
+    frames = list(protocol.FrameDecoder().feed(agent.opening(["cat", "/proc/uptime"])))
+    identity = protocol.Messages(message.FromHostConnection, "here").decode(frames[0].payload)
+    command = protocol.Messages(message.Request, "here").decode(frames[1].payload)
+    assert isinstance(identity, message.SetIdentity)
+    assert len(identity.machine_id) == 32
+    assert isinstance(command, message.Exec)
+    assert (command.argv, command.timeout_ms, command.detach) == ((b"cat", b"/proc/uptime"), None, False)
+    assert [frame.stream for frame in frames] == [0, 1]
+
+
+def test_what_dd_says_is_a_rate():
+    said = b"33554432 bytes (34 MB, 32 MiB) copied, 0.5 s, 67 MB/s\n"
+    assert network.rate(said) == pytest.approx(67.1, abs=0.1)
+    with pytest.raises(ValueError, match="No route"):
+        network.rate(b"bash: connect: No route to host")

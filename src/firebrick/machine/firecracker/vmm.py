@@ -29,7 +29,7 @@ _START_S: Final = 20.0
 _FREEZE_S: Final = 2.0
 _STATUS_S: Final = 2.0
 _POLL_S: Final = 0.001
-_POLL_MOST_S: Final = 0.01
+_POLL_MOST_S: Final = 0.003
 HINT: Final = (
     "Firecracker needs /dev/kvm, readable and writable for who runs it; `firebrick doctor` says what is missing."
 )

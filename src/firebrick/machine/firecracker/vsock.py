@@ -20,7 +20,7 @@ _OK: Final = re.compile(rb"OK \d{1,10}\n")
 _FIRST: Final = 1 << 16
 _WAIT_FIRST_S: Final = 0.002
 _WAIT_MOST_S: Final = 0.1
-_PATIENCE_FIRST_S: Final = 0.5
+_PATIENCE_FIRST_S: Final = 0.2
 _PATIENCE_MOST_S: Final = 10.0
 
 

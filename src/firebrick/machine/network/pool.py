@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,6 +25,8 @@ from firebrick.machine.seat import Seats
 from firebrick.process import shielded
 
 _AT_ONCE: Final = 2
+# About as long as a machine takes to start.
+_LULL_S: Final = 0.5
 _Made = tuple[Slot, AsyncExitStack]
 
 
@@ -31,7 +34,8 @@ class SlotPool:
     """`async with pool:` keeps `size` slots ready; all of them are gone when that ends. `slot` may be called by any number of tasks.
 
     Those that wait have `policy` already: who takes one with that very policy waits for nothing at all, who takes one with another for its rules.
-    Making and removing go on in at most two tasks each, so that they do not take the host from the machines."""
+    Making and removing go on in at most two tasks each, so that they do not take the host from the machines; and as long as more than half of the
+    slots wait, making another one waits until who took the last has had time to start."""
 
     def __init__(
         self,
@@ -54,6 +58,7 @@ class SlotPool:
         self._removing = asyncio.Semaphore(_AT_ONCE)
         self._removals: set[asyncio.Task[None]] = set()
         self._underway = 0
+        self._taken = -_LULL_S
         self._over = False
         self._failure: MachineError | None = None
         self._stack = AsyncExitStack()
@@ -105,6 +110,7 @@ class SlotPool:
             async with self._making:
                 return await self._make()
         taken = self._ready.popleft()
+        self._taken = time.monotonic()
         self._filled.clear()
         self._wanted.set()
         return taken
@@ -123,6 +129,9 @@ class SlotPool:
             if len(self._ready) + self._underway >= self._size:
                 self._wanted.clear()
                 continue
+            if (lull := self._lull()) > 0:
+                await self._pause(lull)
+                continue
             self._underway += 1
             try:
                 async with self._making:
@@ -136,6 +145,19 @@ class SlotPool:
             if len(self._ready) >= self._size:
                 self._failure = None
                 self._filled.set()
+
+    def _lull(self) -> float:
+        """How many seconds the next slot has time."""
+        plenty = 2 * len(self._ready) > self._size
+        return self._taken + _LULL_S - time.monotonic() if plenty else 0.0
+
+    async def _pause(self, lull: float) -> None:
+        """Until the lull is over, or another slot is taken."""
+        self._wanted.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(lull):
+                await self._wanted.wait()
+        self._wanted.set()
 
     async def _retire(self, slot: Slot, made: AsyncExitStack) -> None:
         task = asyncio.create_task(self._remove(made), name=f"remove-{slot.seat.name}")

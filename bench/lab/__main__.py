@@ -1,0 +1,54 @@
+"""python -m bench.lab [GROUP...]: measure here, which is the lab. A row is a line of JSON on standard output; what goes on is said on standard error."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from bench.lab.calls import overhead
+from bench.lab.network import throughput
+from bench.lab.place import Place, made
+from bench.lab.restores import first_outputs, many, restored
+from bench.lab.snapshots import snapshots
+from bench.row import Row
+from firebrick.machine.firecracker.config import API_SOCKET
+from lab.ground import Ground
+
+
+async def _calls(place: Place) -> list[Row]:
+    async with restored(place, place.plain, place.open) as machine:
+        return [await overhead("driver overhead of an API call, emulated", machine.directory / API_SOCKET)]
+
+
+_GROUPS: Final[dict[str, Callable[[Place], Awaitable[list[Row]]]]] = {
+    "first": first_outputs,
+    "snapshots": snapshots,
+    "calls": _calls,
+    "many": many,
+    "network": throughput,
+}
+
+
+async def main(asked: Sequence[str]) -> None:
+    began = time.monotonic()
+    async with made(Ground.find()) as place:
+        _say(f"{time.monotonic() - began:5.1f} s: two snapshots are taken")
+        for name, measure in _GROUPS.items():
+            if not asked or name in asked:
+                for row in await measure(place):
+                    sys.stdout.write(json.dumps(dataclasses.asdict(row)) + "\n")
+                    sys.stdout.flush()
+                _say(f"{time.monotonic() - began:5.1f} s: {name}")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"bench.lab: {text}\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1:]))

@@ -1,0 +1,87 @@
+"""Rows about snapshots. The floor of both is Firecracker's request to write one, of a machine that is paused, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from bench import bare_firecracker as bare
+from bench.lab.place import Place
+from bench.lab.restores import restored, restored_bare
+from bench.row import Row, compared
+from firebrick.machine import Machine
+
+_ROUNDS: Final = 3
+
+
+async def snapshots(place: Place) -> list[Row]:
+    floor, standing, whole = [], [], []
+    with restored_bare(place) as theirs:
+        async with restored(place, place.plain, place.open) as ours:
+            stopwatch = _Stopwatch(ours)
+            for _ in range(_ROUNDS + 1):
+                floor.append(_bare(place, theirs))
+                whole.append(await _own(place, ours))
+                standing.append(stopwatch.took)
+    return [
+        compared("snapshot: the machine stands still", "s", floor[1:], standing[1:], 1.1),
+        compared("snapshot: the whole call", "s", floor[1:], whole[1:], 1.1),
+    ]
+
+
+def _bare(place: Place, machine: bare.Bare) -> float:
+    target = place.fresh("saved")
+    machine.pause()
+    began = time.monotonic()
+    machine.call(
+        *("PUT", "/snapshot/create"),
+        snapshot_type="Full",
+        snapshot_path=str(target / "state"),
+        mem_file_path=str(target / "memory"),
+    )
+    took = time.monotonic() - began
+    machine.resume()
+    shutil.rmtree(target)
+    return took
+
+
+async def _own(place: Place, machine: Machine) -> float:
+    target = place.fresh("saved")
+    began = time.monotonic()
+    await machine.snapshot(target / "snapshot")
+    took = time.monotonic() - began
+    shutil.rmtree(target)
+    return took
+
+
+class _Stopwatch:
+    """How long the processors of a machine stood still the last time: from before the request that stops them until after the one that lets them go on."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.took = 0.0
+        self._began = 0.0
+        vm = machine.vm
+        pause, resume = vm.pause, vm.resume
+        setattr(vm, "pause", self._timed(pause, before=self._begin))  # noqa: B010 - the type has a method there
+        setattr(vm, "resume", self._timed(resume, after=self._end))  # noqa: B010
+
+    def _timed(
+        self,
+        act: Callable[[], Awaitable[None]],
+        before: Callable[[], None] = lambda: None,
+        after: Callable[[], None] = lambda: None,
+    ) -> Callable[[], Awaitable[None]]:
+        async def timed() -> None:
+            before()
+            await act()
+            after()
+
+        return timed
+
+    def _begin(self) -> None:
+        self._began = time.monotonic()
+
+    def _end(self) -> None:
+        self.took = time.monotonic() - self._began
