@@ -206,7 +206,10 @@ async def test_quiesce_and_resume(guest: Guest, agent: Agent) -> None:
 async def test_a_lost_connection_of_a_quiesced_guest_is_continued(guest: Guest) -> None:
     """What the source of a snapshot goes through where taking it costs every connection."""
     identity = Identity.fresh("machine")
-    async with Agent.connect(await guest.stream(), identity, timeout=10) as agent, agent.exec(["cat"], stdin=True) as cat:
+    async with (
+        Agent.connect(await guest.stream(), identity, timeout=10) as agent,
+        agent.exec(["cat"], stdin=True) as cat,
+    ):
         await cat.write(b"before")
         assert await cat.stdout.read() == b"before"
         async with asyncio.timeout(20):
