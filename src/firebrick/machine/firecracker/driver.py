@@ -7,14 +7,18 @@ import os
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
 from firebrick.machine import disk
 from firebrick.machine.errors import BootError, HostError, MachineGoneError, SnapshotError, SpecError
-from firebrick.machine.firecracker import config, disks
+from firebrick.machine.firecracker import config, disks, record
 from firebrick.machine.firecracker.api import FirecrackerError
 from firebrick.machine.firecracker.config import Backend, Load
+from firebrick.machine.firecracker.found import found
+from firebrick.machine.firecracker.record import Record
 from firebrick.machine.firecracker.settings import FirecrackerSettings
 from firebrick.machine.firecracker.version import Feature, Version
 from firebrick.machine.firecracker.vm import FirecrackerMachine, Made
@@ -59,6 +63,16 @@ class Pager(Protocol):
     def __call__(
         self, root: Path, *, memory: Path, seat: Seat | None = None
     ) -> AbstractAsyncContextManager[PageServer]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a machine lives: its own directory, its room, its network namespace where it has one."""
+
+    directory: Path
+    room: Room
+    netns: Path | None
+    detached: bool
 
 
 class Firecracker:
@@ -117,26 +131,27 @@ class Firecracker:
     async def boot(
         self, spec: MachineSpec, directory: Path, *, detached: bool = False
     ) -> AsyncIterator[FirecrackerMachine]:
-        _check_attended(detached)
+        _check_alone(spec, detached=detached)
         _check_files(spec)
         config.check(spec, await self.version())
         empty = await disk.empty_filesystem(self._cache, spec.scratch_mib)
-        async with self._room(spec, directory) as (room, netns):
-            placed = await shielded(asyncio.to_thread(disks.place_new, room, spec, empty))
-            async with self._machine(directory, room, netns, spec, placed) as machine:
+        async with self._place(spec, directory, detached=detached) as place:
+            placed = await shielded(asyncio.to_thread(disks.place_new, place.room, spec, empty))
+            async with self._machine(place, spec, placed) as machine:
                 yield machine
 
     @asynccontextmanager
     async def restore(
         self, spec: MachineSpec, snapshot: Path, directory: Path, *, detached: bool = False
     ) -> AsyncIterator[FirecrackerMachine]:
-        _check_attended(detached)
+        _check_alone(spec, detached=detached, pager=self._pager)
         if spec.huge_pages and self._pager is None:
             raise SnapshotError(
                 f"cannot restore {snapshot}: memory of huge pages cannot be mapped from a file",
                 hint="Make the driver with a page server.",
             )
-        async with self._room(spec, directory) as (room, netns), AsyncExitStack() as stack:
+        async with self._place(spec, directory, detached=detached) as place, AsyncExitStack() as stack:
+            room = place.room
             placed = await shielded(
                 asyncio.to_thread(disks.place_saved, room, snapshot, with_memory=self._pager is None)
             )
@@ -144,19 +159,30 @@ class Firecracker:
             if self._pager is not None:
                 serving = self._pager(room.root, memory=snapshot / config.MEMORY, seat=room.seat)
                 pages = await stack.enter_async_context(serving)
-            machine = self._machine(directory, room, netns, spec, placed, snapshot=snapshot, pages=pages)
+            machine = self._machine(place, spec, placed, snapshot=snapshot, pages=pages)
             yield await stack.enter_async_context(machine)
 
     @asynccontextmanager
-    async def adopt(self, spec: MachineSpec, directory: Path) -> AsyncIterator[FirecrackerMachine]:  # noqa: ARG002
-        """Raises SpecError: see `boot`."""
-        _check_attended(True)
-        yield  # type: ignore[misc]
+    async def adopt(self, spec: MachineSpec, directory: Path) -> AsyncIterator[FirecrackerMachine]:
+        """See Driver. A jailed machine needs rooms of its kind here too; raises SpecError without."""
+        kept = record.read(directory)
+        seats = self._seats or Seats()
+        async with (
+            found(directory, self._rooms, seats) as (room, vmm),
+            _linked(self.settings.socket_dir, directory, room),
+        ):
+            made = Made(spec=spec, record=kept, kept=directory, leave=partial(_leave, seats, room.seat))
+            machine = FirecrackerMachine(vmm, made)
+            try:
+                await machine.pick_up()
+                yield machine
+            finally:
+                await shielded(machine.close())
 
     # --- how ---
 
     @asynccontextmanager
-    async def _room(self, spec: MachineSpec, directory: Path) -> AsyncIterator[tuple[Room, Path | None]]:
+    async def _place(self, spec: MachineSpec, directory: Path, *, detached: bool) -> AsyncIterator[_Place]:
         async with AsyncExitStack() as stack:
             seat, netns = None, None
             if spec.network is Network.NAMESPACE:
@@ -164,7 +190,8 @@ class Firecracker:
                 seat, netns = slot.seat, slot.netns
             elif self._seats is not None:
                 seat = stack.enter_context(self._seats.take(directory))
-            yield await stack.enter_async_context(self._rooms.open(spec, directory, seat)), netns
+            room = await stack.enter_async_context(self._rooms.open(spec, directory, seat))
+            yield _Place(directory, room, netns, detached)
 
     def _slot(self, spec: MachineSpec, directory: Path) -> AbstractAsyncContextManager[Slot]:
         if self._network is None:
@@ -177,21 +204,26 @@ class Firecracker:
     @asynccontextmanager
     async def _machine(
         self,
-        directory: Path,
-        room: Room,
-        netns: Path | None,
+        place: _Place,
         spec: MachineSpec,
         placed: disks.Disks,
         *,
         snapshot: Path | None = None,
         pages: PageServer | None = None,
     ) -> AsyncIterator[FirecrackerMachine]:
-        async with running(room, netns) as vmm, _served(vmm, pages), _linked(self.settings.socket_dir, directory, room):
+        room, kept = place.room, place.directory if place.detached else None
+        async with (
+            running(room, place.netns, kept) as vmm,
+            _served(vmm, pages),
+            _linked(self.settings.socket_dir, place.directory, room),
+        ):
             if snapshot is None:
                 await self._start(vmm, spec)
             else:
                 await self._load(vmm, spec, snapshot)
-            machine = FirecrackerMachine(vmm, Made(spec=spec, disks=placed, tracked=self._tracked))
+            made = Record(disks=dict(placed), tracked=self._tracked)
+            leave = partial(_leave, self._seats, room.seat)
+            machine = FirecrackerMachine(vmm, Made(spec=spec, record=made, kept=kept, leave=leave))
             try:
                 yield machine
             finally:
@@ -303,11 +335,19 @@ async def _linked(socket_dir: Path | None, directory: Path, room: Room) -> Async
         link.unlink(missing_ok=True)
 
 
-def _check_attended(detached: bool) -> None:
-    if detached:
+def _leave(seats: Seats | None, seat: Seat | None) -> None:
+    if seats is not None and seat is not None:
+        seats.leave(seat)
+
+
+def _check_alone(spec: MachineSpec, *, detached: bool, pager: Pager | None = None) -> None:
+    """A machine cannot outlive its process with what that does for it all the time."""
+    needs = ["a network namespace"] if spec.network is Network.NAMESPACE else []
+    needs += ["a page server"] if pager is not None else []
+    if detached and needs:
         raise SpecError(
-            "cannot make a machine under Firecracker that outlives its process: nobody else can go on with it",
-            hint="Start it without `detached`; QEMU's machines can be.",
+            f"cannot make a machine that outlives its process with {needs[0]}: that ends with the process that made it",
+            hint="Start it without `detached`, or without that.",
         )
 
 
