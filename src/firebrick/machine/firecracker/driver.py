@@ -26,6 +26,7 @@ from firebrick.machine.firecracker.vmm import HINT, Vmm, running
 from firebrick.machine.jail.open import OpenRooms
 from firebrick.machine.jail.room import Room, Rooms
 from firebrick.machine.network.policy import NetworkPolicy
+from firebrick.machine.network.slot import Slot
 from firebrick.machine.seat import Seat, Seats
 from firebrick.machine.spec import MachineSpec, Network
 from firebrick.process import ProcessError, find_program, run, shielded
@@ -34,14 +35,6 @@ PAGES_SOCKET: Final = "uffd.sock"
 _ELF: Final = b"\x7fELF"
 _VERSIONS: Final[dict[tuple[str, int, int], Version]] = {}  # of programs, by path, size and age
 _CPU_LINES: Final = {"vendor_id": "vendor", "cpu family": "family", "model": "model", "stepping": "stepping"}
-
-
-class Slot(Protocol):
-    """A network namespace a machine has for itself, with `tap` in it."""
-
-    seat: Seat
-    netns: Path
-    tap: str
 
 
 class Networks(Protocol):
@@ -67,11 +60,11 @@ class Pager(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a machine lives: its own directory, its room, its network namespace where it has one."""
+    """Where a machine lives: its own directory, its room, its network where it has one."""
 
     directory: Path
     room: Room
-    netns: Path | None
+    slot: Slot | None
     detached: bool
 
 
@@ -184,14 +177,14 @@ class Firecracker:
     @asynccontextmanager
     async def _place(self, spec: MachineSpec, directory: Path, *, detached: bool) -> AsyncIterator[_Place]:
         async with AsyncExitStack() as stack:
-            seat, netns = None, None
+            seat, slot = None, None
             if spec.network is Network.NAMESPACE:
                 slot = await stack.enter_async_context(self._slot(spec, directory))
-                seat, netns = slot.seat, slot.netns
+                seat = slot.seat
             elif self._seats is not None:
                 seat = stack.enter_context(self._seats.take(directory))
             room = await stack.enter_async_context(self._rooms.open(spec, directory, seat))
-            yield _Place(directory, room, netns, detached)
+            yield _Place(directory, room, slot, detached)
 
     def _slot(self, spec: MachineSpec, directory: Path) -> AbstractAsyncContextManager[Slot]:
         if self._network is None:
@@ -212,8 +205,9 @@ class Firecracker:
         pages: PageServer | None = None,
     ) -> AsyncIterator[FirecrackerMachine]:
         room, kept = place.room, place.directory if place.detached else None
+        netns = None if place.slot is None else place.slot.netns
         async with (
-            running(room, place.netns, kept) as vmm,
+            running(room, netns, kept) as vmm,
             _served(vmm, pages),
             _linked(self.settings.socket_dir, place.directory, room),
         ):
@@ -223,7 +217,7 @@ class Firecracker:
                 await self._load(vmm, spec, snapshot)
             made = Record(disks=dict(placed), tracked=self._tracked)
             leave = partial(_leave, self._seats, room.seat)
-            machine = FirecrackerMachine(vmm, Made(spec=spec, record=made, kept=kept, leave=leave))
+            machine = FirecrackerMachine(vmm, Made(spec=spec, record=made, kept=kept, leave=leave, slot=place.slot))
             try:
                 yield machine
             finally:

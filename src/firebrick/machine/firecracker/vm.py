@@ -20,6 +20,7 @@ from firebrick.machine.firecracker.config import Request, SnapshotType
 from firebrick.machine.firecracker.record import Record
 from firebrick.machine.firecracker.version import Fault
 from firebrick.machine.firecracker.vmm import Vmm
+from firebrick.machine.network.slot import Slot
 from firebrick.machine.spec import MachineSpec, RateLimit
 from firebrick.machine.usage import host_usage
 from firebrick.process import shielded
@@ -35,6 +36,7 @@ class Made:
     record: Record
     kept: Path | None = None
     leave: Callable[[], None] = lambda: None
+    slot: Slot | None = None
 
 
 class FirecrackerMachine:
@@ -58,6 +60,11 @@ class FirecrackerMachine:
         self._note()
 
     # --- the contract ---
+
+    @property
+    def slot(self) -> Slot | None:
+        """Its network, where that is a namespace of its own."""
+        return self._made.slot
 
     @property
     def baseline(self) -> Baseline:
