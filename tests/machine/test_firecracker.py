@@ -303,6 +303,8 @@ async def test_what_firecracker_refuses_is_a_boot_that_failed_with_its_log(tmp_p
 
 
 class _Pages:
+    pid = 0
+
     def __init__(self) -> None:
         self.asked: list[Path] = []
         self.broken = asyncio.Event()

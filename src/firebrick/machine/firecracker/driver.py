@@ -18,6 +18,7 @@ from firebrick.machine.firecracker import config, disks, record
 from firebrick.machine.firecracker.api import FirecrackerError
 from firebrick.machine.firecracker.config import Backend, Load
 from firebrick.machine.firecracker.found import found
+from firebrick.machine.firecracker.pages import Pager, Pages, PageServer, watched
 from firebrick.machine.firecracker.record import Record
 from firebrick.machine.firecracker.settings import FirecrackerSettings
 from firebrick.machine.firecracker.version import Feature, Version
@@ -43,21 +44,6 @@ class Networks(Protocol):
     def slot(self, policy: NetworkPolicy, *, occupant: Path) -> AbstractAsyncContextManager[Slot]: ...
 
 
-class PageServer(Protocol):
-    """One that runs. `ended` is done when it has ended: with None when its machine ended first, else with what went wrong."""
-
-    @property
-    def ended(self) -> asyncio.Task[HostError | None]: ...
-
-
-class Pager(Protocol):
-    """What serves the pages of the file `memory` to the VMM in the directory `root`, on the socket PAGES_SOCKET there, as long as the context."""
-
-    def __call__(
-        self, root: Path, *, memory: Path, seat: Seat | None = None
-    ) -> AbstractAsyncContextManager[PageServer]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class _Place:
     """Where a machine lives: its own directory, its room, its network where it has one."""
@@ -71,7 +57,8 @@ class _Place:
 class Firecracker:
     """The driver. `cache` keeps empty disks. Without `rooms` there is no jail; with `seats` each machine gets a user of its own, as its rooms need;
     `network` is what makes namespaces. `pager` serves the memory of restored machines page by page, where it is given, instead of a mapping
-    of the file. `track_dirty_pages` is the price of diff snapshots."""
+    of the file; with `prefetch` the first machine of a snapshot leaves a list there of the pages it used, which later ones get ahead.
+    `track_dirty_pages` is the price of diff snapshots."""
 
     name = "firecracker"
 
@@ -84,6 +71,7 @@ class Firecracker:
         seats: Seats | None = None,
         network: Networks | None = None,
         pager: Pager | None = None,
+        prefetch: bool = False,
         track_dirty_pages: bool = False,
     ) -> None:
         self.settings = settings or FirecrackerSettings.from_environment()
@@ -91,7 +79,7 @@ class Firecracker:
         self._rooms = rooms or OpenRooms(self._command)
         self._seats = seats
         self._network = network
-        self._pager = pager
+        self._pages = None if pager is None else Pages(pager, prefetch)
         self._tracked = track_dirty_pages
         self._version: Version | None = None
 
@@ -137,8 +125,8 @@ class Firecracker:
     async def restore(
         self, spec: MachineSpec, snapshot: Path, directory: Path, *, detached: bool = False
     ) -> AsyncIterator[FirecrackerMachine]:
-        _check_alone(spec, detached=detached, pager=self._pager)
-        if spec.huge_pages and self._pager is None:
+        _check_alone(spec, detached=detached, pager=self._pages)
+        if spec.huge_pages and self._pages is None:
             raise SnapshotError(
                 f"cannot restore {snapshot}: memory of huge pages cannot be mapped from a file",
                 hint="Make the driver with a page server.",
@@ -146,13 +134,12 @@ class Firecracker:
         async with self._place(spec, directory, detached=detached) as place, AsyncExitStack() as stack:
             room = place.room
             placed = await shielded(
-                asyncio.to_thread(disks.place_saved, room, snapshot, with_memory=self._pager is None)
+                asyncio.to_thread(disks.place_saved, room, snapshot, with_memory=self._pages is None)
             )
-            pages = None
-            if self._pager is not None:
-                serving = self._pager(room.root, memory=snapshot / config.MEMORY, seat=room.seat)
-                pages = await stack.enter_async_context(serving)
-            machine = self._machine(place, spec, placed, snapshot=snapshot, pages=pages)
+            server = None
+            if self._pages is not None:
+                server = await stack.enter_async_context(self._pages.serving(room, snapshot))
+            machine = self._machine(place, spec, placed, snapshot=snapshot, server=server)
             yield await stack.enter_async_context(machine)
 
     @asynccontextmanager
@@ -202,13 +189,13 @@ class Firecracker:
         placed: disks.Disks,
         *,
         snapshot: Path | None = None,
-        pages: PageServer | None = None,
+        server: PageServer | None = None,
     ) -> AsyncIterator[FirecrackerMachine]:
         room, kept = place.room, place.directory if place.detached else None
         netns = None if place.slot is None else place.slot.netns
         async with (
             running(room, netns, kept) as vmm,
-            _served(vmm, pages),
+            watched(vmm, server),
             _linked(self.settings.socket_dir, place.directory, room),
         ):
             if snapshot is None:
@@ -242,8 +229,8 @@ class Firecracker:
         """Firecracker takes one attempt: after one that failed the process is of no use, and ends. What a metadata service answers is in no snapshot."""
         later = spec.metadata is not None
         load = Load(
-            backend=Backend.FILE if self._pager is None else Backend.UFFD,
-            memory=config.MEMORY if self._pager is None else PAGES_SOCKET,
+            backend=Backend.FILE if self._pages is None else Backend.UFFD,
+            memory=config.MEMORY if self._pages is None else PAGES_SOCKET,
             resume=not later,
             track_dirty_pages=self._tracked,
         )
@@ -296,24 +283,6 @@ async def _ask_version(binary: str) -> Version:
 
 
 @asynccontextmanager
-async def _served(vmm: Vmm, pages: PageServer | None) -> AsyncIterator[None]:
-    """A machine whose page server dies stands still for ever: it is ended."""
-    if pages is None:
-        yield
-        return
-
-    def ended(task: asyncio.Task[HostError | None]) -> None:
-        if not task.cancelled() and (error := task.exception() or task.result()) is not None:
-            vmm.fail(f"its page server ended: {error}")
-
-    pages.ended.add_done_callback(ended)
-    try:
-        yield
-    finally:
-        pages.ended.remove_done_callback(ended)
-
-
-@asynccontextmanager
 async def _linked(socket_dir: Path | None, directory: Path, room: Room) -> AsyncIterator[None]:
     """A name of the API's socket where its user looks for one."""
     if socket_dir is None:
@@ -334,7 +303,7 @@ def _leave(seats: Seats | None, seat: Seat | None) -> None:
         seats.leave(seat)
 
 
-def _check_alone(spec: MachineSpec, *, detached: bool, pager: Pager | None = None) -> None:
+def _check_alone(spec: MachineSpec, *, detached: bool, pager: Pages | None = None) -> None:
     """A machine cannot outlive its process with what that does for it all the time."""
     needs = ["a network namespace"] if spec.network is Network.NAMESPACE else []
     needs += ["a page server"] if pager is not None else []
