@@ -18,6 +18,7 @@ from tests.conformance.conftest import Way
 
 IDENTITY = "hostname; cat /etc/machine-id /proc/sys/kernel/random/boot_id"
 ROOT = Path(__file__).resolve().parents[2]
+PATHS = os.pathsep.join([f"{ROOT}/src", str(ROOT), *sys.path])
 
 
 async def names(m: Machine) -> bytes:
@@ -37,7 +38,7 @@ async def owned_by_another(way: Way, *steps: str) -> AsyncIterator[tuple[asyncio
         *steps,
     )
     process = await asyncio.create_subprocess_exec(
-        *argv, stdout=asyncio.subprocess.PIPE, cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{ROOT}/src:{ROOT}"}
+        *argv, stdout=asyncio.subprocess.PIPE, cwd=ROOT, env={**os.environ, "PYTHONPATH": PATHS}
     )
     assert process.stdout is not None
     said: list[str] = []
@@ -227,7 +228,7 @@ async def test_of_several_processes_that_try_one_gets_it(way: Way):
             str(directory),
             "adopt",
         )
-        env = {**os.environ, "PYTHONPATH": f"{ROOT}/src:{ROOT}"}
+        env = {**os.environ, "PYTHONPATH": PATHS}
         racers = [
             await asyncio.create_subprocess_exec(
                 *argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT, env=env
