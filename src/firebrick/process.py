@@ -189,13 +189,14 @@ class Attended:
         await self._over.wait()
 
     def signal(self, number: int) -> None:
-        """Send a signal to the program and all it started. Ignored when it has ended."""
+        """Send a signal to the program, and to all it started where it leads a group. Ignored when it has ended."""
         if not self.ended:
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(
-                    self._pidfd, 0
-                )  # it is there still: so is its group, and the number is its own
-                os.killpg(self.pid, number)
+                signal.pidfd_send_signal(self._pidfd, 0)  # it is there still, and the number is its own
+                if os.getpgid(self.pid) == self.pid:
+                    os.killpg(self.pid, number)
+                else:
+                    signal.pidfd_send_signal(self._pidfd, number)
 
     def release(self) -> None:
         """Let it live on when the context is left. Idempotent."""

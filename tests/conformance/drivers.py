@@ -15,7 +15,7 @@ ALWAYS = ("fake", "qemu")
 SOMETIMES = ("jailed",) if os.geteuid() == 0 else ()
 """In the tests marked `every_way` alone, unless they are asked for."""
 
-DETACHES = ("fake", "qemu")
+DETACHES = ("fake", "qemu", "firecracker", "firecracker-jailed")
 """Those whose machines can outlive their process."""
 
 

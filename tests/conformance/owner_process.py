@@ -1,5 +1,5 @@
-"""A process that owns a machine until it is killed: `python -m tests.conformance.owner_process HOME TEMPLATE [STEP]`, where STEP is how far
-it goes into a snapshot before it says `ready`; or one that tries to adopt: `... HOME DIRECTORY adopt`."""
+"""A process that owns a machine until it is killed: `python -m tests.conformance.owner_process DRIVER HOME TEMPLATE [STEP]`, where STEP is how
+far it goes into a snapshot before it says `ready`; or one that tries to adopt: `... DRIVER HOME DIRECTORY adopt`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import sys
 from pathlib import Path
 
 from firebrick import machine
-from firebrick.machine import AdoptionError, Machine, Snapshot
+from firebrick.machine import AdoptionError, Driver, FirecrackerMachine, Machine, Snapshot
+from firebrick.machine.firecracker import config
+from firebrick.machine.firecracker.config import SnapshotType
+from tests.conformance.drivers import driver_of
 
 IDENTITY = "{ hostname; cat /etc/machine-id /proc/sys/kernel/random/boot_id; } > /tmp/identity"
 
 
-async def own(home: Path, template: Path, step: str) -> None:
-    async with machine.restore(Snapshot.load(template), home=home, detached=True) as m:
+async def own(driver: Driver, home: Path, template: Path, step: str) -> None:
+    async with machine.restore(Snapshot.load(template), driver, home=home, detached=True) as m:
         await m.run(["sh", "-c", IDENTITY], check=True)
         async with m.exec(["sleep", "1000"], detach=True), m.exec(["sleep", "2000"]):
             await go(m, step)
@@ -30,12 +33,22 @@ async def go(m: Machine, step: str) -> None:
         await m.agent.quiesce()
         await m._vm.pause()
     if step == "sealed":
-        await m._vm._seal_disk()
+        await (write(m._vm) if isinstance(m._vm, FirecrackerMachine) else m._vm._seal_disk())
 
 
-async def take_over(home: Path, directory: Path) -> None:
+async def write(vm: FirecrackerMachine) -> None:
+    """All but the last step of a save: it is written, and nobody has taken it."""
+    vm._saves += 1
+    vm._note()
+    saved = vm._vmm.room.root / "save1"
+    saved.mkdir()
+    vm._vmm.room.own(saved.name)
+    await vm._send(config.create_snapshot(SnapshotType.FULL, saved.name))
+
+
+async def take_over(driver: Driver, home: Path, directory: Path) -> None:
     try:
-        async with machine.adopt(directory, home=home):
+        async with machine.adopt(directory, driver, home=home):
             print("adopted", flush=True)  # noqa: T201
             await asyncio.to_thread(sys.stdin.read)
     except AdoptionError:
@@ -43,5 +56,6 @@ async def take_over(home: Path, directory: Path) -> None:
 
 
 if __name__ == "__main__":
-    home, path, step = Path(sys.argv[1]), Path(sys.argv[2]), (sys.argv[3:] or [""])[0]
-    asyncio.run(take_over(home, path) if step == "adopt" else own(home, path, step))
+    home, path, step = Path(sys.argv[2]), Path(sys.argv[3]), (sys.argv[4:] or [""])[0]
+    made = driver_of(sys.argv[1], home)
+    asyncio.run(take_over(made, home, path) if step == "adopt" else own(made, home, path, step))

@@ -12,10 +12,12 @@ import pytest
 
 from firebrick import machine
 from firebrick.machine import AdoptionError, ExitCause, Machine, MachineGoneError, State, StateError, owner
+from firebrick.machine.jail import record
 from tests.conformance.conftest import Way
 
 IDENTITY = "hostname; cat /etc/machine-id /proc/sys/kernel/random/boot_id"
 ROOT = Path(__file__).resolve().parents[2]
+PATHS = os.pathsep.join([f"{ROOT}/src", str(ROOT), *sys.path])
 
 
 async def names(m: Machine) -> bytes:
@@ -25,9 +27,17 @@ async def names(m: Machine) -> bytes:
 @asynccontextmanager
 async def owned_by_another(way: Way, *steps: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, Path, list[str]]]:
     """A machine that a process of its own has started, detached: the process, the machine's directory, what it said. The process is killed."""
-    argv = (sys.executable, "-m", "tests.conformance.owner_process", str(way.home), str(way.template().path), *steps)
+    argv = (
+        sys.executable,
+        "-m",
+        "tests.conformance.owner_process",
+        way.driver,
+        str(way.home),
+        str(way.template().path),
+        *steps,
+    )
     process = await asyncio.create_subprocess_exec(
-        *argv, stdout=asyncio.subprocess.PIPE, cwd=ROOT, env={**os.environ, "PYTHONPATH": f"{ROOT}/src:{ROOT}"}
+        *argv, stdout=asyncio.subprocess.PIPE, cwd=ROOT, env={**os.environ, "PYTHONPATH": PATHS}
     )
     assert process.stdout is not None
     said: list[str] = []
@@ -42,6 +52,12 @@ async def owned_by_another(way: Way, *steps: str) -> AsyncIterator[tuple[asyncio
             process.kill()
         await process.communicate()
         machine.reap(way.home / "machines")
+
+
+def vmm_of(directory: Path) -> list[int]:
+    """The machine's process, if it runs."""
+    jailed = record.read(directory)
+    return owner.processes_of(directory.name) if jailed is None else [jailed.pid] * jailed.runs
 
 
 async def killed(process: asyncio.subprocess.Process) -> None:
@@ -86,12 +102,12 @@ async def test_released_and_adopted_it_is_the_same_machine(way: Way):
 async def test_a_machine_goes_on_after_its_owner_was_killed(way: Way, tmp_path: Path):
     async with owned_by_another(way) as (process, directory, _):
         with pytest.raises(AdoptionError, match=f"process {process.pid} has it"):
-            async with machine.adopt(directory, home=way.home):
+            async with machine.adopt(directory, way.made, home=way.home):
                 pass
         await killed(process)
         assert machine.adoptable(way.home / "machines") == [directory]
         assert machine.reap(way.home / "machines", spare_adoptable=True) == []
-        async with machine.adopt(directory, home=way.home) as m:
+        async with machine.adopt(directory, way.made, home=way.home) as m:
             assert machine.adoptable(way.home / "machines") == []
             before = (await m.files.read("/tmp/identity")).decode().split()
             assert (await names(m)).decode().split() == before
@@ -104,7 +120,7 @@ async def test_a_machine_goes_on_after_its_owner_was_killed(way: Way, tmp_path: 
                 assert (await names(fork)).decode().split() != before
             end = await m.kill()
             assert end.cause is ExitCause.KILLED
-        async with machine.restore(taken, home=way.home) as copy:
+        async with machine.restore(taken, way.made, home=way.home) as copy:
             assert await copy.files.exists("/tmp/identity")
 
 
@@ -115,7 +131,7 @@ async def test_a_machine_goes_on_after_its_owner_was_killed(way: Way, tmp_path: 
 async def test_an_owner_killed_in_the_middle_of_a_snapshot(way: Way, tmp_path: Path, step: str):
     async with owned_by_another(way, step) as (process, directory, _):
         await killed(process)
-        async with machine.adopt(directory, home=way.home) as m:
+        async with machine.adopt(directory, way.made, home=way.home) as m:
             before = (await m.files.read("/tmp/identity")).decode().split()
             assert (await names(m)).decode().split() == before
             await m.files.write("/tmp/after", b"x" * 100_000)
@@ -133,9 +149,9 @@ async def test_without_being_told_to_spare_it_it_is_reaped(way: Way):
         await killed(process)
         assert machine.reap(way.home / "machines") == [directory.name]
         assert not directory.exists()
-        assert owner.processes_of(directory.name) == []
+        assert vmm_of(directory) == []
         with pytest.raises(AdoptionError, match="No such file"):
-            async with machine.adopt(directory, home=way.home):
+            async with machine.adopt(directory, way.made, home=way.home):
                 pass
 
 
@@ -145,14 +161,14 @@ async def test_without_being_told_to_spare_it_it_is_reaped(way: Way):
 async def test_the_end_of_a_machine_nobody_attended_to(way: Way):
     async with owned_by_another(way) as (process, directory, _):
         await killed(process)
-        [pid] = owner.processes_of(directory.name)
+        [pid] = vmm_of(directory)
         os.kill(pid, signal.SIGKILL)
         async with asyncio.timeout(10):
-            while owner.processes_of(directory.name):
+            while vmm_of(directory):
                 await asyncio.sleep(0.01)
         assert machine.adoptable(way.home / "machines") == []
         with pytest.raises(MachineGoneError, match="it has ended"):
-            async with machine.adopt(directory, home=way.home):
+            async with machine.adopt(directory, way.made, home=way.home):
                 pass
         assert not directory.exists()
 
@@ -163,7 +179,7 @@ async def test_the_end_of_a_machine_nobody_attended_to(way: Way):
 async def test_the_end_of_an_adopted_machine_is_told_as_far_as_it_is_known(way: Way):
     async with owned_by_another(way) as (process, directory, _):
         await killed(process)
-        async with machine.adopt(directory, home=way.home) as m:
+        async with machine.adopt(directory, way.made, home=way.home) as m:
             assert m.pid is not None
             os.kill(m.pid, signal.SIGKILL)
             end = await asyncio.wait_for(m.wait(), 10)
@@ -202,8 +218,16 @@ async def test_of_several_who_try_one_gets_it(way: Way):
 async def test_of_several_processes_that_try_one_gets_it(way: Way):
     async with owned_by_another(way) as (process, directory, _):
         await killed(process)
-        argv = (sys.executable, "-m", "tests.conformance.owner_process", str(way.home), str(directory), "adopt")
-        env = {**os.environ, "PYTHONPATH": f"{ROOT}/src:{ROOT}"}
+        argv = (
+            sys.executable,
+            "-m",
+            "tests.conformance.owner_process",
+            way.driver,
+            str(way.home),
+            str(directory),
+            "adopt",
+        )
+        env = {**os.environ, "PYTHONPATH": PATHS}
         racers = [
             await asyncio.create_subprocess_exec(
                 *argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT, env=env

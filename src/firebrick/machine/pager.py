@@ -22,6 +22,7 @@ from typing import Final
 
 from firebrick import process
 from firebrick.machine.errors import HostError, SnapshotError
+from firebrick.machine.owner import draft_name
 from firebrick.machine.seat import Seat
 
 PROGRAM: Final = Path(__file__).parent / "bin" / "firebrick-pager"
@@ -203,9 +204,12 @@ class _Record:
             text += piece
         if not is_list(bytes(text)):
             raise HostError(f"cannot write {self._target}: the page server ended before it gave its list")
-        new = self._target.with_name(self._target.name + ".new")
-        new.write_bytes(text)
-        return new.replace(self._target)
+        new = self._target.with_name(draft_name(self._target.name))
+        try:
+            new.write_bytes(text)
+            return new.replace(self._target)
+        except OSError as error:
+            raise HostError(f"cannot write {self._target}: {error.strerror}") from error
 
 
 @asynccontextmanager

@@ -46,6 +46,7 @@ class Seats:
         self._directory = directory
         self._first_id = first_id
         self._most = most
+        self._held: dict[Path, int] = {}
 
     @contextmanager
     def take(self, occupant: Path | None = None) -> Iterator[Seat]:
@@ -54,10 +55,26 @@ class Seats:
 
         Raises HostError when every seat is taken, or when they cannot be kept on this host."""
         with self._lock(occupant and occupant.absolute()) as (number, fd):
-            try:
-                yield Seat(number, self._first_id + number, self._first_id + number, self._directory / str(number))
-            finally:
-                os.ftruncate(fd, 0)
+            file = self._directory / str(number)
+            with self._holding(file, fd):
+                try:
+                    yield Seat(number, self._first_id + number, self._first_id + number, file)
+                finally:
+                    if self._held.get(file) == fd:  # else it was left
+                        os.ftruncate(fd, 0)
+
+    @contextmanager
+    def take_over(self, seat: Seat, occupant: Path) -> Iterator[Hold]:
+        """Keep the seat of a machine that lives on without its owner, as `kept` does, until this is left or `leave` is called."""
+        assert seat.file is not None
+        with _kept(seat.file, occupant) as (hold, fd), self._holding(seat.file, fd):
+            yield hold
+
+    def leave(self, seat: Seat) -> None:
+        """Its machine lives on: the seat stays the machine's, and whoever takes that over can take over the seat from now on. For its holder."""
+        fd = self._held.pop(seat.file) if seat.file in self._held else None
+        if fd is not None:
+            fcntl.flock(fd, fcntl.LOCK_UN)
 
     def occupy(self, seat: Seat, occupant: Path) -> None:
         """Say whose directory the seat is for. For its holder."""
@@ -78,6 +95,15 @@ class Seats:
             yield Seat(number, id_, id_, self._directory / str(number)) if _is_free(fd) else None
         finally:
             os.close(fd)
+
+    @contextmanager
+    def _holding(self, file: Path, fd: int) -> Iterator[None]:
+        self._held[file] = fd
+        try:
+            yield
+        finally:
+            if self._held.get(file) == fd:
+                del self._held[file]
 
     @contextmanager
     def _lock(self, occupant: Path | None) -> Iterator[tuple[int, int]]:
@@ -127,16 +153,22 @@ class Hold(Enum):
 def kept(file: Path, occupant: Path) -> Iterator[Hold]:
     """Keep everyone from the seat whose file this is, to end or to adopt what a dead owner left in it for the machine whose directory is
     `occupant`."""
+    with _kept(file, occupant) as (hold, _):
+        yield hold
+
+
+@contextmanager
+def _kept(file: Path, occupant: Path) -> Iterator[tuple[Hold, int]]:
     try:
         fd = os.open(file, os.O_RDWR | os.O_CLOEXEC)
     except (FileNotFoundError, IsADirectoryError):
-        yield Hold.LOST
+        yield Hold.LOST, -1
         return
     try:
         if not _locked(fd):
-            yield Hold.BUSY
+            yield Hold.BUSY, fd
         else:
-            yield Hold.KEPT if _occupant(fd) == occupant.absolute() else Hold.LOST
+            yield Hold.KEPT if _occupant(fd) == occupant.absolute() else Hold.LOST, fd
     finally:
         os.close(fd)
 

@@ -7,14 +7,19 @@ import os
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
 from firebrick.machine import disk
 from firebrick.machine.errors import BootError, HostError, MachineGoneError, SnapshotError, SpecError
-from firebrick.machine.firecracker import config, disks
+from firebrick.machine.firecracker import config, disks, record
 from firebrick.machine.firecracker.api import FirecrackerError
 from firebrick.machine.firecracker.config import Backend, Load
+from firebrick.machine.firecracker.found import found
+from firebrick.machine.firecracker.pages import Pager, Pages, PageServer, watched
+from firebrick.machine.firecracker.record import Record
 from firebrick.machine.firecracker.settings import FirecrackerSettings
 from firebrick.machine.firecracker.version import Feature, Version
 from firebrick.machine.firecracker.vm import FirecrackerMachine, Made
@@ -22,6 +27,7 @@ from firebrick.machine.firecracker.vmm import HINT, Vmm, running
 from firebrick.machine.jail.open import OpenRooms
 from firebrick.machine.jail.room import Room, Rooms
 from firebrick.machine.network.policy import NetworkPolicy
+from firebrick.machine.network.slot import Slot
 from firebrick.machine.seat import Seat, Seats
 from firebrick.machine.spec import MachineSpec, Network
 from firebrick.process import ProcessError, find_program, run, shielded
@@ -32,39 +38,27 @@ _VERSIONS: Final[dict[tuple[str, int, int], Version]] = {}  # of programs, by pa
 _CPU_LINES: Final = {"vendor_id": "vendor", "cpu family": "family", "model": "model", "stepping": "stepping"}
 
 
-class Slot(Protocol):
-    """A network namespace a machine has for itself, with `tap` in it."""
-
-    seat: Seat
-    netns: Path
-    tap: str
-
-
 class Networks(Protocol):
     """What has slots."""
 
     def slot(self, policy: NetworkPolicy, *, occupant: Path) -> AbstractAsyncContextManager[Slot]: ...
 
 
-class PageServer(Protocol):
-    """One that runs. `ended` is done when it has ended: with None when its machine ended first, else with what went wrong."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a machine lives: its own directory, its room, its network where it has one."""
 
-    @property
-    def ended(self) -> asyncio.Task[HostError | None]: ...
-
-
-class Pager(Protocol):
-    """What serves the pages of the file `memory` to the VMM in the directory `root`, on the socket PAGES_SOCKET there, as long as the context."""
-
-    def __call__(
-        self, root: Path, *, memory: Path, seat: Seat | None = None
-    ) -> AbstractAsyncContextManager[PageServer]: ...
+    directory: Path
+    room: Room
+    slot: Slot | None
+    detached: bool
 
 
 class Firecracker:
     """The driver. `cache` keeps empty disks. Without `rooms` there is no jail; with `seats` each machine gets a user of its own, as its rooms need;
     `network` is what makes namespaces. `pager` serves the memory of restored machines page by page, where it is given, instead of a mapping
-    of the file. `track_dirty_pages` is the price of diff snapshots."""
+    of the file; with `prefetch` the first machine of a snapshot leaves a list there of the pages it used, which later ones get ahead.
+    `track_dirty_pages` is the price of diff snapshots."""
 
     name = "firecracker"
 
@@ -77,6 +71,7 @@ class Firecracker:
         seats: Seats | None = None,
         network: Networks | None = None,
         pager: Pager | None = None,
+        prefetch: bool = False,
         track_dirty_pages: bool = False,
     ) -> None:
         self.settings = settings or FirecrackerSettings.from_environment()
@@ -84,7 +79,7 @@ class Firecracker:
         self._rooms = rooms or OpenRooms(self._command)
         self._seats = seats
         self._network = network
-        self._pager = pager
+        self._pages = None if pager is None else Pages(pager, prefetch)
         self._tracked = track_dirty_pages
         self._version: Version | None = None
 
@@ -117,54 +112,66 @@ class Firecracker:
     async def boot(
         self, spec: MachineSpec, directory: Path, *, detached: bool = False
     ) -> AsyncIterator[FirecrackerMachine]:
-        _check_attended(detached)
+        _check_alone(spec, detached=detached)
         _check_files(spec)
         config.check(spec, await self.version())
         empty = await disk.empty_filesystem(self._cache, spec.scratch_mib)
-        async with self._room(spec, directory) as (room, netns):
-            placed = await shielded(asyncio.to_thread(disks.place_new, room, spec, empty))
-            async with self._machine(directory, room, netns, spec, placed) as machine:
+        async with self._place(spec, directory, detached=detached) as place:
+            placed = await shielded(asyncio.to_thread(disks.place_new, place.room, spec, empty))
+            async with self._machine(place, spec, placed) as machine:
                 yield machine
 
     @asynccontextmanager
     async def restore(
         self, spec: MachineSpec, snapshot: Path, directory: Path, *, detached: bool = False
     ) -> AsyncIterator[FirecrackerMachine]:
-        _check_attended(detached)
-        if spec.huge_pages and self._pager is None:
+        _check_alone(spec, detached=detached, pager=self._pages)
+        if spec.huge_pages and self._pages is None:
             raise SnapshotError(
                 f"cannot restore {snapshot}: memory of huge pages cannot be mapped from a file",
                 hint="Make the driver with a page server.",
             )
-        async with self._room(spec, directory) as (room, netns), AsyncExitStack() as stack:
+        async with self._place(spec, directory, detached=detached) as place, AsyncExitStack() as stack:
+            room = place.room
             placed = await shielded(
-                asyncio.to_thread(disks.place_saved, room, snapshot, with_memory=self._pager is None)
+                asyncio.to_thread(disks.place_saved, room, snapshot, with_memory=self._pages is None)
             )
-            pages = None
-            if self._pager is not None:
-                serving = self._pager(room.root, memory=snapshot / config.MEMORY, seat=room.seat)
-                pages = await stack.enter_async_context(serving)
-            machine = self._machine(directory, room, netns, spec, placed, snapshot=snapshot, pages=pages)
+            server = None
+            if self._pages is not None:
+                server = await stack.enter_async_context(self._pages.serving(room, snapshot))
+            machine = self._machine(place, spec, placed, snapshot=snapshot, server=server)
             yield await stack.enter_async_context(machine)
 
     @asynccontextmanager
-    async def adopt(self, spec: MachineSpec, directory: Path) -> AsyncIterator[FirecrackerMachine]:  # noqa: ARG002
-        """Raises SpecError: see `boot`."""
-        _check_attended(True)
-        yield  # type: ignore[misc]
+    async def adopt(self, spec: MachineSpec, directory: Path) -> AsyncIterator[FirecrackerMachine]:
+        """See Driver. A jailed machine needs rooms of its kind here too; raises SpecError without."""
+        kept = record.read(directory)
+        seats = self._seats or Seats()
+        async with (
+            found(directory, self._rooms, seats) as (room, vmm),
+            _linked(self.settings.socket_dir, directory, room),
+        ):
+            made = Made(spec=spec, record=kept, kept=directory, leave=partial(_leave, seats, room.seat))
+            machine = FirecrackerMachine(vmm, made)
+            try:
+                await machine.pick_up()
+                yield machine
+            finally:
+                await shielded(machine.close())
 
     # --- how ---
 
     @asynccontextmanager
-    async def _room(self, spec: MachineSpec, directory: Path) -> AsyncIterator[tuple[Room, Path | None]]:
+    async def _place(self, spec: MachineSpec, directory: Path, *, detached: bool) -> AsyncIterator[_Place]:
         async with AsyncExitStack() as stack:
-            seat, netns = None, None
+            seat, slot = None, None
             if spec.network is Network.NAMESPACE:
                 slot = await stack.enter_async_context(self._slot(spec, directory))
-                seat, netns = slot.seat, slot.netns
+                seat = slot.seat
             elif self._seats is not None:
                 seat = stack.enter_context(self._seats.take(directory))
-            yield await stack.enter_async_context(self._rooms.open(spec, directory, seat)), netns
+            room = await stack.enter_async_context(self._rooms.open(spec, directory, seat))
+            yield _Place(directory, room, slot, detached)
 
     def _slot(self, spec: MachineSpec, directory: Path) -> AbstractAsyncContextManager[Slot]:
         if self._network is None:
@@ -177,21 +184,27 @@ class Firecracker:
     @asynccontextmanager
     async def _machine(
         self,
-        directory: Path,
-        room: Room,
-        netns: Path | None,
+        place: _Place,
         spec: MachineSpec,
         placed: disks.Disks,
         *,
         snapshot: Path | None = None,
-        pages: PageServer | None = None,
+        server: PageServer | None = None,
     ) -> AsyncIterator[FirecrackerMachine]:
-        async with running(room, netns) as vmm, _served(vmm, pages), _linked(self.settings.socket_dir, directory, room):
+        room, kept = place.room, place.directory if place.detached else None
+        netns = None if place.slot is None else place.slot.netns
+        async with (
+            running(room, netns, kept) as vmm,
+            watched(vmm, server),
+            _linked(self.settings.socket_dir, place.directory, room),
+        ):
             if snapshot is None:
                 await self._start(vmm, spec)
             else:
                 await self._load(vmm, spec, snapshot)
-            machine = FirecrackerMachine(vmm, Made(spec=spec, disks=placed, tracked=self._tracked))
+            made = Record(disks=dict(placed), tracked=self._tracked)
+            leave = partial(_leave, self._seats, room.seat)
+            machine = FirecrackerMachine(vmm, Made(spec=spec, record=made, kept=kept, leave=leave, slot=place.slot))
             try:
                 yield machine
             finally:
@@ -216,8 +229,8 @@ class Firecracker:
         """Firecracker takes one attempt: after one that failed the process is of no use, and ends. What a metadata service answers is in no snapshot."""
         later = spec.metadata is not None
         load = Load(
-            backend=Backend.FILE if self._pager is None else Backend.UFFD,
-            memory=config.MEMORY if self._pager is None else PAGES_SOCKET,
+            backend=Backend.FILE if self._pages is None else Backend.UFFD,
+            memory=config.MEMORY if self._pages is None else PAGES_SOCKET,
             resume=not later,
             track_dirty_pages=self._tracked,
         )
@@ -270,24 +283,6 @@ async def _ask_version(binary: str) -> Version:
 
 
 @asynccontextmanager
-async def _served(vmm: Vmm, pages: PageServer | None) -> AsyncIterator[None]:
-    """A machine whose page server dies stands still for ever: it is ended."""
-    if pages is None:
-        yield
-        return
-
-    def ended(task: asyncio.Task[HostError | None]) -> None:
-        if not task.cancelled() and (error := task.exception() or task.result()) is not None:
-            vmm.fail(f"its page server ended: {error}")
-
-    pages.ended.add_done_callback(ended)
-    try:
-        yield
-    finally:
-        pages.ended.remove_done_callback(ended)
-
-
-@asynccontextmanager
 async def _linked(socket_dir: Path | None, directory: Path, room: Room) -> AsyncIterator[None]:
     """A name of the API's socket where its user looks for one."""
     if socket_dir is None:
@@ -303,11 +298,19 @@ async def _linked(socket_dir: Path | None, directory: Path, room: Room) -> Async
         link.unlink(missing_ok=True)
 
 
-def _check_attended(detached: bool) -> None:
-    if detached:
+def _leave(seats: Seats | None, seat: Seat | None) -> None:
+    if seats is not None and seat is not None:
+        seats.leave(seat)
+
+
+def _check_alone(spec: MachineSpec, *, detached: bool, pager: Pages | None = None) -> None:
+    """A machine cannot outlive its process with what that does for it all the time."""
+    needs = ["a network namespace"] if spec.network is Network.NAMESPACE else []
+    needs += ["a page server"] if pager is not None else []
+    if detached and needs:
         raise SpecError(
-            "cannot make a machine under Firecracker that outlives its process: nobody else can go on with it",
-            hint="Start it without `detached`; QEMU's machines can be.",
+            f"cannot make a machine that outlives its process with {needs[0]}: that ends with the process that made it",
+            hint="Start it without `detached`, or without that.",
         )
 
 

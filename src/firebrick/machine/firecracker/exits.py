@@ -75,7 +75,7 @@ def _wished(evidence: Evidence, status: int | None) -> Exit | None:
     """What who started it has to do with it."""
     if evidence.failure:
         return Exit(ExitCause.CRASHED, f"it was ended: {evidence.failure}")
-    if evidence.starved and status == -signal.SIGKILL:
+    if evidence.starved and status in (None, -signal.SIGKILL):
         return Exit(
             ExitCause.OUT_OF_MEMORY, "the kernel killed Firecracker: the machine has used up what memory it may have"
         )
@@ -97,7 +97,7 @@ def _status(evidence: Evidence) -> int | None:
 
 def _in_words(status: int | None) -> str:
     if status is None:
-        return "in a way nobody saw"
+        return "in a way that is not known"
     if status < 0:
         return f"by signal {-status} ({signal.strsignal(-status)})"
     return f"with status {status}"

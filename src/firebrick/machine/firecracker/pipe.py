@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -23,12 +24,15 @@ class Pipe:
     """A FIFO in the file system at `path`, read into `sink` as data comes. Closed by `close`."""
 
     def __init__(self, path: Path, sink: Callable[[bytes], None]) -> None:
-        """Made where it is missing. Raises OSError."""
+        """Made where it is missing. Raises OSError, also for what is there and no FIFO."""
         self._sink = sink
         with contextlib.suppress(FileExistsError):
             os.mkfifo(path, 0o600)
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+        if not stat.S_ISFIFO(os.fstat(self._fd).st_mode):
+            os.close(self._fd)
+            raise OSError(f"{path} is no FIFO any more")
         asyncio.get_running_loop().add_reader(self._fd, self._read)
 
     @contextlib.contextmanager

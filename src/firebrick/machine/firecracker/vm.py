@@ -17,8 +17,10 @@ from firebrick.machine.errors import HostError, MachineGoneError, SnapshotError,
 from firebrick.machine.firecracker import config, disks, vsock
 from firebrick.machine.firecracker.api import FirecrackerError
 from firebrick.machine.firecracker.config import Request, SnapshotType
+from firebrick.machine.firecracker.record import Record
 from firebrick.machine.firecracker.version import Fault
 from firebrick.machine.firecracker.vmm import Vmm
+from firebrick.machine.network.slot import Slot
 from firebrick.machine.spec import MachineSpec, RateLimit
 from firebrick.machine.usage import host_usage
 from firebrick.process import shielded
@@ -28,11 +30,13 @@ _LARGE_MIB: Final = 3 << 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Made:
-    """How a machine was made. `tracked`: Firecracker knows which pages it has written."""
+    """How a machine was made. Where it may outlive this process, `kept` is its directory, and `leave` gives up what is held for it outside."""
 
     spec: MachineSpec
-    disks: disks.Disks
-    tracked: bool
+    record: Record
+    kept: Path | None = None
+    leave: Callable[[], None] = lambda: None
+    slot: Slot | None = None
 
 
 class FirecrackerMachine:
@@ -44,19 +48,28 @@ class FirecrackerMachine:
         self.version = vmm.version
         self._vmm = vmm
         self._made = made
-        self._disks = dict(made.disks)
+        self._disks = dict(made.record.disks)
         self._stream: ByteStream | None = None
         self._paused = False
         self._frozen = False
-        self._saves = 0
-        self._swaps = 0
+        self._released = False
+        self._saves = made.record.saves
+        self._swaps = made.record.swaps
+        self._since_known = self._saves == 0
+        """Whether what is tracked as written has been since a save its user knows of."""
+        self._note()
 
     # --- the contract ---
 
     @property
+    def slot(self) -> Slot | None:
+        """Its network, where that is a namespace of its own."""
+        return self._made.slot
+
+    @property
     def baseline(self) -> Baseline:
         large = self._made.spec.memory_mib > _LARGE_MIB and self.version.goes_wrong(Fault.DAMAGED_LARGE_DIFF)
-        return Baseline.LAST if self._made.tracked and not large else Baseline.NONE
+        return Baseline.LAST if self._made.record.tracked and self._since_known and not large else Baseline.NONE
 
     async def channel(self) -> ByteStream:
         """Waits until the guest's end has said something, for as long as the machine lives: the caller gives it a time."""
@@ -94,12 +107,32 @@ class FirecrackerMachine:
             self._thaw()
             await self._send(config.vm_state(paused=True))
         self._saves += 1
+        self._note()
         saved = self._vmm.room.root / f"save{self._saves}"
         await shielded(self._save(kind, saved, target))
+        self._since_known = True
 
     async def release(self) -> None:
-        """Raises StateError: it was not started detached."""
-        raise StateError("cannot release the machine: it was not made to outlive its process")
+        """Raises StateError where it was not started detached."""
+        if self._made.kept is None:
+            raise StateError("cannot release the machine: it was not made to outlive its process")
+        if not self._released:
+            self._released = True
+            await self._hang_up()
+            await self._vmm.release()
+            self._made.leave()
+
+    async def pick_up(self) -> None:
+        """After another process: a snapshot it was in the middle of is given up, and the machine runs."""
+        state = _mapping(await self._get("/")).get("state")
+        for saved in self._vmm.room.root.glob("save*"):
+            await asyncio.to_thread(shutil.rmtree, saved, ignore_errors=True)
+        if state not in ("Running", "Paused"):
+            raise MachineGoneError(f"cannot take over the machine: it was never started, Firecracker says {state!r}")
+        if state == "Paused":
+            if self.version.goes_wrong(Fault.DEAF_AFTER_PAUSE):  # unless it was saved
+                await self._save_for_nothing()
+            await self._send(config.vm_state(paused=False))
 
     async def kill(self) -> Exit:
         return await self._vmm.kill()
@@ -143,6 +176,7 @@ class FirecrackerMachine:
         )
         await self._send(config.update_drive(id, file=placed.file, rate=rate))
         self._disks[id] = placed
+        self._note()
 
     async def update_network_rate(self, rate: RateLimit) -> None:
         """For each direction. Raises FirecrackerError where there is no network."""
@@ -188,9 +222,28 @@ class FirecrackerMachine:
     # --- how ---
 
     async def close(self) -> None:
-        """The agent's connection; the VMM is its maker's to end. Idempotent."""
-        await self._vmm.kill()
+        """The machine, unless it was released, then the agent's connection. Idempotent."""
+        if not self._released:
+            await self._vmm.kill()
         await self._hang_up()
+
+    def _note(self) -> None:
+        """For whoever takes it over."""
+        if self._made.kept is not None:
+            tracked = self._made.record.tracked
+            Record(disks=self._disks, tracked=tracked, saves=self._saves, swaps=self._swaps).write(self._made.kept)
+
+    async def _save_for_nothing(self) -> None:
+        saved = self._vmm.room.root / "save0"
+        self._saves += 1
+        self._since_known = False
+        self._note()
+        try:
+            saved.mkdir(mode=0o700)
+            self._vmm.room.own(saved.name)
+            await self._send(config.create_snapshot(SnapshotType.FULL, saved.name))
+        finally:
+            await asyncio.to_thread(shutil.rmtree, saved, ignore_errors=True)
 
     async def _hang_up(self) -> None:
         stream, self._stream = self._stream, None
@@ -200,10 +253,15 @@ class FirecrackerMachine:
     def _kind(self, diff: bool) -> SnapshotType:
         if not diff:
             return SnapshotType.FULL
-        if not self._made.tracked:
+        if not self._made.record.tracked:
             raise SnapshotError(
                 "cannot save what has changed: the machine was started without dirty page tracking",
                 hint="Make the driver with track_dirty_pages=True.",
+            )
+        if not self._since_known:
+            raise SnapshotError(
+                "cannot save what has changed: the machine was saved by the process it was taken over from",
+                hint="Take a full snapshot first.",
             )
         if self.baseline is Baseline.NONE:
             raise SnapshotError(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -19,13 +19,16 @@ from firebrick.machine.firecracker.exits import Evidence, judge
 from firebrick.machine.firecracker.pipe import LastRecord, Pipe
 from firebrick.machine.firecracker.version import Version
 from firebrick.machine.jail.room import Room
-from firebrick.machine.ring import Ring
-from firebrick.process import Process, ProcessError, shielded, spawn
+from firebrick.machine.ring import FileRing, Ring, Tail
+from firebrick.process import Attended, Process, ProcessError, attend, shielded, spawn
 
 CONSOLE_BYTES: Final = 64 << 10
 _LOG_BYTES: Final = 16 << 10
 _COMPLAINT_BYTES: Final = 4 << 10
+_CONSOLE_RING: Final = "console.ring"
+_LOG_RING: Final = "log.ring"
 _START_S: Final = 20.0
+_SAVE_S: Final = 300.0
 _FREEZE_S: Final = 2.0
 _STATUS_S: Final = 2.0
 _POLL_S: Final = 0.001
@@ -36,12 +39,14 @@ HINT: Final = (
 
 
 class Outputs:
-    """What Firecracker and its guest write, each into a FIFO of the room that is read all the time."""
+    """What Firecracker and its guest write, each into a FIFO of the room that is read all the time. Where the machine may outlive this process
+    `kept` is its directory, and what was read last of console and log is in files there."""
 
-    def __init__(self, room: Room, stack: ExitStack) -> None:
-        self.console = Ring(CONSOLE_BYTES)
+    def __init__(self, room: Room, stack: ExitStack, kept: Path | None = None) -> None:
+        """Raises OSError."""
+        self.console: Tail = Ring(CONSOLE_BYTES) if kept is None else FileRing(kept / _CONSOLE_RING, CONSOLE_BYTES)
         self.complaints = Ring(_COMPLAINT_BYTES)
-        self.log = Ring(_LOG_BYTES)
+        self.log: Tail = Ring(_LOG_BYTES) if kept is None else FileRing(kept / _LOG_RING, _LOG_BYTES)
         self.metrics = LastRecord()
         sinks = {
             config.CONSOLE: self.console.write,
@@ -53,7 +58,11 @@ class Outputs:
         for name, sink in sinks.items():
             self.pipes[name] = Pipe(room.root / name, sink)
             stack.callback(self.pipes[name].close)
-            room.own(name)
+
+    def close(self) -> None:
+        """Read no more. Idempotent."""
+        for pipe in self.pipes.values():
+            pipe.close()
 
     def drain(self) -> None:
         for pipe in self.pipes.values():
@@ -63,7 +72,7 @@ class Outputs:
 class Vmm:
     """A running Firecracker. `version` is known once `ready` has returned."""
 
-    def __init__(self, process: Process, pid: int, room: Room, outputs: Outputs) -> None:
+    def __init__(self, process: Process | Attended, pid: int, room: Room, outputs: Outputs) -> None:
         """Raises ProcessLookupError when there is no such process any more."""
         self.pid = pid
         self.room = room
@@ -73,6 +82,7 @@ class Vmm:
         self.killed = False
         self.failure = ""
         self._process = process
+        self._released = False
         self._pidfd = os.pidfd_open(pid)
         self._over = asyncio.Event()
         asyncio.get_running_loop().add_reader(self._pidfd, self._ended)
@@ -82,19 +92,19 @@ class Vmm:
     def ended(self) -> bool:
         return self._over.is_set()
 
-    async def ready(self) -> Version:
-        """Wait until it takes requests, and ask what it is. Raises HostError when it ends before, or takes too long."""
+    async def ready(self, patience: float = _START_S) -> Version:
+        """Wait until it takes requests, and ask what it is. Raises HostError when it ends before, or takes longer than `patience` seconds."""
         wait = _POLL_S
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_START_S):
+            async with asyncio.timeout(patience):
                 while not self.ended:
                     with contextlib.suppress(MachineGoneError):  # it does not listen yet
-                        said = await self.api.get("/version")
+                        said = await self.api.call("GET", "/version", deadline=patience)
                         self.version = Version.parse(str(said["firecracker_version"]))
                         return self.version
                     await asyncio.sleep(wait)
                     wait = min(wait * 1.5, _POLL_MOST_S)
-        what = (await self.wait()).message if self.ended else f"it does not listen after {_START_S:g} s"
+        what = (await self.wait()).message if self.ended else f"it does not answer after {patience:g} s"
         raise HostError(f"Firecracker did not start: {what}", hint=HINT)
 
     def signal(self, number: int) -> None:
@@ -136,9 +146,22 @@ class Vmm:
     def log(self) -> str:
         return self.outputs.log.text()
 
+    async def release(self) -> None:
+        """Let it live on; nothing here speaks with it any more. Idempotent."""
+        if not self._released:
+            self._released = True
+            self._process.release()
+            self.room.leave()
+            self.outputs.close()
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            self._end.cancel()
+            await asyncio.gather(self._end, return_exceptions=True)
+            await self.api.close()
+
     async def close(self) -> None:
-        """End it, and what speaks with it. Idempotent."""
-        await self.kill()
+        """End it unless it was released, and what speaks with it. Idempotent."""
+        if not self._released:
+            await self.kill()
         await self.api.close()
         if self._pidfd >= 0:
             os.close(self._pidfd)
@@ -166,20 +189,25 @@ class Vmm:
         )
 
     async def _status(self) -> int | None:
-        """A jail may have put itself between: its room knows whose status is whose."""
+        """A jail may have put itself between: its room knows whose status is whose. None where another process started it."""
         with contextlib.suppress(TimeoutError):
-            return self.room.status(await asyncio.wait_for(self._process.wait(), _STATUS_S))
+            status = await asyncio.wait_for(self._process.wait(), _STATUS_S)
+            return None if status is None else self.room.status(status)
         return None
 
 
 @asynccontextmanager
-async def running(room: Room, netns: Path | None) -> AsyncIterator[Vmm]:
-    """Firecracker in its room, ready to take requests, as long as the context. Raises HostError."""
+async def running(room: Room, netns: Path | None, kept: Path | None = None) -> AsyncIterator[Vmm]:
+    """Firecracker in its room, ready to take requests, as long as the context, unless it is released: for that `kept` is the machine's directory.
+
+    Raises HostError."""
     for name in (config.API_SOCKET, config.VSOCK_SOCKET):  # it takes no socket that is there
         (room.root / name).unlink(missing_ok=True)
     with ExitStack() as stack:
-        outputs = Outputs(room, stack)
-        async with _started(room, netns, outputs) as process:
+        outputs = Outputs(room, stack, kept)
+        for name in outputs.pipes:
+            room.own(name)
+        async with _started(room, netns, outputs, detached=kept is not None) as process:
             try:
                 vmm = Vmm(process, await room.pid_of(process.pid), room, outputs)
             except (ProcessLookupError, HostError) as error:
@@ -194,12 +222,38 @@ async def running(room: Room, netns: Path | None) -> AsyncIterator[Vmm]:
 
 
 @asynccontextmanager
-async def _started(room: Room, netns: Path | None, outputs: Outputs) -> AsyncIterator[Process]:
+async def attended(room: Room, pid: int, is_right: Callable[[], bool], kept: Path) -> AsyncIterator[Vmm]:
+    """The Firecracker `pid` that another process has left in its room, as long as the context, unless it is released again; `is_right` is asked
+    whether it is the one. A save that goes on is waited for.
+
+    Raises ProcessLookupError where it has ended, OSError, HostError."""
+    with ExitStack() as stack:
+        async with attend(pid, is_right) as process:
+            vmm = Vmm(process, pid, room, Outputs(room, stack, kept))
+            try:
+                vmm.thaw()
+                await vmm.ready(_SAVE_S)
+                yield vmm
+            finally:
+                await shielded(vmm.close())
+
+
+@asynccontextmanager
+async def _started(room: Room, netns: Path | None, outputs: Outputs, *, detached: bool) -> AsyncIterator[Process]:
     with contextlib.ExitStack() as inherited:
         stdout = inherited.enter_context(outputs.pipes[config.CONSOLE].writer())
         stderr = inherited.enter_context(outputs.pipes[config.COMPLAINTS].writer())
         argv = room.argv(config.arguments(), netns=netns)
-        starting = spawn(argv, cwd=room.root, stdout=stdout, stderr=stderr, pass_fds=room.fds, grace=0, hint=HINT)
+        starting = spawn(
+            argv,
+            cwd=room.root,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=room.fds,
+            grace=0,
+            hint=HINT,
+            detached=detached,
+        )
         try:
             process = await starting.__aenter__()
         except ProcessError as error:

@@ -20,11 +20,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from firebrick.machine.errors import HostError
+from firebrick.machine.errors import HostError, SpecError
 from firebrick.machine.jail import bwrap, files, starter
 from firebrick.machine.jail.group import PARENT, Group, Groups, need_groups
 from firebrick.machine.jail.limits import Limits
 from firebrick.machine.jail.record import CHROOTS, Record
+from firebrick.machine.jail.record import read as record_of
 from firebrick.machine.seat import Seat
 from firebrick.machine.spec import MachineSpec
 from firebrick.process import find_program, shielded
@@ -54,13 +55,29 @@ class Jailer:
             raise HostError(f"cannot jail the machine in {directory}: it has no seat")
         self._check()
         groups = self.groups or need_groups()
-        try:
-            Record.of(seat, groups.of(seat)).write(directory)
+        room = JailerRoom(self, directory, seat, groups.of(seat), self.limits.longest_file(spec))
+        async with _ended(room, Record.of(seat, groups.of(seat))) as record:
+            record.write(directory)
             memory = self.limits.memory_bytes(spec, OVERHEAD_MIB)
-            group = await shielded(asyncio.to_thread(groups.make, seat, self.limits, memory))
-            yield _room(self, spec, directory, seat, group)
-        finally:
-            await shielded(asyncio.to_thread(Record.of(seat, groups.of(seat)).end))
+            await shielded(asyncio.to_thread(groups.make, seat, self.limits, memory))
+            room.root.mkdir(parents=True)
+            room.root.chmod(0o700)
+            yield room
+
+    @asynccontextmanager
+    async def find(self, directory: Path, seat: Seat | None) -> AsyncIterator[JailerRoom]:
+        """See Rooms. The programs may be of another release by now, and have other names."""
+        record = record_of(directory)
+        roots = list((directory / CHROOTS).glob("*/*/root"))
+        if seat is None or record is None or record.group is None or len(roots) != 1:
+            raise SpecError(
+                f"cannot take over the machine in {directory} with its jail: it has none",
+                hint="Make the driver without rooms, as the machine's was.",
+            )
+        room = JailerRoom(self, directory, seat, Group(Path(record.group)), 0)
+        room.root = roots[0]
+        async with _ended(room, record):
+            yield room
 
     def _check(self) -> None:
         if _NAME_PART not in self.firecracker.name:
@@ -92,6 +109,7 @@ class JailerRoom:
         self._seat = seat
         self.root = self._base / jailer.firecracker.name / self._id / "root"
         self.fds: Sequence[int] = ()
+        self.left = False
         self._shared: set[str] = set()
         self._bound: dict[Path, Path] = {}
 
@@ -143,6 +161,12 @@ class JailerRoom:
     def out_of_memory(self) -> bool:
         return self._group.kills_for_memory() > 0
 
+    def join(self, pid: int) -> None:
+        self._group.add(pid)
+
+    def leave(self) -> None:
+        self.left = True
+
     def _view(self, netns: Path | None) -> Iterator[str]:
         """What the jailer needs until it has changed its root."""
         programs = {self._jailer.jailer, self._jailer.firecracker, *(() if netns is None else (netns,))}
@@ -161,8 +185,11 @@ def own_status(returncode: int) -> int:
     return returncode if returncode in _OWN_STATUSES else bwrap.own_status(returncode)
 
 
-def _room(jailer: Jailer, spec: MachineSpec, directory: Path, seat: Seat, group: Group) -> JailerRoom:
-    room = JailerRoom(jailer, directory, seat, group, jailer.limits.longest_file(spec))
-    room.root.mkdir(parents=True)
-    room.root.chmod(0o700)
-    return room
+@asynccontextmanager
+async def _ended(room: JailerRoom, record: Record) -> AsyncIterator[Record]:
+    """All of the machine is ended after the context, unless the room was left."""
+    try:
+        yield record
+    finally:
+        if not room.left:
+            await shielded(asyncio.to_thread(record.end))

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from firebrick.machine.errors import HostError
+from firebrick.machine.errors import HostError, SpecError
 from firebrick.machine.seat import Seat
 from firebrick.machine.spec import MachineSpec
 
@@ -55,6 +55,12 @@ class OpenRoom:
         """Nobody counts here."""
         return False
 
+    def join(self, pid: int) -> None:
+        """Nobody counts here."""
+
+    def leave(self) -> None:
+        """It lasts as long as its directory."""
+
 
 class OpenRooms:
     """Makes them. `command` says how the VMM of the machine with this directory is started."""
@@ -64,4 +70,14 @@ class OpenRooms:
 
     @asynccontextmanager
     async def open(self, spec: MachineSpec, directory: Path, seat: Seat | None) -> AsyncIterator[OpenRoom]:  # noqa: ARG002
+        yield OpenRoom(directory, self._command(directory))
+
+    @asynccontextmanager
+    async def find(self, directory: Path, seat: Seat | None) -> AsyncIterator[OpenRoom]:
+        """See Rooms."""
+        if seat is not None:
+            raise SpecError(
+                f"cannot take over the machine in {directory} without a jail: it lives in one",
+                hint="Make the driver with the rooms the machine was started with.",
+            )
         yield OpenRoom(directory, self._command(directory))

@@ -45,10 +45,20 @@ class Room(Protocol):
     def out_of_memory(self) -> bool:
         """Whether the kernel killed in here for want of memory. To be asked before the room is left."""
 
+    def join(self, pid: int) -> None:
+        """Count what the process `pid` uses as the machine's, and end it with the room."""
+
+    def leave(self) -> None:
+        """What lives in the room lives on when the room is left, to be found by `Rooms.find`. Idempotent."""
+
 
 class Rooms(Protocol):
-    """What makes rooms. `open` may be called by any number of tasks."""
+    """What makes rooms. All may be called by any number of tasks."""
 
     def open(self, spec: MachineSpec, directory: Path, seat: Seat | None) -> AbstractAsyncContextManager[Room]:
         """A room for the machine whose own directory is `directory`; the room is inside it. On exit every process in the room is dead and its
         control group and mounts are gone; the files go with the directory. Also what a killed owner left of the seat is ended first."""
+
+    def find(self, directory: Path, seat: Seat | None) -> AbstractAsyncContextManager[Room]:
+        """The room that another process has left, with the machine in it that lives on; from now on as if it had been opened here. The `seat` is
+        the one it was opened with, and held. Raises SpecError for a machine that is not in a room of this kind."""
