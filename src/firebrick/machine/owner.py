@@ -34,6 +34,7 @@ ADOPTABLE = "machine.json"
 
 _NAME_PREFIX = "firebrick-"
 _KILL_PATIENCE_S = 5.0
+_BUSY_PATIENCE_S = 0.2
 _DRAFT = re.compile(r"\..+\.(?P<pid>[0-9]+)-(?P<started>[0-9]+)\.[0-9a-f]{8}")
 
 
@@ -237,13 +238,22 @@ def _end(owner: Owner, directory: Path) -> bool:
     if jailed is None:
         _end_processes(owner)
         return True
+    deadline = time.monotonic() + _BUSY_PATIENCE_S
+    while (hold := _end_jailed(jailed, directory)) is Hold.BUSY and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return hold is not Hold.BUSY
+
+
+def _end_jailed(jailed: record.Record, directory: Path) -> Hold:
+    """What a dead owner had begun to start has its locks for a moment, until it is another program: then, as when something does not end, the
+    seat is busy."""
     with kept(Path(jailed.lock), directory) as hold:
         try:
             if hold is Hold.KEPT:
-                jailed.end()
+                jailed.reap(directory)
         except HostError:
-            return False
-    return hold is not Hold.BUSY
+            return Hold.BUSY
+    return hold
 
 
 def processes_of(machine: str) -> list[int]:
