@@ -34,8 +34,8 @@ ADOPTABLE = "machine.json"
 
 _NAME_PREFIX = "firebrick-"
 _KILL_PATIENCE_S = 5.0
-_DRAFT = re.compile(r"\..+\.(?P<pid>[0-9]+)-(?P<started>[0-9]+)\.[0-9a-f]{8}")
 _BUSY_PATIENCE_S = 0.2
+_DRAFT = re.compile(r"\..+\.(?P<pid>[0-9]+)-(?P<started>[0-9]+)\.[0-9a-f]{8}")
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):

@@ -51,11 +51,9 @@ def test_reaping_nothing_is_no_error(tmp_path):
     assert owner.reap(tmp_path / "none") == []
 
 
-def test_a_draft_whose_maker_died_at_once_is_removed_when_it_is_old(tmp_path):
-    new, old, strange = tmp_path / ".a.12345678", tmp_path / ".b.12345678", tmp_path / "c"
-    for path in (new, old, strange):
+def test_a_draft_whose_maker_died_is_removed(tmp_path):
+    mine, dead, strange = (tmp_path / name for name in (owner.draft_name("a"), f".b.{os.getpid()}-1.12345678", ".c"))
+    for path in (mine, dead, strange):
         path.mkdir()
-    for path in (old, strange):
-        os.utime(path, (0, 0))
     assert owner.reap(tmp_path) == []
-    assert [path.exists() for path in (new, old, strange)] == [True, False, True]
+    assert [path.exists() for path in (mine, dead, strange)] == [True, False, True]
