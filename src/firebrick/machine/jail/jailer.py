@@ -24,14 +24,13 @@ from firebrick.machine.errors import HostError, SpecError
 from firebrick.machine.jail import bwrap, files, starter
 from firebrick.machine.jail.group import PARENT, Group, Groups, need_groups
 from firebrick.machine.jail.limits import Limits
-from firebrick.machine.jail.record import Record, end_user
+from firebrick.machine.jail.record import CHROOTS, Record
 from firebrick.machine.jail.record import read as record_of
 from firebrick.machine.seat import Seat
 from firebrick.machine.spec import MachineSpec
 from firebrick.process import find_program, shielded
 
 OVERHEAD_MIB: Final = 64
-_BASE: Final = "jail"
 _NAME_PART: Final = "firecracker"
 _ID: Final = re.compile(r"[a-zA-Z0-9-]{1,64}")
 _NULL: Final = Path("/dev/null")
@@ -56,7 +55,6 @@ class Jailer:
             raise HostError(f"cannot jail the machine in {directory}: it has no seat")
         self._check()
         groups = self.groups or need_groups()
-        await shielded(asyncio.to_thread(end_user, seat.uid))
         room = JailerRoom(self, directory, seat, groups.of(seat), self.limits.longest_file(spec))
         async with _ended(room, Record.of(seat, groups.of(seat))) as record:
             record.write(directory)
@@ -70,7 +68,7 @@ class Jailer:
     async def find(self, directory: Path, seat: Seat | None) -> AsyncIterator[JailerRoom]:
         """See Rooms. The programs may be of another release by now, and have other names."""
         record = record_of(directory)
-        roots = list((directory / _BASE).glob("*/*/root"))
+        roots = list((directory / CHROOTS).glob("*/*/root"))
         if seat is None or record is None or record.group is None or len(roots) != 1:
             raise SpecError(
                 f"cannot take over the machine in {directory} with its jail: it has none",
@@ -102,7 +100,7 @@ class JailerRoom:
     def __init__(self, jailer: Jailer, directory: Path, seat: Seat, group: Group, longest_file: int) -> None:
         self._jailer = jailer
         self._directory = directory
-        self._base = directory / _BASE
+        self._base = directory / CHROOTS
         self._id = directory.name if _ID.fullmatch(directory.name) else seat.name
         self._group = group
         self._mount = group.path.parent.parent
