@@ -15,13 +15,14 @@ from lab.packages import PYTHON
 
 # What tests need of the tree.
 _PARTS: Final = ("src", "tests", "bench", "lab", "examples", "pyproject.toml")
-_AGENT: Final = "src/firebrick/guest/bin/firebrick-agent"
+# Programs git does not know of.
+_BUILT: Final = ("src/firebrick/guest/bin/firebrick-agent", "src/firebrick/machine/bin/firebrick-pager")
 
 
 async def staged(project: Path, cache: Path) -> Path:
     """A copy of the tree `project` below `cache`, with byte code. It is brought up to date, not made anew."""
     target = cache / f"project-{hashlib.sha256(str(project).encode()).hexdigest()[:12]}"
-    wanted = {file for file in [*await _tracked(project), Path(_AGENT)] if (project / file).is_file()}
+    wanted = {file for file in [*await _tracked(project), *map(Path, _BUILT)] if (project / file).is_file()}
     _update(project, target, wanted)
     if sys.version_info[:2] == PYTHON:
         compileall.compile_dir(target, quiet=2)
