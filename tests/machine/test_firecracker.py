@@ -31,6 +31,7 @@ from firebrick.machine import (
     StateError,
 )
 from firebrick.machine.driver import Baseline
+from firebrick.machine.firecracker import pages as firecracker_pages
 from firebrick.machine.firecracker.api import FirecrackerError
 from firebrick.machine.seat import Seat
 
@@ -307,11 +308,17 @@ class _Pages:
 
     def __init__(self) -> None:
         self.asked: list[Path] = []
+        self.options: list[dict[str, Path]] = []
         self.broken = asyncio.Event()
 
+    async def recorded(self) -> Path:
+        self.options[-1]["record"].write_text("firebrick-prefetch 1\n0 4096\nend 1\n")
+        return self.options[-1]["record"]
+
     @asynccontextmanager
-    async def __call__(self, root: Path, *, memory: Path, seat=None):
+    async def __call__(self, root: Path, *, memory: Path, seat=None, **options):
         self.asked.append(memory)
+        self.options.append(options)
         assert not (root / "memory").exists(), "memory that is served is not in the room"
 
         async def ending():
@@ -334,6 +341,26 @@ async def test_a_machine_whose_page_server_dies_is_ended(tmp_path: Path):
         pages.broken.set()
         end = await asyncio.wait_for(made.wait(), 10)
     assert (end.cause, end.message) == (ExitCause.CRASHED, "it was ended: its page server ended: no more pages")
+
+
+async def test_pages_are_recorded_once_and_come_ahead_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(firecracker_pages, "RECORD_S", 0.0)
+    async with launched(driver_of(tmp_path), spec_of(tmp_path), tmp_path) as made:
+        taken = await made.snapshot(tmp_path / "taken")
+    pages = _Pages()
+    driver = driver_of(tmp_path, pager=pages, prefetch=True)
+    listed = taken.path / firecracker_pages.LIST
+    for _ in range(2):
+        async with machine.restore(taken, driver, home=tmp_path) as made:
+            assert (await made.run(["echo", "x"])).stdout == b"x\n"
+            assert listed.exists()
+    listed.write_text("damaged")
+    async with machine.restore(taken, driver, home=tmp_path):
+        pass
+    assert pages.options == [{"record": listed}, {"prefetch": listed}, {"record": listed}]
+    monkeypatch.undo()
+    async with machine.restore(taken, driver_of(tmp_path, pager=pages), home=tmp_path):
+        assert pages.options[-1] == {}
 
 
 async def test_memory_of_huge_pages_needs_a_page_server(tmp_path: Path):

@@ -67,8 +67,12 @@ class Seats:
     def take_over(self, seat: Seat, occupant: Path) -> Iterator[Hold]:
         """Keep the seat of a machine that lives on without its owner, as `kept` does, until this is left or `leave` is called."""
         assert seat.file is not None
-        with _kept(seat.file, occupant) as (hold, fd), self._holding(seat.file, fd):
-            yield hold
+        with _kept(seat.file, occupant) as (hold, fd):
+            if hold is Hold.KEPT:
+                with self._holding(seat.file, fd):
+                    yield hold
+            else:
+                yield hold
 
     def leave(self, seat: Seat) -> None:
         """Its machine lives on: the seat stays the machine's, and whoever takes that over can take over the seat from now on. For its holder."""

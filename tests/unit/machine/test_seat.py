@@ -73,3 +73,27 @@ def test_where_seats_cannot_be_kept_it_is_said(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(HostError, match="cannot keep seats"), Seats(tmp_path / "file").take(tmp_path):
         pass
+
+
+def test_a_machine_that_lives_on_keeps_its_seat_until_it_is_taken_over(tmp_path):
+    seats = Seats(tmp_path / "seats")
+    occupant = tmp_path / "machine"
+    occupant.mkdir()
+    with seats.take(occupant) as seat:
+        with seats.take_over(seat, occupant) as hold:
+            assert hold is Hold.BUSY
+        seats.leave(seat)
+        with seats.take_over(seat, occupant) as hold, seats.take_over(seat, occupant) as second:
+            assert (hold, second) == (Hold.KEPT, Hold.BUSY)
+            seats.leave(seat)
+        with seats.take_over(seat, tmp_path / "other") as hold:
+            assert hold is Hold.LOST
+        with Seats(tmp_path / "seats").take_over(seat, occupant) as hold:
+            assert hold is Hold.KEPT
+            seats.leave(seat)
+    assert seat.file.read_text() == str(occupant)
+    with seats.take(tmp_path / "other") as other:
+        assert other.number != seat.number
+    occupant.rmdir()
+    with seats.take(tmp_path / "other") as other:
+        assert other.number == seat.number

@@ -41,7 +41,7 @@ OK_LOG = "2026 [x:main:INFO] Firecracker exiting successfully. exit_code=0"
         (Evidence(status=-40), ExitCause.CRASHED, "signal 40"),
         (Evidence(status=None, log=OK_LOG), ExitCause.REBOOT, "rebooted"),
         (Evidence(status=None, log="Firecracker exiting with error. exit_code=148"), ExitCause.SECCOMP, "seccomp"),
-        (Evidence(status=None), ExitCause.CRASHED, "nobody saw"),
+        (Evidence(status=None), ExitCause.CRASHED, "not known"),
     ],
 )
 def test_how_it_ended(evidence, cause, words):
