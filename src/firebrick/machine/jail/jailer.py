@@ -115,6 +115,7 @@ class JailerRoom:
     def argv(self, arguments: Sequence[str], *, netns: Path | None = None) -> list[str]:
         return [
             *(bwrap.PROGRAM, "--cap-add", "ALL", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--clearenv"),
+            *(() if netns is not None else ("--unshare-net",)),  # the jailer alone would stay in the host's network
             *self._view(netns),
             "--",
             str(self._jailer.jailer),
