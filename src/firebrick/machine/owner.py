@@ -23,6 +23,7 @@ from pathlib import Path
 
 import msgspec
 
+from firebrick.machine import tree
 from firebrick.machine.errors import AdoptionError, HostError
 from firebrick.machine.jail import record
 from firebrick.machine.jail.record import start_of
@@ -91,7 +92,7 @@ def sweep_drafts(directory: Path) -> None:
             match = _DRAFT.fullmatch(entry.name)
             if match is not None and start_of(int(match["pid"])) != int(match["started"]):
                 if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry, ignore_errors=True)
+                    tree.remove(entry)
                 else:
                     entry.unlink(missing_ok=True)
 
@@ -148,7 +149,16 @@ def _held(directory: Path) -> Iterator[None]:
     finally:
         owner = read(directory)
         if owner is None or owner.is_me:
-            shutil.rmtree(directory, ignore_errors=True)
+            _discard(directory)
+
+
+def _discard(directory: Path) -> None:
+    """Remove it. It becomes a draft first: one that is left half removed says no more whose it was, and is swept as a draft is."""
+    draft = directory.with_name(draft_name(directory.name))
+    with contextlib.suppress(OSError):
+        directory.rename(draft)
+        tree.remove(draft)
+    tree.remove(directory)
 
 
 @contextlib.contextmanager
@@ -198,7 +208,7 @@ def reap(machines: Path, *, spare_adoptable: bool = False) -> list[str]:
         with contextlib.suppress(AdoptionError), _locked(directory):  # nobody takes it over meanwhile
             owner = read(directory)
             if owner is not None and not owner.alive and _end(owner, directory):
-                shutil.rmtree(directory, ignore_errors=True)
+                _discard(directory)
                 gone.append(owner.machine)
     sweep_drafts(machines)
     return gone

@@ -19,6 +19,45 @@ def test_a_directory_is_claimed_and_gone_after(tmp_path):
     assert list((tmp_path / "machines").iterdir()) == []
 
 
+def dig(directory, levels: int) -> None:
+    fd = os.open(directory, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir("d", dir_fd=fd)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = deeper
+        os.close(os.open("file", os.O_CREAT, dir_fd=fd))
+    os.close(fd)
+
+
+def test_a_directory_goes_however_deep_a_vmm_has_dug_in_it(tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").touch()
+    with owner.claimed(tmp_path / "machines" / "abc", "abc") as directory:
+        dig(directory, 2500)
+        (directory / "link").symlink_to(outside)
+    dead = tmp_path / "machines" / "dead"
+    dead.mkdir()
+    (dead / owner.FILE).write_bytes(msgspec.json.encode(msgspec.structs.replace(owner.Owner.me("dead"), started=1)))
+    dig(dead, 2500)
+    assert owner.reap(tmp_path / "machines") == ["dead"]
+    assert list((tmp_path / "machines").iterdir()) == []
+    assert list(outside.iterdir()) == [outside / "file"]
+
+
+def test_what_was_killed_while_it_removed_a_directory_is_reaped(tmp_path, monkeypatch):
+    with monkeypatch.context() as killed:
+        killed.setattr("shutil.rmtree", lambda path, **_: (path / owner.FILE).unlink())
+        killed.setattr("firebrick.machine.tree.remove", lambda path: (path / owner.FILE).unlink(missing_ok=True))
+        with owner.claimed(tmp_path / "abc", "abc") as directory:
+            (directory / "more").mkdir()
+    assert list(tmp_path.iterdir()) != []
+    monkeypatch.setattr(owner, "start_of", lambda _: None)
+    owner.reap(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_is_there_is_not_taken(tmp_path):
     with (
         owner.claimed(tmp_path / "abc", "abc"),
