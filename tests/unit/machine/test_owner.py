@@ -5,7 +5,7 @@ import os
 import msgspec
 import pytest
 
-from firebrick.machine import owner
+from firebrick.machine import owner, tree
 
 
 def test_a_directory_is_claimed_and_gone_after(tmp_path):
@@ -19,6 +19,14 @@ def test_a_directory_is_claimed_and_gone_after(tmp_path):
     assert list((tmp_path / "machines").iterdir()) == []
 
 
+@pytest.fixture
+def deep(tmp_path):
+    """A directory that nothing deep is left in: what removes old ones after a failure could not."""
+    yield tmp_path
+    tree.remove(tmp_path)
+    tmp_path.mkdir()
+
+
 def dig(directory, levels: int) -> None:
     fd = os.open(directory, os.O_RDONLY)
     for _ in range(levels):
@@ -30,19 +38,19 @@ def dig(directory, levels: int) -> None:
     os.close(fd)
 
 
-def test_a_directory_goes_however_deep_a_vmm_has_dug_in_it(tmp_path):
-    outside = tmp_path / "outside"
+def test_a_directory_goes_however_deep_a_vmm_has_dug_in_it(deep):
+    outside = deep / "outside"
     outside.mkdir()
     (outside / "file").touch()
-    with owner.claimed(tmp_path / "machines" / "abc", "abc") as directory:
+    with owner.claimed(deep / "machines" / "abc", "abc") as directory:
         dig(directory, 2500)
         (directory / "link").symlink_to(outside)
-    dead = tmp_path / "machines" / "dead"
+    dead = deep / "machines" / "dead"
     dead.mkdir()
     (dead / owner.FILE).write_bytes(msgspec.json.encode(msgspec.structs.replace(owner.Owner.me("dead"), started=1)))
     dig(dead, 2500)
-    assert owner.reap(tmp_path / "machines") == ["dead"]
-    assert list((tmp_path / "machines").iterdir()) == []
+    assert owner.reap(deep / "machines") == ["dead"]
+    assert list((deep / "machines").iterdir()) == []
     assert list(outside.iterdir()) == [outside / "file"]
 
 
