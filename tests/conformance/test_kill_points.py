@@ -26,7 +26,7 @@ OF_QEMU |= {"disk sealed"}
 async def victim(home: Path, driver: str, template: str, point: str) -> tuple[int, str]:
     """How it ended and what it said."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.conformance.victim", str(home), driver, template, point),
+        *(sys.executable, "-B", "-m", "tests.conformance.victim", str(home), driver, template, point),
         stdout=asyncio.subprocess.PIPE,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": f"{ROOT}/src:{ROOT}"},
@@ -55,9 +55,8 @@ async def assert_nothing_is_left(home: Path) -> None:
         pass
     owner.sweep_drafts(home / "cache" / "verified")
     async with asyncio.timeout(10):
-        while left := processes_below(home):
+        while processes_below(home):
             await asyncio.sleep(0.02)
-            assert left is not None
     assert [entry.name for entry in (home / "machines").glob("*")] == []
     hidden = [str(path) for path in home.rglob(".*")]
     sockets = [str(path) for path in home.rglob("*") if path.is_socket() or path.is_fifo()]
