@@ -59,6 +59,7 @@ async def test_a_life_in_jail(
             *("firecracker", "0" * 16, "1", "2"),
         )
         assert said["Uid"].split() == [str(kept.uid)] * 4
+        assert os.readlink(f"/proc/{m.pid}/ns/net") != os.readlink("/proc/self/ns/net"), "it has the host's network"
         threads = [Path(f"/proc/{m.pid}/task/{tid}/status").read_text() for tid in os.listdir(f"/proc/{m.pid}/task")]
         assert all("Seccomp:\t2" in text for text in threads), "each thread has its filter"
         group = Path(kept.group)

@@ -32,7 +32,7 @@ from firebrick.machine import (
 )
 from firebrick.machine.driver import Baseline
 from firebrick.machine.firecracker import pages as firecracker_pages
-from firebrick.machine.firecracker.api import FirecrackerError
+from firebrick.machine.firecracker.api import Api, FirecrackerError
 from firebrick.machine.seat import Seat
 
 ROOT = Path(__file__).parents[2]
@@ -286,6 +286,45 @@ async def test_calls_that_are_given_up_do_not_answer_others(tmp_path: Path):
             await api.get("/nope")
         with pytest.raises(FirecrackerError, match="deserializing"):
             await api.put("/actions", {"action": "x"})
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 9999999\r\n\r\n" + b"x" * (5 << 20),
+    ],
+)
+async def test_a_vmm_that_talks_nonsense_has_ended(tmp_path: Path, answer: bytes):
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_unix_server(serve, tmp_path / "api.sock")
+    async with server:
+        api = Api(tmp_path / "api.sock")
+        with pytest.raises(MachineGoneError):
+            await api.get("/version")
+        await api.close()
+
+
+async def test_deep_json_of_a_vmm_is_text(tmp_path: Path):
+    deep = b"[" * 100_000
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(deep) + deep)
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_unix_server(serve, tmp_path / "api.sock")
+    async with server:
+        api = Api(tmp_path / "api.sock")
+        assert await api.get("/version") == deep.decode()
+        await api.close()
 
 
 async def test_the_socket_is_where_it_is_looked_for(tmp_path: Path):

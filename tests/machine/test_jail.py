@@ -13,12 +13,13 @@ import msgspec
 import pytest
 
 from firebrick import machine
-from firebrick.machine import ExitCause, HostError, Network, Qemu, SpecError, owner
-from firebrick.machine.jail import record
+from firebrick.machine import ExitCause, HostError, Network, Qemu, SpecError, memory, owner
+from firebrick.machine.jail import files, record
 from firebrick.machine.jail.bubble import Bubble
-from firebrick.machine.jail.group import find_groups
+from firebrick.machine.jail.group import Group, find_groups
+from firebrick.machine.jail.jailer import Jailer, JailerRoom
 from firebrick.machine.jail.limits import Limits
-from firebrick.machine.seat import SEATS
+from firebrick.machine.seat import SEATS, Seat
 from tests.workshop import Workshop
 
 pytestmark = [
@@ -189,6 +190,37 @@ async def test_a_guest_that_breaks_out_has_gained_nothing(workshop: Workshop, tm
         "mount": "PermissionError",
     }
     assert left_of(seat.number) == []
+
+
+def test_a_running_vmm_gets_nothing_that_is_shared_by_giving_it_another_name(tmp_path):
+    """Firecracker owns its chroot: between making something there and giving it away it can put another file in its place."""
+    made = Jailer(Path("/f/firecracker"), Path("/f/jailer"))
+    room = JailerRoom(made, tmp_path, Seat(7, 2_000_007, 2_000_007), Group(tmp_path / "firebrick" / "fb7"), 0)
+    room.root.mkdir(parents=True)
+    image = tmp_path / "image"
+    image.write_bytes(b"everybody's")
+    image.chmod(0o644)
+    room.share(image, "vmlinux")
+    (room.root / "vmlinux").rename(room.root / "save1")
+    with pytest.raises(HostError, match="others have that file too"):
+        room.own("save1")
+    assert (image.stat().st_uid, image.stat().st_mode & 0o777) == (0, 0o644)
+
+
+def test_a_copy_for_a_running_vmm_changes_no_mode_of_what_a_link_leads_to(tmp_path, monkeypatch):
+    source, secret, target = tmp_path / "source", tmp_path / "secret", tmp_path / "target"
+    for path in (source, secret):
+        path.touch(mode=0o600)
+    copied = memory.copy_sparse
+
+    def swapped(*arguments, **options) -> None:
+        copied(*arguments, **options)
+        target.unlink()
+        target.symlink_to(secret)
+
+    monkeypatch.setattr(memory, "copy_sparse", swapped)
+    files.copy(source, target)
+    assert secret.stat().st_mode & 0o777 == 0o600
 
 
 async def test_the_processes_are_in_the_group_with_the_limits(workshop: Workshop, template):

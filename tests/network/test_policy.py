@@ -1,6 +1,7 @@
 """What a policy lets through, on real packets: a guest, a slot, a host and an internet."""
 
 import asyncio
+import contextlib
 import socket
 from contextlib import asynccontextmanager
 
@@ -12,7 +13,7 @@ from firebrick.machine.network.commands import nft
 from firebrick.machine.network.namespace import set_settings, visit
 from firebrick.machine.network.policy import Allow, Forward, NetworkPolicy, Transport
 from firebrick.machine.network.pool import SlotPool
-from firebrick.machine.network.rules import MOST_CONNECTIONS
+from firebrick.machine.network.rules import MOST_CONNECTIONS, MOST_QUESTIONS
 from firebrick.machine.spec import RateLimit
 from tests.network.world import ALLOWED, HOST, NEVER, OTHER, PRIVATE, V6, World, guest, sh, udp_frame
 
@@ -78,6 +79,20 @@ async def test_the_host_is_not_reached_at_any_of_its_addresses(world: World, poo
             async with g.connection(HOST, 8000, timeout=1.5):
                 pass
     assert met == []
+
+
+async def test_what_others_forward_at_the_host_is_not_reached(world: World, pool: SlotPool, tmp_path):
+    """A container's published port is an address of the host that leads into a private network: neither is for a guest."""
+    inside = PRIVATE[0]
+    await nft(
+        f"""table ip others {{ chain in {{ type nat hook prerouting priority dstnat; policy accept;
+            ip daddr {HOST} tcp dport 8000 dnat to {inside}:80; }}; }}"""
+    )
+    async with world.serving(inside) as met, pool.slot(EVERYTHING, tmp_path) as slot, guest(slot) as g:
+        with pytest.raises(TimeoutError):
+            async with g.connection(HOST, 8000, timeout=1.5):
+                pass
+        assert met == {inside: 0}
 
 
 async def test_one_slot_does_not_reach_another(world: World, pool: SlotPool, tmp_path):
@@ -204,6 +219,34 @@ async def test_a_forward_reaches_the_guest_from_outside_and_only_its_port(world:
         assert (await slot.counters()).ingress_dropped.packets > before
 
 
+async def test_who_gets_a_seat_hears_nothing_of_connections_of_the_one_before(world: World, pool: SlotPool, tmp_path):
+    policy = NetworkPolicy(forwards=(Forward(8080, 80, address=HOST),))
+    async with contextlib.AsyncExitStack() as before:
+        slot = await before.enter_async_context(pool.slot(policy, tmp_path))
+        g = await before.enter_async_context(guest(slot))
+        await before.enter_async_context(served(g))
+        sock = await visit(world.internet, socket.socket)
+        sock.setblocking(False)
+        await asyncio.wait_for(asyncio.get_running_loop().sock_connect(sock, (HOST, 8080)), 5)
+        reader, writer = await asyncio.open_connection(sock=sock)
+        assert await reader.readline() == b"hello of the guest\n"
+        seat = slot.seat
+        # It has gone without a word to the other end, as a killed machine does.
+        await nft("flush chain inet firebrick between\n", inside=seat.name)
+    async with asyncio.timeout(10):
+        while pool._removals:
+            await asyncio.sleep(0.01)
+    async with pool.slot(policy, tmp_path) as slot, guest(slot):
+        assert slot.seat.number == seat.number
+        writer.write(b"a secret of somebody\n")
+        async with asyncio.timeout(10):
+            while (counted := await slot.counters()).ingress_dropped.packets == 0:
+                assert counted.ingress_allowed.packets == 0
+                await asyncio.sleep(0.05)
+        assert counted.ingress_allowed.packets == 0
+    writer.transport.abort()
+
+
 async def test_a_forward_of_datagrams(world: World, pool: SlotPool, tmp_path):
     policy = NetworkPolicy(forwards=(Forward(5353, 53, Transport.UDP),))
     loop = asyncio.get_running_loop()
@@ -262,6 +305,16 @@ async def test_a_rate_holds_in_both_directions(world: World, pool: SlotPool, tmp
             async with asyncio.timeout(20):
                 await reader.readexactly(size)
         assert asyncio.get_running_loop().time() - began > 0.8 * (size - (16 << 10)) / rate
+
+
+async def test_one_guest_does_not_fill_it_with_questions_either(world: World, pool: SlotPool, tmp_path):
+    policy = NetworkPolicy(allow=(Allow("example.org"),))
+    async with pool.slot(policy, tmp_path) as slot, guest(slot) as g:
+        before = await slot.counters()
+        for number in range(MOST_QUESTIONS + 500):
+            g.send_frame(udp_frame(target="10.0.2.3", port=53, source_port=10_000 + number))
+        after = await slot.counters()
+        assert after.egress_dropped.packets - before.egress_dropped.packets >= 500
 
 
 async def test_one_guest_does_not_fill_the_hosts_table_of_connections(world: World, pool: SlotPool, tmp_path):

@@ -79,7 +79,10 @@ def read(path: Path) -> tuple[Manifest, str]:
                 f"cannot restore {path}: it is of version {version}, this release reads version {VERSION}",
                 hint="Take the snapshot anew.",
             )
-        return msgspec.json.decode(raw, type=Manifest, dec_hook=decode), hashlib.sha256(raw).hexdigest()
+        manifest = msgspec.json.decode(raw, type=Manifest, dec_hook=decode)
+        if strange := [name for name in manifest.files if not _is_plain(name)]:
+            raise SnapshotError(f"cannot restore {path}: {FILE} names {strange[0]!r}, which is no file of a snapshot")
+        return manifest, hashlib.sha256(raw).hexdigest()
     except FileNotFoundError as error:
         raise SnapshotError(
             f"cannot restore {path}: no snapshot is there", hint=f"A snapshot is a directory with {FILE} in it."
@@ -88,6 +91,11 @@ def read(path: Path) -> tuple[Manifest, str]:
         raise SnapshotError(
             f"cannot restore {path}: {FILE} is damaged: {error}", hint="Take the snapshot anew."
         ) from error
+
+
+def _is_plain(name: str) -> bool:
+    """Names become paths, here and in the directory of each machine."""
+    return Path(name).name == name and name not in ("", "..") and "\0" not in name
 
 
 def encode(value: Any) -> Any:

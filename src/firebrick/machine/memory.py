@@ -106,12 +106,12 @@ def _copy_file(source: Path, out: int) -> None:
                 _copy_extent(base, out, low, high)
 
 
-def copy_sparse(source: Path, target: Path) -> None:
-    """Copy a sparse file to the new file `target`, which can only be read."""
+def copy_sparse(source: Path, target: Path, *, mode: int = 0o400) -> None:
+    """Copy a sparse file to the new file `target`, which by default can only be read. It has its mode before its name can have become another's."""
     with _opened(target, os.O_RDWR | os.O_CREAT | os.O_EXCL) as out:
         os.ftruncate(out, source.stat().st_size)
         _copy_file(source, out)
-        os.fchmod(out, 0o400)
+        os.fchmod(out, mode)
 
 
 def overlay(source: Path, ranges: Iterable[tuple[int, int]], target: Path) -> None:

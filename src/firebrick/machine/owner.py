@@ -23,6 +23,7 @@ from pathlib import Path
 
 import msgspec
 
+from firebrick.machine import tree
 from firebrick.machine.errors import AdoptionError, HostError
 from firebrick.machine.jail import record
 from firebrick.machine.jail.record import start_of
@@ -92,7 +93,7 @@ def sweep_drafts(directory: Path) -> None:
             match = _DRAFT.fullmatch(entry.name)
             if match is not None and start_of(int(match["pid"])) != int(match["started"]):
                 if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry, ignore_errors=True)
+                    tree.remove(entry)
                 else:
                     entry.unlink(missing_ok=True)
 
@@ -157,7 +158,7 @@ def _remove(directory: Path) -> None:
     draft = directory.with_name(draft_name(directory.name))
     with contextlib.suppress(OSError):
         directory = directory.rename(draft)
-    shutil.rmtree(directory, ignore_errors=True)
+    tree.remove(directory)
 
 
 @contextlib.contextmanager

@@ -76,7 +76,7 @@ async def serving(
     if record is not None:
         around = around or PAGE
     with ExitStack() as ours:
-        ours.callback(lambda: (root / SOCKET).unlink(missing_ok=True))
+        ours.callback(_without_socket, root)
         async with contextlib.AsyncExitStack() as stack:
             with ExitStack() as given:
                 argv, fds = _arguments(given, root, memory, layers, prefetch, seat)
@@ -94,6 +94,13 @@ async def serving(
             pager = Pager(running, notes)
             stack.push_async_callback(process.shielded, _end(running, pager, notes))
             yield pager
+
+
+def _without_socket(root: Path) -> None:
+    with contextlib.suppress(
+        OSError
+    ):  # a VMM that was taken over can have put a directory there: it goes with the room
+        (root / SOCKET).unlink()
 
 
 async def _end(running: process.Process, pager: Pager, record: _Record | None) -> None:

@@ -81,15 +81,17 @@ class Qmp:
         self._writer.write(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
         reply = await answer
         if "error" in reply:
-            error = reply["error"]
+            error = reply["error"] if isinstance(reply["error"], dict) else {}
             raise QmpError(f"QEMU refused {command}: {error.get('desc')}", kind=str(error.get("class")))
         return reply["return"]
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:
-            with contextlib.suppress(OSError):
+            # Lines without end, and what is no JSON: a QEMU whose guest has taken it over says what it likes, and is not heard any more.
+            with contextlib.suppress(OSError, ValueError, RecursionError):
                 while line := await reader.readline():
-                    self._take(json.loads(line))
+                    if isinstance(message := json.loads(line), dict):
+                        self._take(message)
         finally:
             for answer in self._waiting:
                 if not answer.done():

@@ -98,7 +98,10 @@ def test_the_command_line_of_the_jailer():
     assert pairs(words, "--ro-bind") == ["/opt/firecracker-v1.12.1", "/opt/jailer-v1.12.1", "/run/netns/fb7"]
     assert pairs(words, "--bind") == ["/sys/fs/cgroup"]
     assert pairs(words, "--dev-bind") == ["/dev/null", "/m/abc"]
-    assert "--netns" not in room.argv([])
+    assert "--unshare-net" not in words
+    alone = room.argv([])
+    assert "--netns" not in alone
+    assert "--unshare-net" in alone[: alone.index("--")], "without a network of its own it would have the host's"
 
 
 @pytest.mark.parametrize("id", ["a_b", "a" * 65, "a.b"])

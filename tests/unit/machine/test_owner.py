@@ -5,7 +5,7 @@ import os
 import msgspec
 import pytest
 
-from firebrick.machine import owner
+from firebrick.machine import owner, tree
 
 
 def test_a_directory_is_claimed_and_gone_after(tmp_path):
@@ -17,6 +17,53 @@ def test_a_directory_is_claimed_and_gone_after(tmp_path):
         assert directory.stat().st_mode & 0o077 == 0
         (directory / "more").mkdir()
     assert list((tmp_path / "machines").iterdir()) == []
+
+
+@pytest.fixture
+def deep(tmp_path):
+    """A directory that nothing deep is left in: what removes old ones after a failure could not."""
+    yield tmp_path
+    tree.remove(tmp_path)
+    tmp_path.mkdir()
+
+
+def dig(directory, levels: int) -> None:
+    fd = os.open(directory, os.O_RDONLY)
+    for _ in range(levels):
+        os.mkdir("d", dir_fd=fd)
+        deeper = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = deeper
+        os.close(os.open("file", os.O_CREAT, dir_fd=fd))
+    os.close(fd)
+
+
+def test_a_directory_goes_however_deep_a_vmm_has_dug_in_it(deep):
+    outside = deep / "outside"
+    outside.mkdir()
+    (outside / "file").touch()
+    with owner.claimed(deep / "machines" / "abc", "abc") as directory:
+        dig(directory, 2500)
+        (directory / "link").symlink_to(outside)
+    dead = deep / "machines" / "dead"
+    dead.mkdir()
+    (dead / owner.FILE).write_bytes(msgspec.json.encode(msgspec.structs.replace(owner.Owner.me("dead"), started=1)))
+    dig(dead, 2500)
+    assert owner.reap(deep / "machines") == ["dead"]
+    assert list((deep / "machines").iterdir()) == []
+    assert list(outside.iterdir()) == [outside / "file"]
+
+
+def test_what_was_killed_while_it_removed_a_directory_is_reaped(tmp_path, monkeypatch):
+    with monkeypatch.context() as killed:
+        killed.setattr("shutil.rmtree", lambda path, **_: (path / owner.FILE).unlink())
+        killed.setattr("firebrick.machine.tree.remove", lambda path: (path / owner.FILE).unlink(missing_ok=True))
+        with owner.claimed(tmp_path / "abc", "abc") as directory:
+            (directory / "more").mkdir()
+    assert list(tmp_path.iterdir()) != []
+    monkeypatch.setattr(owner, "start_of", lambda _: None)
+    owner.reap(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_there_is_not_taken(tmp_path):

@@ -27,7 +27,11 @@ async def conversation(answer, events=None):
             reply = answer(message)
             if reply is None:
                 break
-            writer.write(b'{"event": "STOP", "timestamp": {}}\r\n' + json.dumps(reply).encode() + b"\r\n")
+            writer.write(
+                b'7\r\n[]\r\nnull\r\n"error"\r\n{"event": "STOP", "timestamp": {}}\r\n'
+                + json.dumps(reply).encode()
+                + b"\r\n"
+            )
         writer.close()
 
     task = asyncio.create_task(qemu())
@@ -70,6 +74,24 @@ async def test_a_cancelled_command_does_not_take_the_next_ones_answer():
         await asyncio.sleep(0)
         task.cancel()
         assert await qmp.execute("third") == "third"
+
+
+@pytest.mark.parametrize("line", [b"nonsense", b"[" * 100_000, b"\xff", b"x" * (5 << 20)])
+async def test_a_qemu_that_talks_nonsense_has_ended(line):
+    ours, theirs = socket.socketpair()
+    _, writer = await asyncio.open_unix_connection(sock=theirs)
+    qmp = Qmp(ours, lambda _: None)
+    writer.write(line + b"\n")
+    with pytest.raises(MachineGoneError):
+        await qmp.execute("stop")
+    await qmp.close()
+    writer.close()
+
+
+async def test_an_error_that_is_none_is_one():
+    async with conversation(lambda m: {"error": 7}) as qmp:
+        with pytest.raises(QmpError, match="refused stop"):
+            await qmp.execute("stop")
 
 
 async def test_closing_what_was_never_opened():

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec import structs
 
-from firebrick.machine import Drive, MachineSpec, Network, Snapshot, SnapshotError
+from firebrick.machine import Drive, MachineSpec, Network, Snapshot, SnapshotError, manifest
 from firebrick.machine import snapshot as snapshots
 
 FACTS = {"QEMU": "7.2", "accelerator": "tcg"}
@@ -72,6 +73,16 @@ def test_no_snapshot_there(tmp_path):
 def test_a_damaged_record(taken):
     (taken.path / snapshots.FILE).write_text("{")
     with pytest.raises(SnapshotError, match="damaged"):
+        Snapshot.load(taken.path)
+
+
+@pytest.mark.parametrize("name", ["../memory", "/etc/hostname", "a/b", "..", ".", "", "memory\0"])
+def test_a_part_that_is_elsewhere(taken, name):
+    """Parts get their names in the directories of machines too: one that led out of there would be written outside."""
+    (taken.path.parent / "memory").write_bytes(b"memory")
+    record, _ = manifest.read(taken.path)
+    manifest.write(taken.path, structs.replace(record, files={name: record.files["memory"]}))
+    with pytest.raises(SnapshotError, match="no file of a snapshot"):
         Snapshot.load(taken.path)
 
 

@@ -94,7 +94,9 @@ class Api:
                 self._wire = await _Wire.open(self._socket)
             answer = await self._wire.exchange(method, path, b"" if body is None else msgspec.json.encode(body))
             whole = True
-        except h11.RemoteProtocolError as error:
+        except (
+            h11.ProtocolError
+        ) as error:  # a local one: it said that it will close the connection, and was asked again
             raise EOFError(f"it answered with something that is not HTTP: {error}") from error
         finally:
             if not whole:
@@ -153,7 +155,7 @@ class _Wire:
 def _result(method: str, path: str, status: int, answer: bytes) -> Any:
     try:
         value = msgspec.json.decode(answer) if answer.strip() else None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         value = answer.decode(errors="replace")
     if status < 300:
         return value

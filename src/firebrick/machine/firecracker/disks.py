@@ -6,6 +6,7 @@ where the VMM cannot reach it any more."""
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -83,8 +84,9 @@ def collect(room: Room, saved: Path, disks: Disks, target: Path) -> None:
     """Fill the directory `target` with a snapshot: what Firecracker has written into `saved`, which is in the room, and the disks.
 
     The machine is paused. Raises SnapshotError, OSError."""
-    for name in (config.STATE, config.MEMORY):
-        _move(saved / name, target / name)
+    with _taken_back(saved) as directory:
+        for name in (config.STATE, config.MEMORY):
+            _move(directory, name, target / name)
     for disk in disks.values():
         if disk.written:
             _copy_out(room.root / disk.file, target / disk.file)
@@ -105,36 +107,62 @@ def _read_table(snapshot: Path) -> Disks:
 def _copy(source: Path, room: Room, file: str) -> None:
     target = room.root / file
     try:
-        memory.copy_sparse(source, target)
-        target.chmod(0o600)
+        memory.copy_sparse(source, target, mode=0o600)
     except OSError as error:
         raise HostError(f"cannot copy {source} for the machine: {error.strerror}") from error
     room.own(file)
 
 
-def _copy_out(source: Path, target: Path) -> None:
-    with _opened(source) as fd:
-        memory.copy_sparse(Path(f"/proc/self/fd/{fd}"), target)
-    target.chmod(0o444)
-
-
-def _move(source: Path, target: Path) -> None:
-    """The file becomes ours: its name is out of the VMM's reach first, then it is looked at."""
-    try:
-        source.rename(target)
-    except OSError:  # another file system
-        _copy_out(source, target)
-    facts = target.lstat()
-    if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
-        target.unlink()
-        raise SnapshotError(f"cannot save the machine: {source.name} is not the file Firecracker was told to write")
-    os.chown(target, os.geteuid(), os.getegid())
-    target.chmod(0o444)  # who may reach it is said by its directory
+def _copy_out(source: Path, target: Path, directory: int | None = None) -> None:
+    with _opened(source, directory) as fd:
+        memory.copy_sparse(Path(f"/proc/self/fd/{fd}"), target, mode=0o444)
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+def _taken_back(directory: Path) -> Iterator[int]:
+    """A directory the VMM had, itself and not what a link leads to: nothing in it changes any more."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.fchown(fd, os.geteuid(), os.getegid())
+        os.fchmod(fd, 0o700)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _move(directory: int, name: str, target: Path) -> None:
+    """The file becomes ours: its name is out of the VMM's reach first, then it is looked at."""
+    try:
+        os.rename(name, target, src_dir_fd=directory)
+    except OSError:  # another file system
+        _copy_out(Path(name), target, directory)
+    facts = target.lstat()
+    if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
+        target.unlink()
+        raise SnapshotError(f"cannot save the machine: {name} is not the file Firecracker was told to write")
+    os.chown(target, os.geteuid(), os.getegid())
+    target.chmod(0o444)  # who may reach it is said by its directory
+    if _is_written(target):
+        target.unlink()
+        raise SnapshotError(f"cannot save the machine: {name} is still open for writing in it")
+
+
+def _is_written(path: Path) -> bool:
+    """Whether somebody has the file open for writing. The kernel gives a lease for reading only where nobody has."""
+    with path.open("rb") as file:
+        try:
+            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system without leases
+            return False
+        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
+
+
+@contextlib.contextmanager
+def _opened(path: Path, directory: int | None = None) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise SnapshotError(f"cannot save the machine: {path.name} is not a file any more")

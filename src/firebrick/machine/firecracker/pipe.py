@@ -85,6 +85,6 @@ class LastRecord:
         """Empty where there was none yet, or it is damaged."""
         try:
             value = msgspec.json.decode(self._last)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return {}
         return value if isinstance(value, dict) else {}

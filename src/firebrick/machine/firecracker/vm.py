@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import shutil
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from firebrick.guest.client import ByteStream
+from firebrick.machine import tree
 from firebrick.machine.driver import Baseline, Exit, HostUsage
 from firebrick.machine.errors import HostError, MachineGoneError, SnapshotError, SpecError, StateError
 from firebrick.machine.firecracker import config, disks, vsock
@@ -287,8 +286,7 @@ class FirecrackerMachine:
         except OSError as error:
             raise SnapshotError(f"cannot save the machine: {error}", hint="See that there is space.") from error
         finally:
-            with contextlib.suppress(OSError):
-                await asyncio.to_thread(shutil.rmtree, saved, ignore_errors=True)
+            await asyncio.to_thread(tree.remove, saved)
 
     async def _send(self, request: Request) -> None:
         self._check_thawed()

@@ -100,7 +100,9 @@ class Vmm:
                 while not self.ended:
                     with contextlib.suppress(MachineGoneError):  # it does not listen yet
                         said = await self.api.call("GET", "/version", deadline=patience)
-                        self.version = Version.parse(str(said["firecracker_version"]))
+                        if not isinstance(said, dict):
+                            raise HostError(f"Firecracker did not start: it says {str(said)[:80]!r} of its version")
+                        self.version = Version.parse(str(said.get("firecracker_version")))
                         return self.version
                     await asyncio.sleep(wait)
                     wait = min(wait * 1.5, _POLL_MOST_S)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from firebrick.machine import memory
@@ -37,8 +37,7 @@ def link(source: Path, target: Path) -> bool:
 
 def copy(source: Path, target: Path) -> None:
     with _told(source, target):
-        memory.copy_sparse(source, target)
-        target.chmod(0o444)
+        memory.copy_sparse(source, target, mode=0o444)
 
 
 @contextlib.contextmanager
@@ -57,12 +56,23 @@ def is_open_to_read(facts: os.stat_result) -> bool:
     return facts.st_mode & (stat.S_IROTH | stat.S_IWOTH) == stat.S_IROTH
 
 
-def own(path: Path, seat: Seat) -> None:
-    """Give a file or directory to the seat's user, and take it from everyone else but root. Not for what is shared. Raises HostError."""
+Identity = tuple[int, int]
+"""Which file it is, whatever its name: device and inode."""
+
+
+def identity(facts: os.stat_result) -> Identity:
+    return facts.st_dev, facts.st_ino
+
+
+def own(path: Path, seat: Seat, *, shared: Collection[Identity] = ()) -> None:
+    """Give a file or directory to the seat's user, and take it from everyone else but root. Not for what is shared: a VMM that runs can have given
+    the name of what it was to get to one of the files `shared` with it. Raises HostError."""
     try:
         fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             facts = os.fstat(fd)
+            if identity(facts) in shared:
+                raise HostError(f"cannot give {path} to a jail: others have that file too")
             os.chown(f"/proc/self/fd/{fd}", seat.uid, seat.gid)
             os.chmod(f"/proc/self/fd/{fd}", 0o700 if stat.S_ISDIR(facts.st_mode) else 0o600)  # noqa: PTH101
         finally:

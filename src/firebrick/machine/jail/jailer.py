@@ -13,6 +13,7 @@ killed owner: what is in `jail.json` then finds it, to be adopted or ended.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -111,12 +112,15 @@ class JailerRoom:
         self.fds: Sequence[int] = ()
         self.left = False
         self._shared: set[str] = set()
+        self._files: set[files.Identity] = set()
         self._bound: dict[Path, Path] = {}
 
     def share(self, source: Path, name: str) -> None:
         """See Room. The file gets one more name in the chroot, or is mounted there; one that others may not read is copied."""
         target = self._inside(name)
         self._shared.add(name)
+        with contextlib.suppress(OSError):  # told below
+            self._files.add(files.identity(source.stat()))
         if not files.link(source, target):
             if files.is_open_to_read(source.stat()):
                 target.touch(exist_ok=False)
@@ -127,11 +131,12 @@ class JailerRoom:
     def own(self, name: str) -> None:
         if name in self._shared:
             raise HostError(f"cannot give {name} to a jailed machine: it is shared")
-        files.own(self._inside(name), self._seat)
+        files.own(self._inside(name), self._seat, shared=self._files)
 
     def argv(self, arguments: Sequence[str], *, netns: Path | None = None) -> list[str]:
         return [
             *(bwrap.PROGRAM, "--cap-add", "ALL", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--clearenv"),
+            *(() if netns is not None else ("--unshare-net",)),  # the jailer alone would stay in the host's network
             *self._view(netns),
             "--",
             str(self._jailer.jailer),

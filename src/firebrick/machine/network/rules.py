@@ -20,6 +20,8 @@ COUNTERS: Final = ("egress_allowed", "egress_dropped", "ingress_allowed", "ingre
 NAME_TIMEOUT_S: Final = 3600
 _MOST_ADDRESSES: Final = 4096
 MOST_CONNECTIONS: Final = 4096
+MOST_QUESTIONS: Final = 1024
+"""That the resolver answers, or has just answered: of a guest's connections these are not made in `outgoing`."""
 GROUP: Final = 0xFB
 """The group of links (`ip link ... group`) all slots' ends on the host are in."""
 
@@ -182,6 +184,7 @@ def _own(policy: NetworkPolicy, at: Addresses) -> Iterator[str]:
     answers: list[str] = []
     if policy.names:
         asked = [
+            f'iifname "{TAP}" ct state new ct count over {MOST_QUESTIONS} counter name "egress_dropped" drop',
             f'iifname "{TAP}" ip daddr {RESOLVER} meta l4proto {{ tcp, udp }} th dport 53 counter name "egress_allowed" accept',
             f'iifname "{UPLINK}" ct state established,related counter name "ingress_allowed" accept',
         ]
@@ -247,6 +250,7 @@ def _host(within: IPv4Network) -> Iterator[str]:
         "forward",
         "type filter hook forward priority filter; policy accept;",
         f"iifgroup {GROUP} oifgroup {GROUP} drop",
+        f'iifgroup {GROUP} ct direction original ct status dnat drop comment "somebody\'s forward of this host, which is not reached"',
         f"iifgroup {GROUP} tcp flags & (syn | rst) == syn tcp option maxseg size set rt mtu",
         f"oifgroup {GROUP} ct state established,related accept",
         f"oifgroup {GROUP} ct status dnat accept",

@@ -38,6 +38,7 @@ _SETTINGS: Final = {
     "ipv4/conf/default/send_redirects": "0",
     "ipv4/conf/all/accept_redirects": "0",
     "ipv4/conf/default/rp_filter": "1",
+    "netfilter/nf_conntrack_tcp_loose": "0",  # what belongs to a connection of who had the seat before begins none
     "ipv4/ip_unprivileged_port_start": "53",  # the resolver's
 }
 

@@ -170,7 +170,8 @@ class QemuMachine:
 
     def _on_event(self, event: Event) -> None:
         if event["event"] == "SHUTDOWN":
-            self.reason = str(event.get("data", {}).get("reason", ""))
+            data = event.get("data")
+            self.reason = str(data.get("reason", "")) if isinstance(data, dict) else ""
 
     async def _part(self) -> None:
         """Nothing speaks with it any more."""
