@@ -30,7 +30,7 @@ FILE = "acceleration.json"
 LIMIT_MS = 5.0
 """Fifty thousand rounds take a fraction of a millisecond on real KVM; 54 ms where each instruction is emulated."""
 
-_PROBE_TIMEOUT_S = 5.0
+_PROBE_TIMEOUT_S = 15.0
 _ATTEMPTS = 3
 _FIRST_BOOT_S = 15.0  # where KVM works a machine takes one or two
 
@@ -62,7 +62,7 @@ class Acceleration:
         self._choice: Choice | None = None
 
     async def choose(self) -> Choice:
-        """The accelerator to use. The first call on a host takes up to a third of a second, five if KVM is broken in a new way."""
+        """The accelerator to use. The first call on a host takes up to a third of a second, fifteen if KVM is broken in a new way."""
         if self._choice is None:
             self._choice = self._recall()
         if self._choice is None:
