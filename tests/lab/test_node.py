@@ -115,14 +115,3 @@ def test_a_killed_run_leaves_nothing_that_the_next_does_not_remove(home: Path, s
     assert {"groups", "namespaces", "machines"} <= here.keys()
     run_all(sources, tmp_path / "artifacts")
     assert left(home) == {}
-
-
-def test_a_run_without_network_needs_no_slot(home: Path, sources: Path) -> None:
-    """And one without a jail is warned of."""
-    (home / "config.toml").unlink()
-    done = run(
-        "--driver", "firecracker", "--no-jail", "-C", str(sources), *SMALL, "--command", "ls /sys/class/net"
-    )  # its template is another
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "without its jail" in done.stderr
-    assert left(home) == {}

@@ -12,6 +12,7 @@ The answer is kept for this boot of the host, this kernel and this QEMU, in `acc
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
@@ -29,7 +30,8 @@ FILE = "acceleration.json"
 LIMIT_MS = 5.0
 """Fifty thousand rounds take a fraction of a millisecond on real KVM; 54 ms where each instruction is emulated."""
 
-_PROBE_TIMEOUT_S = 5.0
+_PROBE_TIMEOUT_S = 15.0
+_ATTEMPTS = 3
 _FIRST_BOOT_S = 15.0  # where KVM works a machine takes one or two
 
 
@@ -60,7 +62,7 @@ class Acceleration:
         self._choice: Choice | None = None
 
     async def choose(self) -> Choice:
-        """The accelerator to use. The first call on a host takes up to a tenth of a second, five if KVM is broken in a new way."""
+        """The accelerator to use. The first call on a host takes up to a third of a second, fifteen if KVM is broken in a new way."""
         if self._choice is None:
             self._choice = self._recall()
         if self._choice is None:
@@ -102,16 +104,21 @@ class Acceleration:
 
 
 async def probe() -> Choice:
-    """Steps 1 and 2, afresh."""
+    """Steps 1 and 2, afresh. A busy host counts slowly now and then, one that emulates always does: the best of some attempts counts."""
     if obstacle := _obstacle():
         return _tcg(obstacle)
-    try:
-        done = await run([sys.executable, "-I", "-S", countdown.__file__], timeout=_PROBE_TIMEOUT_S)
-    except ProcessError as error:
-        return _tcg(
-            f"/dev/kvm opens, but a guest of four instructions does not run under it ({_last_line(str(error))})."
-        )
-    return judge(float(done.text) / 1000)
+    best = math.inf
+    for _ in range(_ATTEMPTS):
+        try:
+            done = await run([sys.executable, "-I", "-S", countdown.__file__], timeout=_PROBE_TIMEOUT_S)
+        except ProcessError as error:
+            return _tcg(
+                f"/dev/kvm opens, but a guest of four instructions does not run under it ({_last_line(str(error))})."
+            )
+        best = min(best, float(done.text) / 1000)
+        if best < LIMIT_MS:
+            break
+    return judge(best)
 
 
 def judge(milliseconds: float) -> Choice:

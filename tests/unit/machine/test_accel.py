@@ -1,5 +1,7 @@
 """KVM is believed only when it has proved itself, and the reason is said in words."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from firebrick.machine import accel
@@ -70,3 +72,23 @@ async def test_no_permission(tmp_path, monkeypatch):
     monkeypatch.setattr(accel.os, "access", lambda *_: False)
     choice = await accel.probe()
     assert "may not open /dev/kvm (permission denied)" in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("times", "accelerator", "asked"),
+    [
+        ([300.0], Accelerator.KVM, 1),
+        ([7000.0, 400.0], Accelerator.KVM, 2),
+        ([54000.0, 60000.0, 53000.0, 1.0], Accelerator.TCG, 3),
+    ],
+)
+async def test_a_busy_host_is_asked_again(monkeypatch, times, accelerator, asked):
+    left = list(times)
+
+    async def run(argv, *, timeout):
+        return SimpleNamespace(text=f"{left.pop(0)}\n")
+
+    monkeypatch.setattr(accel, "_obstacle", lambda: "")
+    monkeypatch.setattr(accel, "run", run)
+    choice = await accel.probe()
+    assert (choice.accelerator, len(times) - len(left)) == (accelerator, asked)

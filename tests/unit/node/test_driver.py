@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,28 @@ def test_firecracker_gets_the_kernel_as_an_elf():
         )
         made[name] = spec.kernel.name
     assert made == {"firecracker": "vmlinux", "qemu": "vmlinuz"}
+
+
+async def test_networks_are_opened_once_and_not_before_somebody_wants_one(tmp_path):
+    opened = []
+
+    class DoublePool:
+        async def __aenter__(self):
+            opened.append("in")
+            return self
+
+        async def __aexit__(self, *_):
+            opened.append("out")
+
+        @asynccontextmanager
+        async def slot(self, policy, occupant):
+            yield occupant
+
+    async with AsyncExitStack() as stack:
+        late = driver.LateSlots(DoublePool, stack)
+        assert opened == []
+        for name in ("a", "b"):
+            async with late.slot(driver.policy_of(NodeSettings()), tmp_path / name) as slot:
+                assert slot == tmp_path / name
+        assert opened == ["in"]
+    assert opened == ["in", "out"]
