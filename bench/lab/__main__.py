@@ -6,13 +6,12 @@ import asyncio
 import dataclasses
 import json
 import sys
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from bench.lab.calls import overhead
 from bench.lab.network import throughput
-from bench.lab.place import Place, made
+from bench.lab.place import Place, made, say
 from bench.lab.restores import first_outputs, many, restored
 from bench.lab.snapshots import snapshots
 from bench.row import Row
@@ -35,19 +34,14 @@ _GROUPS: Final[dict[str, Callable[[Place], Awaitable[list[Row]]]]] = {
 
 
 async def main(asked: Sequence[str]) -> None:
-    began = time.monotonic()
     async with made(Ground.find()) as place:
-        _say(f"{time.monotonic() - began:5.1f} s: two snapshots are taken")
+        say("two snapshots are taken")
         for name, measure in _GROUPS.items():
             if not asked or name in asked:
                 for row in await measure(place):
                     sys.stdout.write(json.dumps(dataclasses.asdict(row)) + "\n")
                     sys.stdout.flush()
-                _say(f"{time.monotonic() - began:5.1f} s: {name}")
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"bench.lab: {text}\n")
+                say(f"measured: {name}")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ _HEADER = struct.Struct("<IIBBH")
 _CONTROL, _DATA = 1, 2
 _STREAM = 1
 _SILENCE_S = 0.2
-_DEADLINE_S = 60.0
+_DEADLINE_S = 120.0
 _AGAIN_S = 0.002
 
 

@@ -21,8 +21,8 @@ from firebrick.machine.network.policy import Allow, NetworkPolicy
 
 _SERVER: Final = "9.9.9.1"
 _PORT: Final = 5201
-_MIB: Final = 32
-_ROUNDS: Final = 5
+_MIB: Final = 8
+_ROUNDS: Final = 4
 _POLICY: Final = NetworkPolicy(allow=(Allow(_SERVER, (_PORT,)),))
 _SEND: Final = (
     *("bash", "-c"),

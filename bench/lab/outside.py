@@ -19,6 +19,7 @@ from lab.drives import PACKAGES
 from lab.host import PROJECT, ROOT, Lab, Place, alone, restored
 from lab.project import staged
 
+_COMMAND: Final = ("python3", "-m", "bench.lab")
 _DEADLINE_S: Final = 900.0
 _START_S: Final = 30.0
 _TAIL: Final = 4000
@@ -71,8 +72,7 @@ async def _measured(host: Lab) -> list[Row]:
     with alone(place.cache / "project.lock"):
         await host.machine.upload(await staged(ROOT, place.cache), PROJECT, uid=0, gid=0)
     environment = {**host.ground.environment(), "PYTHONPATH": f"{PROJECT}/src:{PROJECT}:{PACKAGES}", "HOME": "/root"}
-    argv = ["python3", "-m", "bench.lab"]
-    done = await host.machine.run(argv, cwd=PROJECT, env=environment, timeout=_DEADLINE_S)
+    done = await host.machine.run(_COMMAND, cwd=PROJECT, env=environment, timeout=_DEADLINE_S)
     if not done.status.ok:
         raise LabError(f"measuring in the lab {done.status}:\n{done.stderr[-_TAIL:].decode(errors='replace')}")
     return [Row(**json.loads(line)) for line in done.stdout.splitlines()]

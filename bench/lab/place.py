@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import shutil
+import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -29,6 +31,11 @@ SCRATCH_MIB: Final = 64
 SLOTS: Final = 4
 DEADLINE_S: Final = 120.0
 FIRST_COMMAND: Final = ("cat", "/proc/uptime")
+
+
+def say(text: str) -> None:
+    """What goes on, for whoever waits."""
+    sys.stderr.write(f"bench.lab: {time.monotonic():6.1f} s: {text}\n")
 
 
 @dataclass(frozen=True, slots=True)

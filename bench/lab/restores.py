@@ -13,7 +13,7 @@ from typing import Final
 
 from bench import bare_firecracker as bare
 from bench.lab.agent import first_output
-from bench.lab.place import DEADLINE_S, FIRST_COMMAND, Place
+from bench.lab.place import DEADLINE_S, FIRST_COMMAND, Place, say
 from bench.machines import own_mib
 from bench.row import Row, compared
 from firebrick import machine
@@ -80,7 +80,9 @@ async def _bare_time(place: Place) -> float:
 async def many(place: Place) -> list[Row]:
     """All of one side are alive until its last one has said something."""
     bare_wall, bare_memory = await asyncio.to_thread(_many_bare, place)
+    say(f"{_MANY} bare machines took {bare_wall:.1f} s")
     wall, memory = await _many(place)
+    say(f"{_MANY} machines took {wall:.1f} s")
     return [
         Row(name=f"{_MANY} restores, all of them", unit="s", floor=bare_wall, value=wall, limit=1.5),
         compared("memory of one of them", "MiB", bare_memory, memory, 1.2),
