@@ -125,7 +125,7 @@ class FirecrackerMachine:
         """After another process: a snapshot it was in the middle of is given up, and the machine runs."""
         state = _mapping(await self._get("/")).get("state")
         for saved in self._vmm.room.root.glob("save*"):
-            await asyncio.to_thread(shutil.rmtree, saved, ignore_errors=True)
+            await asyncio.to_thread(tree.remove, saved)
         if state not in ("Running", "Paused"):
             raise MachineGoneError(f"cannot take over the machine: it was never started, Firecracker says {state!r}")
         if state == "Paused":
@@ -242,7 +242,7 @@ class FirecrackerMachine:
             self._vmm.room.own(saved.name)
             await self._send(config.create_snapshot(SnapshotType.FULL, saved.name))
         finally:
-            await asyncio.to_thread(shutil.rmtree, saved, ignore_errors=True)
+            await asyncio.to_thread(tree.remove, saved)
 
     async def _hang_up(self) -> None:
         stream, self._stream = self._stream, None
