@@ -75,10 +75,10 @@ async def _sent(ours: Machine) -> float:
 
 def rate(said: bytes) -> float:
     """Of dd's last line, in MB/s. Raises ValueError for another."""
-    match = re.search(rb"copied, ([0-9.e-]+) s", said)
+    match = re.search(rb"([0-9]+) bytes .*copied, ([0-9.e-]+) s", said)
     if match is None:
         raise ValueError(f"dd said {said!r}")
-    return (_MIB << 20) / 1e6 / float(match[1])
+    return int(match[1]) / 1e6 / float(match[2])
 
 
 @contextlib.contextmanager

@@ -109,9 +109,9 @@ async def test_a_template_made_before_a_policy_is_forked_with_that_policy(pool, 
     asked = []
     real = driver.restore
 
-    def restore(spec, snapshot, directory):
+    def restore(spec, snapshot, directory, **how):
         asked.append(spec.policy)
-        return real(spec, snapshot, directory)
+        return real(spec, snapshot, directory, **how)
 
     monkeypatch.setattr(driver, "restore", restore)
     pool._settings = NodeSettings(allow=(Allowed(to="192.0.2.7", ports=(80,)),))
