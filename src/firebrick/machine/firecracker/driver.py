@@ -18,7 +18,7 @@ from firebrick.machine.firecracker import config, disks, record
 from firebrick.machine.firecracker.api import FirecrackerError
 from firebrick.machine.firecracker.config import Backend, Load
 from firebrick.machine.firecracker.found import found
-from firebrick.machine.firecracker.pages import Pager, Pages, PageServer, watched
+from firebrick.machine.firecracker.pages import Pager, Pages, Served, noted, watched
 from firebrick.machine.firecracker.record import Record
 from firebrick.machine.firecracker.settings import FirecrackerSettings
 from firebrick.machine.firecracker.version import Feature, Version
@@ -136,10 +136,10 @@ class Firecracker:
             placed = await shielded(
                 asyncio.to_thread(disks.place_saved, room, snapshot, with_memory=self._pages is None)
             )
-            server = None
+            served = None
             if self._pages is not None:
-                server = await stack.enter_async_context(self._pages.serving(room, snapshot))
-            machine = self._machine(place, spec, placed, snapshot=snapshot, server=server)
+                served = await stack.enter_async_context(self._pages.serving(room, snapshot))
+            machine = self._machine(place, spec, placed, snapshot=snapshot, served=served)
             yield await stack.enter_async_context(machine)
 
     @asynccontextmanager
@@ -189,13 +189,13 @@ class Firecracker:
         placed: disks.Disks,
         *,
         snapshot: Path | None = None,
-        server: PageServer | None = None,
+        served: Served | None = None,
     ) -> AsyncIterator[FirecrackerMachine]:
         room, kept = place.room, place.directory if place.detached else None
         netns = None if place.slot is None else place.slot.netns
         async with (
             running(room, netns, kept) as vmm,
-            watched(vmm, server),
+            watched(vmm, served),
             _linked(self.settings.socket_dir, place.directory, room),
         ):
             if snapshot is None:
@@ -206,7 +206,8 @@ class Firecracker:
             leave = partial(_leave, self._seats, room.seat)
             machine = FirecrackerMachine(vmm, Made(spec=spec, record=made, kept=kept, leave=leave, slot=place.slot))
             try:
-                yield machine
+                async with noted(served):
+                    yield machine
             finally:
                 await shielded(machine.close())
 

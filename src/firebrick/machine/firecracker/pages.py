@@ -51,6 +51,14 @@ class Pager(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """What serves a machine its pages; `records`: and lists them."""
+
+    server: PageServer
+    records: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Pages:
     """Page servers for the machines of a driver. With `prefetch` the first machine of a snapshot has the pages listed that it uses in its first
     RECORD_S seconds, and later ones get those ahead; a snapshot's directory that cannot be written gets no list."""
@@ -59,7 +67,7 @@ class Pages:
     prefetch: bool
 
     @asynccontextmanager
-    async def serving(self, room: Room, snapshot: Path) -> AsyncIterator[PageServer]:
+    async def serving(self, room: Room, snapshot: Path) -> AsyncIterator[Served]:
         """Raises HostError, SnapshotError."""
         options: dict[str, Path] = {}
         listed = snapshot / LIST
@@ -68,21 +76,16 @@ class Pages:
             options = {"prefetch" if known else "record": listed}
         async with self.pager(room.root, memory=snapshot / config.MEMORY, seat=room.seat, **options) as server:
             room.join(server.pid)
-            noting = asyncio.create_task(_noted(server), name="pages-noted") if "record" in options else None
-            try:
-                yield server
-            finally:
-                if noting is not None:
-                    noting.cancel()
-                    await asyncio.gather(noting, return_exceptions=True)
+            yield Served(server, "record" in options)
 
 
 @asynccontextmanager
-async def watched(vmm: Vmm, server: PageServer | None) -> AsyncIterator[None]:
+async def watched(vmm: Vmm, served: Served | None) -> AsyncIterator[None]:
     """A machine whose page server dies stands still for ever: it is ended."""
-    if server is None:
+    if served is None:
         yield
         return
+    server = served.server
 
     def ended(task: asyncio.Task[HostError | None]) -> None:
         if not task.cancelled() and (error := task.exception() or task.result()) is not None:
@@ -95,7 +98,21 @@ async def watched(vmm: Vmm, server: PageServer | None) -> AsyncIterator[None]:
         server.ended.remove_done_callback(ended)
 
 
-async def _noted(server: PageServer) -> None:
+@asynccontextmanager
+async def noted(served: Served | None) -> AsyncIterator[None]:
+    """From when the machine runs, which is when its pages begin to count: what it has used is listed in time, or at its end."""
+    if served is None or not served.records:
+        yield
+        return
+    noting = asyncio.create_task(_note(served.server), name="pages-noted")
+    try:
+        yield
+    finally:
+        noting.cancel()
+        await asyncio.gather(noting, return_exceptions=True)
+
+
+async def _note(server: PageServer) -> None:
     await asyncio.sleep(RECORD_S)
     with contextlib.suppress(HostError):
         await server.recorded()
