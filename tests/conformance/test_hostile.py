@@ -112,10 +112,24 @@ async def test_garbage_on_the_console_is_only_garbage(m: Machine):
     await assert_usable(m)
 
 
+# Exits with 0 where the job could take the place of the agent, or speak to it. The numbers are AF_VSOCK, and its addresses for any, this machine and itself.
+_TAKE_VSOCK = """
+socket(S, 40, 1, 0) or die "socket: $!";
+exit 0 if bind(S, pack("SSLLL", 40, 0, 1024, 0xffffffff, 0)) && listen(S, 1);
+$SIG{ALRM} = sub { exit 3 }; alarm 5;
+for my $cid (1, 3) { socket(C, 40, 1, 0); exit 0 if connect(C, pack("SSLLL", 40, 0, 1024, $cid, 0)); }
+exit 3;
+"""
+
+
 async def test_the_agents_port_is_not_the_jobs(m: Machine):
     """A job that finds the port cannot open it a second time: the connection stays the host's."""
-    done = await m.run(["sh", "-c", "for p in /dev/vport*; do echo garbage > $p; done"])
-    assert not done.status.ok
+    if m._driver.name == "firecracker":
+        done = await m.run(["perl", "-e", _TAKE_VSOCK])
+        assert (done.status.code, done.stderr) == (3, b"")
+    else:
+        done = await m.run(["sh", "-c", "for p in /dev/vport*; do echo garbage > $p; done"])
+        assert not done.status.ok
     await assert_usable(m)
 
 

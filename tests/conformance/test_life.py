@@ -130,7 +130,7 @@ async def test_a_snapshot_taken_while_it_writes_is_consistent(m: Machine, tmp_pa
         assert await process.stdout.read()
         process.stdout.discard()
         taken = await m.snapshot(tmp_path / "snap")
-        async with machine.restore(taken, home=tmp_path) as copy:
+        async with machine.restore(taken, m._driver, home=tmp_path) as copy:
             first = int(await copy.files.read("/tmp/count"))
             await copy.run(["sh", "-c", until_past(first + 3)], check=True, timeout=20)
             await copy.run(["sync"], check=True)
