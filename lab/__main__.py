@@ -16,7 +16,7 @@ from firebrick.process import ProcessError
 from lab.binaries import BinaryError
 from lab.here import HostError, run_here
 from lab.host import ROOT, Place
-from lab.session import Session, run_session, test_command
+from lab.session import Session, run_session
 
 EVIDENCE: Final = ROOT / "build" / "lab" / "evidence"
 _USAGE: Final = """%(prog)s [--project DIR] [--here] [PYTEST ARGUMENT...]
@@ -52,7 +52,8 @@ async def _run(asked: argparse.Namespace, tests: Sequence[str], command: Sequenc
         return await run_here(tests, asked.evidence)
     session = Session(
         project=asked.project.resolve(),
-        argv=command or test_command(asked.project, tests),
+        argv=command,
+        tests=tests,
         evidence=asked.evidence.resolve(),
         environment=dict(pair.split("=", 1) for pair in asked.env),
     )

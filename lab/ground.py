@@ -1,4 +1,6 @@
-"""What tests with Firecracker stand on: files, the same in the lab and on a host with KVM, found through the environment."""
+"""What tests with Firecracker stand on: files, the same in the lab and on a host with KVM, found through the environment.
+
+Imported by every test there: it imports nothing that takes long."""
 
 from __future__ import annotations
 
@@ -8,12 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from firebrick.home import Home
-from firebrick.image import ImageStore
-from lab.binaries import ensure_binaries
-
 _PREFIX: Final = "FIREBRICK_LAB_"
-IMAGE: Final = "base"
 
 
 class NoGroundError(Exception):
@@ -47,18 +44,3 @@ class Ground:
 
 
 _FILES: Final = ("firecracker", "jailer", "kernel", "initrd", "root")
-
-
-async def prepare_ground(home: Home, cache: Path) -> Ground:
-    """All of it on this host, made or fetched where it is missing."""
-    store = ImageStore(home)
-    kernel, image = await store.ensure_kernel(), await store.ensure_image(IMAGE)
-    binaries = await ensure_binaries(cache)
-    return Ground(
-        firecracker=binaries.firecracker,
-        jailer=binaries.jailer,
-        kernel=kernel.elf,
-        initrd=kernel.initrd,
-        root=image.path,
-        kernel_args=kernel.args,
-    )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from firebrick.image.progress import SILENT
 from firebrick.machine.accel import Accelerator, probe
-from lab.ground import prepare_ground
+from firebrick.process import spawn
 from lab.host import ROOT, Place
-from lab.session import test_command, test_environment
+from lab.session import pytest_arguments, pytest_environment
+from lab.supply import ensure_ground
 
 
 class HostError(Exception):
@@ -25,12 +26,13 @@ async def run_here(arguments: Sequence[str], evidence: Path) -> int:
     await _prove_kvm()
     place = Place.of_tree()
     place.cache.mkdir(parents=True, exist_ok=True)
-    ground = await prepare_ground(place.home, place.cache)
+    ground = await ensure_ground(place.home, place.cache, SILENT)
     evidence.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, **test_environment(ground, str(evidence)), "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-    argv = [sys.executable, *test_command(ROOT, arguments)[1:]]
-    process = await asyncio.create_subprocess_exec(*argv, cwd=ROOT, env=environment)
-    return await process.wait()
+    environment = {**pytest_environment(ground, str(evidence)), "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    argv = [sys.executable, "-m", "pytest", *pytest_arguments(ROOT, arguments)]
+    out, err = sys.stdout.fileno(), sys.stderr.fileno()
+    async with spawn(argv, cwd=ROOT, env=environment, stdout=out, stderr=err) as process:
+        return await process.wait()
 
 
 async def _prove_kvm() -> None:

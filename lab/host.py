@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,22 +20,27 @@ from typing import Final
 from firebrick import machine
 from firebrick.home import Home
 from firebrick.image import ImageStore
+from firebrick.image.progress import Silent
 from firebrick.machine import Machine, MachineError, MachineSpec, Snapshot
 from firebrick.machine.accel import Accelerator
 from firebrick.machine.command import kernel_command_line
 from firebrick.machine.spec import Drive
 from lab.drives import GROUND, PACKAGES, ground_drive, ground_inside, packages_drive
-from lab.ground import Ground, prepare_ground
+from lab.ground import Ground
 from lab.packages import ensure_packages, wanted_packages
+from lab.supply import ensure_ground
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 _IMAGE: Final = ROOT / "lab" / "lab.toml"
+_INSIDE: Final = ROOT / "lab" / "inside.py"
+PYTHON_SOCKET: Final = "/run/lab-python.sock"
 PROJECT: Final = "/project"
 EVIDENCE: Final = "/evidence"
 _VCPUS: Final = 2
 _MEMORY_MIB: Final = 6144
 _SCRATCH_MIB: Final = 16384
-# The lab guards nothing, and this is a fifth of its speed.
+_DEADLINE_S: Final = 180.0
+# The lab has no secrets to guard, and what guards them would be emulated too.
 _KERNEL_ARGS: Final = ("mitigations=off",)
 
 _PREPARE: Final = f"""
@@ -55,7 +60,7 @@ test -c /dev/kvm
 cd /tmp
 # What every test needs is in memory from then on.
 cat {GROUND}/* > /dev/null
-PYTHONPATH={PACKAGES} python3 -c 'import asyncio, httpx, msgspec, pytest, pytest_asyncio, pytest_timeout, _pytest.assertion.rewrite'
+PYTHONPATH={PACKAGES} python3 -c 'import pytest_asyncio, pytest_timeout'
 """
 
 
@@ -83,18 +88,31 @@ class Lab:
 async def restored(place: Place, say: Callable[[str], None]) -> AsyncIterator[Lab]:
     """A fresh lab, for as long as the context. `say` is told what takes long."""
     place.cache.mkdir(parents=True, exist_ok=True)
-    with _alone(place.cache):
-        spec, ground = await _specification(place)
-        template = await _template(place, spec, say)
-    async with machine.restore(template, home=place.home.root, hostname="lab") as host:
+    async with AsyncExitStack() as stack:
+        with alone(place.cache / "lock"):  # until it is restored: from then on it has its files open
+            spec, ground = await _specification(place, say)
+            template = await _template(place, spec, say)
+            host = await stack.enter_async_context(
+                machine.restore(template, home=place.home.root, hostname="lab", deadline=_DEADLINE_S)
+            )
         yield Lab(host, ground_inside(ground))
 
 
-async def _specification(place: Place) -> tuple[MachineSpec, Ground]:
-    store = ImageStore(place.home)
-    kernel, image = await store.ensure_kernel(), await store.ensure_image(_IMAGE)
+class _Told(Silent):
+    """The stages of what takes long, one line each."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+
+    def stage(self, text: str, *, total: float | None = None) -> None:  # noqa: ARG002 - of the protocol
+        self._say(f"{text} ...")
+
+
+async def _specification(place: Place, say: Callable[[str], None]) -> tuple[MachineSpec, Ground]:
+    store, told = ImageStore(place.home), _Told(say)
+    kernel, image = await store.ensure_kernel(progress=told), await store.ensure_image(_IMAGE, progress=told)
     assert kernel.modules is not None, "Debian's kernel comes with its modules"
-    ground = await prepare_ground(place.home, place.cache)
+    ground = await ensure_ground(place.home, place.cache, told)
     packages = await ensure_packages(place.cache, wanted_packages(ROOT / "pyproject.toml"))
     spec = MachineSpec(
         kernel=kernel.path,
@@ -123,23 +141,46 @@ async def _template(place: Place, spec: MachineSpec, say: Callable[[str], None])
             found = Snapshot.load(path)
             found.check(await machine.Qemu(place.home.cache).facts(spec))
             return found
-    for old in place.cache.glob("host-*"):
-        shutil.rmtree(old)
-    say("preparing the lab's host, which is kept")
-    async with machine.launch(spec, "qemu", home=place.home.root) as host:
+    _forget_old(place.cache, spec)
+    say("Preparing the lab's host, once ...")
+    async with machine.launch(spec, "qemu", home=place.home.root, deadline=_DEADLINE_S) as host:
         await host.run(["sh", "-c", _PREPARE], check=True)
+        await _start_python(host)
         return await host.snapshot(path)
 
 
+async def _start_python(host: Machine) -> None:
+    """The Python that waits for test runs: see `lab.inside`."""
+    await host.files.write("/opt/inside.py", _INSIDE.read_bytes())
+    argv = ["python3", "/opt/inside.py", PYTHON_SOCKET]
+    async with host.exec(argv, env={"PYTHONPATH": str(PACKAGES)}, detach=True, merge=True) as process:
+        said = b""
+        while not said.endswith(b"ready\n"):
+            chunk = await process.stdout.read()
+            said += chunk
+            if not chunk:
+                raise MachineError(f"the lab's Python did not start: {said.decode(errors='replace')}")
+
+
+def _forget_old(cache: Path, spec: MachineSpec) -> None:
+    """Hosts saved before, and the disks only they had."""
+    for host in cache.glob("host-*"):
+        shutil.rmtree(host)
+    for disk in set(cache.glob("*.squashfs")) - {drive.path for drive in spec.drives}:
+        disk.unlink()
+
+
 def _key(spec: MachineSpec) -> str:
+    """Also of files that were made again under the same name."""
     line = kernel_command_line(spec, Accelerator.TCG, 1)
-    return hashlib.sha256(f"{spec}{line}{_PREPARE}".encode()).hexdigest()[:16]
+    disks = [(drive.path.stat().st_size, drive.path.stat().st_mtime_ns) for drive in spec.drives]
+    return hashlib.sha256(f"{spec}{disks}{line}{_PREPARE}".encode() + _INSIDE.read_bytes()).hexdigest()[:16]
 
 
 @contextlib.contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """One process at a time makes what is missing."""
-    fd = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def alone(lock: Path) -> Iterator[None]:
+    """One process at a time, wherever this file is locked. Waits."""
+    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield

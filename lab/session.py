@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -15,33 +16,46 @@ from firebrick.guest.errors import GuestError
 from firebrick.machine import Machine, MachineError
 from lab.drives import PACKAGES
 from lab.ground import Ground
-from lab.host import EVIDENCE, PROJECT, Place, restored
+from lab.host import EVIDENCE, PROJECT, PYTHON_SOCKET, Place, alone, restored
 from lab.project import staged
 
-TESTS: Final = "tests/lab"
+TESTS: Final = ("tests/lab", "tests/conformance")
+_TEST_S: Final = 600  # everything takes ten times as long
 _LOST: Final = 70
+_STATUS: Final = "/run/lab-status"
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What to run: `argv` in the tree `project`. Evidence of a failure goes to the directory `evidence`, emptied before."""
+    """What to run in the tree `project`: the command `argv`, or where that is empty pytest with `tests`. Evidence of a failure goes to the directory
+    `evidence`, emptied before."""
 
     project: Path
-    argv: Sequence[str]
     evidence: Path
-    environment: Mapping[str, str]
+    argv: Sequence[str] = ()
+    tests: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def test_command(project: Path, arguments: Sequence[str]) -> list[str]:
-    """The command of pytest with these arguments, for all lab tests where none of them is a path in `project`.
+def pytest_arguments(project: Path, arguments: Sequence[str]) -> list[str]:
+    """What pytest is given: these arguments, and where none of them is a path in `project` all lab tests and the conformance corpus.
 
     Plugins are named: finding them takes seconds where the processor is emulated."""
-    plugins = ("-p", "pytest_asyncio.plugin", "-p", "pytest_timeout", "-p", "no:cacheprovider")
+    plugins = (
+        "-p",
+        "pytest_asyncio.plugin",
+        "-p",
+        "pytest_timeout",
+        "-p",
+        "no:cacheprovider",
+        "--timeout",
+        str(_TEST_S),
+    )
     paths = [word for word in arguments if (project / word.split("::")[0]).exists()]
-    return ["python3", "-m", "pytest", *plugins, *arguments, *([] if paths else [TESTS])]
+    return [*plugins, *arguments, *(() if paths else TESTS)]
 
 
-def test_environment(ground: Ground, evidence: str) -> dict[str, str]:
+def pytest_environment(ground: Ground, evidence: str) -> dict[str, str]:
     return {**ground.environment(), "FIREBRICK_LAB_EVIDENCE": evidence, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 
@@ -49,18 +63,22 @@ async def run_session(session: Session, place: Place) -> int:
     """Run it in a fresh lab. Returns its exit status, or 70 where the lab itself was lost."""
     began = time.monotonic()
     shutil.rmtree(session.evidence, ignore_errors=True)
-    tree = await staged(session.project, place.cache)
     async with restored(place, _say) as lab:
-        await lab.machine.upload(tree, PROJECT, uid=0, gid=0)
+        with alone(place.cache / "project.lock"):  # others may test the same tree
+            tree = await staged(session.project, place.cache)
+            await lab.machine.upload(tree, PROJECT, uid=0, gid=0)
         _say(f"ready after {time.monotonic() - began:.1f} s")
         environment = {
-            **test_environment(lab.ground, EVIDENCE),
+            **pytest_environment(lab.ground, EVIDENCE),
             "PYTHONPATH": f"{PROJECT}/src:{PROJECT}:{PACKAGES}",
             "HOME": "/root",
             **session.environment,
         }
         try:
-            status = await _stream(lab.machine, session.argv, environment)
+            if session.argv:
+                status = await _run_command(lab.machine, session.argv, environment)
+            else:
+                status = await _run_tests(lab.machine, pytest_arguments(tree, session.tests), environment)
         except (GuestError, MachineError) as error:
             _say(f"the lab was lost: {error}")
             status = _LOST
@@ -69,13 +87,34 @@ async def run_session(session: Session, place: Place) -> int:
     return status
 
 
-async def _stream(host: Machine, argv: Sequence[str], environment: Mapping[str, str]) -> int:
+async def _run_command(host: Machine, argv: Sequence[str], environment: Mapping[str, str]) -> int:
     async with host.exec(argv, cwd=PROJECT, env=environment, merge=True) as process:
         async for chunk in process.stdout:
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
+            _pass_on(chunk)
         end = await process.wait()
     return end.code if end.code is not None else 128 + (end.signal or 0)
+
+
+async def _run_tests(host: Machine, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """By the Python that waits in the host: see `lab.inside`."""
+    run = {
+        "arguments": arguments,
+        "environment": environment,
+        "directory": PROJECT,
+        "paths": [f"{PROJECT}/src", PROJECT],
+        "status": _STATUS,
+    }
+    async with host.agent.connect_unix(PYTHON_SOCKET) as tunnel:
+        await tunnel.write(json.dumps(run).encode() + b"\n")
+        while chunk := await tunnel.read(1 << 16):
+            _pass_on(chunk)
+    status = int(await host.files.read(_STATUS))
+    return status if status >= 0 else 128 - status
+
+
+def _pass_on(chunk: bytes) -> None:
+    sys.stdout.buffer.write(chunk)
+    sys.stdout.buffer.flush()
 
 
 async def _collect(host: Machine, target: Path) -> None:

@@ -177,3 +177,26 @@ pub fn last_words(message: &str) {
         std::thread::sleep(LAST_MOMENT);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn last_words_go_to_the_connection_there_is_and_to_none_that_was_closed() {
+        let (ours, mut theirs) = UnixStream::pair().expect("a pair of sockets");
+        let ours = OwnedFd::from(ours);
+        hold(Some(&ours));
+        last_words("no root image");
+        hold(None);
+        last_words("to nobody");
+        drop(ours);
+        let mut said = Vec::new();
+        theirs.read_to_end(&mut said).expect("the other end is closed");
+        let said = String::from_utf8_lossy(&said);
+        assert!(said.contains("fatal") && said.contains("no root image"), "{said}");
+        assert!(!said.contains("to nobody"), "{said}");
+    }
+}

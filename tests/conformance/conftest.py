@@ -46,7 +46,8 @@ class Way:
         """A booted machine, saved; real drivers have one for all tests."""
         kind = kind_of(self.driver)
         if kind == "fake":
-            return _saved(self.spec, self.made, self.home, self.home / "template")
+            path = self.home / "template"
+            return Snapshot.load(path) if path.exists() else _saved(self.spec, self.made, self.home, path)
         if kind == "qemu":
             taken: Snapshot = self.request.getfixturevalue("template")
             return taken

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -213,7 +212,7 @@ async def test_of_several_processes_that_try_one_gets_it(way: Way):
         ]
         words = await asyncio.gather(*(asyncio.wait_for(r.stdout.readline(), 60) for r in racers))
         for racer in racers:
-            await racer.communicate()
+            await racer.communicate(b"")
         assert sorted(words) == [b"adopted\n", b"refused\n", b"refused\n", b"refused\n"]
         assert not directory.exists()
 
@@ -275,7 +274,3 @@ def test_of_a_machine_whose_record_is_damaged(tmp_path: Path):
 async def _adopt(directory: Path) -> None:
     async with machine.adopt(directory, home=directory.parent):
         raise AssertionError
-
-
-def teardown_module() -> None:
-    assert shutil.which("setpriv")

@@ -186,7 +186,7 @@ async def live(home: Path, driver: str, template: str) -> None:
             difference = await second.snapshot(home / "snapshots" / "difference", full)
         async with machine.restore(difference, made, home=home) as third, third.fork() as fork:
             await fork.run(["true"])
-            await third.stop(deadline=5)
+            await third.stop(deadline=60)
 
 
 def _point(point: str, driver: str) -> tuple[Any, str, str]:

@@ -28,6 +28,9 @@ ASKED = tuple(name for name in os.environ.get("FIREBRICK_WAYS", "").split(",") i
 NAMED = ASKED or (OF_FIRECRACKER if IN_LAB else ())
 """The drivers that were named, by whoever asks or by being in the lab."""
 
+PACE = 10 if IN_LAB else 1
+"""How many times longer things may take here: in the lab the processor is emulated."""
+
 _USUAL = {"fake": ("fresh", "restored")}
 _left: Counter[tuple[str, str]] = Counter()
 

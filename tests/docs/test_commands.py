@@ -27,7 +27,8 @@ from tools import project
 
 # A command of an `sh` block, and where it is run instead: a file, and what stands in it.
 ELSEWHERE = {
-    r"make (demo|lint|test|wheel|bench)": (".ci/run", r"make --no-print-directory {0}"),
+    r"make (demo|lint|test|test-lab|wheel|bench)": (".ci/run", r"make --no-print-directory {0}"),
+    r"tools/lab( .*)?": ("Makefile", "@tools/lab"),
     r"make setup": ("Makefile", r"@tools/setup"),
     r"\.ci/run": (".ci/run", r"#!/usr/bin/env bash"),
     r"sudo apt-get install --no-install-recommends .*": ("tools/setup", "install --no-install-recommends"),
@@ -44,6 +45,7 @@ ELSEWHERE = {
 }
 # Shown, and run by nothing: why.
 NOT_RUN = {
+    "make test-kvm": "needs a host with KVM and root; `make test-lab` runs the same tests in an emulated one",
     "firebrick kernel build --tuned": "takes ten minutes; where it was built, tests/image boots the result",
     'sudo usermod --append --groups kvm "$USER"': "who may open KVM on the host is not for a test to change",
     "firebrick vm shell MACHINE": "needs a person at a terminal; tests/e2e opens one on a pseudo-terminal",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -44,6 +45,15 @@ async def test_the_agent_answers_over_vsock_and_powers_off(setup: bare.Setup, tm
             assert "virtio_console" not in words
             await agent.poweroff(grace=1.0)
         assert machine.wait(PATIENCE_S) == 0
+
+
+def test_a_machine_that_cannot_start_says_why_and_ends(setup: bare.Setup, tmp_path: Path) -> None:
+    nothing, directory = tmp_path / "root", tmp_path / "machine"
+    nothing.write_bytes(bytes(1 << 20))
+    directory.mkdir()
+    with bare.booted(dataclasses.replace(setup, root=nothing), directory) as machine:
+        assert machine.wait(PATIENCE_S) == 0
+    assert "fatal: cannot mount the root image /dev/vda" in (directory / "console.txt").read_text(errors="replace")
 
 
 async def test_a_bare_snapshot_goes_on_in_another_directory(setup: bare.Setup, tmp_path: Path) -> None:

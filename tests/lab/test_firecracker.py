@@ -30,6 +30,7 @@ from firebrick.machine import (
 )
 from firebrick.machine.memory import data_extents
 from lab.ground import Ground
+from tests.firecracker import tiny
 from tests.lab.conftest import Evidence
 
 DEADLINE_S = 120.0
@@ -227,6 +228,31 @@ async def test_how_machines_end(
     assert await end(from_outside) is ExitCause.OUT_OF_MEMORY
     assert await end(terminate) is ExitCause.KILLED
     assert await end(stuck) in (ExitCause.POWEROFF, ExitCause.KILLED)
+
+
+async def test_the_smallest_guests(driver: Firecracker, tmp_path: Path) -> None:
+    """No kernel, no agent: what the driver makes of a guest's few instructions, and that a call to the API costs little."""
+    (tmp_path / "initrd").write_bytes(bytes(4096))
+    spec = {"initrd": tmp_path / "initrd", "memory_mib": 64, "scratch_mib": 16}
+    for name in ("ends", "talks"):
+        (tmp_path / name).mkdir()
+    ends = MachineSpec(kernel=tiny.rebooter(tmp_path / "rebooter"), **spec)
+    async with driver.boot(ends, tmp_path / "ends") as vm:
+        end = await asyncio.wait_for(vm.wait(), 30)
+        assert (end.cause, vm.console()) == (ExitCause.REBOOT, "bye\n")
+    talks = MachineSpec(kernel=tiny.talker(tmp_path / "talker"), **spec)
+    async with driver.boot(talks, tmp_path / "talks") as vm:
+        async with asyncio.timeout(30):
+            while "tiny\n..." not in vm.console():
+                await asyncio.sleep(0.01)
+        await vm.pause()
+        said_until = vm.console()
+        await asyncio.sleep(0.2)
+        assert vm.console() == said_until, "a paused guest went on"
+        await vm.resume()
+        async with asyncio.timeout(30):
+            while vm.console() == said_until:
+                await asyncio.sleep(0.01)
 
 
 async def test_a_snapshot_firecracker_cannot_read_is_told(

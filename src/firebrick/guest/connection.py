@@ -124,8 +124,9 @@ class Connection:
         """Give the byte stream up while the guest is quiesced; everything that is open stays so. `rejoin` is next."""
         assert not self._gate.is_set(), "only a guest that is quiesced can be parted from"
         self._parted = True
-        await self._stream.close()
+        self._reading.cancel()  # nothing is on its way, and the stream of a machine that is paused may not even end
         await asyncio.wait([self._reading])
+        await self._stream.close()
 
     @property
     def parted(self) -> bool:

@@ -55,6 +55,7 @@ BOOT_DEADLINE_S: Final = 60.0
 RUNG_S: Final = 2.0
 _END_PATIENCE_S: Final = 2.0
 _AGAIN_S: Final = 0.01
+_FIRST_TRY_S: Final = 2.0
 _REJOIN_S: Final = 30.0
 _WHOLE: Final = "whole"
 
@@ -321,21 +322,25 @@ class Machine:
             yield
 
     async def _meet(self, stack: AsyncExitStack, deadline: float, *, adopted: bool) -> Agent:
-        """Connect and greet, again where the connection is lost on the way: a guest that has just been restored may drop the first, and an agent
-        that was in the middle of a frame with its last host breaks the first off."""
+        """Connect and greet, again where the connection is lost on the way: a guest that has just been restored may drop the first. An agent that
+        was in the middle of a frame with its last host breaks the first one off, or does not hear it, and is well with the next: so one that is
+        adopted is tried with more patience each time."""
+        patience = _FIRST_TRY_S if adopted else deadline
         while True:
             try:
                 stream = await self._vm.channel()
-                meeting = Agent.connect(stream, self.identity, timeout=deadline, takes_over=adopted)
+                meeting = Agent.connect(stream, self.identity, timeout=patience, takes_over=adopted)
                 agent = await stack.enter_async_context(meeting)
                 if adopted:
-                    await agent.ping()
-            except (ChannelError, OSError) as error:
+                    async with asyncio.timeout(patience):
+                        await agent.ping()
+            except (ChannelError, OSError) as error:  # TimeoutError is an OSError
                 await stack.aclose()
                 if self._watch.done() or not (adopted or _is_a_loss(error)):
                     raise
             else:
                 return agent
+            patience *= 2
             await asyncio.sleep(_AGAIN_S)
 
     def _record(self) -> None:

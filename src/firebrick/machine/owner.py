@@ -34,6 +34,7 @@ ADOPTABLE = "machine.json"
 
 _NAME_PREFIX = "firebrick-"
 _KILL_PATIENCE_S = 5.0
+_BUSY_PATIENCE_S = 0.2
 _DRAFT = re.compile(r"\..+\.(?P<pid>[0-9]+)-(?P<started>[0-9]+)\.[0-9a-f]{8}")
 
 
@@ -148,7 +149,15 @@ def _held(directory: Path) -> Iterator[None]:
     finally:
         owner = read(directory)
         if owner is None or owner.is_me:
-            shutil.rmtree(directory, ignore_errors=True)
+            _remove(directory)
+
+
+def _remove(directory: Path) -> None:
+    """As a draft: whoever is killed in the middle of it leaves one."""
+    draft = directory.with_name(draft_name(directory.name))
+    with contextlib.suppress(OSError):
+        directory = directory.rename(draft)
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -198,7 +207,7 @@ def reap(machines: Path, *, spare_adoptable: bool = False) -> list[str]:
         with contextlib.suppress(AdoptionError), _locked(directory):  # nobody takes it over meanwhile
             owner = read(directory)
             if owner is not None and not owner.alive and _end(owner, directory):
-                shutil.rmtree(directory, ignore_errors=True)
+                _remove(directory)
                 gone.append(owner.machine)
     sweep_drafts(machines)
     return gone
@@ -229,13 +238,22 @@ def _end(owner: Owner, directory: Path) -> bool:
     if jailed is None:
         _end_processes(owner)
         return True
+    deadline = time.monotonic() + _BUSY_PATIENCE_S
+    while (hold := _end_jailed(jailed, directory)) is Hold.BUSY and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return hold is not Hold.BUSY
+
+
+def _end_jailed(jailed: record.Record, directory: Path) -> Hold:
+    """What a dead owner had begun to start has its locks for a moment, until it is another program: then, as when something does not end, the
+    seat is busy."""
     with kept(Path(jailed.lock), directory) as hold:
         try:
             if hold is Hold.KEPT:
-                jailed.end()
+                jailed.reap(directory)
         except HostError:
-            return False
-    return hold is not Hold.BUSY
+            return Hold.BUSY
+    return hold
 
 
 def processes_of(machine: str) -> list[int]:

@@ -28,6 +28,7 @@ from firebrick.guest.errors import (
     TreeError,
     VersionError,
 )
+from firebrick.guest.execution import _plain_errors
 from firebrick.guest.protocol import Frame, Kind
 from tests.unit.guest.peer import EXIT, Peer, connected
 
@@ -774,3 +775,18 @@ async def test_nothing_runs_without_an_identity() -> None:
     await host.close()
     await double.close()
     assert issubclass(IdentityMissingError, AgentError)
+
+
+async def test_a_group_that_fails_leaves_no_cancellation_behind():
+    """Python before 3.13 would, and a time limit of 3.11.2 then ends as a cancellation of its task."""
+
+    async def fail() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("wrong")
+
+    task = asyncio.current_task()
+    assert task is not None
+    with pytest.raises(ValueError, match="wrong"):
+        async with _plain_errors(), asyncio.TaskGroup() as group:
+            group.create_task(fail())
+    assert task.cancelling() == 0

@@ -12,7 +12,7 @@ from lab.drives import ground_inside
 from lab.ground import Ground, NoGroundError
 from lab.packages import wanted_packages
 from lab.project import _update
-from lab.session import test_command as command
+from lab.session import pytest_arguments
 from tests.place import ROOT
 
 GROUND = Ground(
@@ -48,14 +48,13 @@ def test_a_program_that_is_not_the_known_one_is_refused() -> None:
 @pytest.mark.parametrize(
     ("arguments", "last"),
     [
-        ([], ["tests/lab"]),
-        (["-k", "vsock"], ["-k", "vsock", "tests/lab"]),
+        ([], ["tests/lab", "tests/conformance"]),
+        (["-k", "vsock"], ["-k", "vsock", "tests/lab", "tests/conformance"]),
         (["tests/lab/test_boot.py::test_x", "-x"], ["tests/lab/test_boot.py::test_x", "-x"]),
     ],
 )
 def test_all_lab_tests_are_run_where_none_is_named(arguments: list[str], last: list[str]) -> None:
-    assert command(ROOT, arguments)[-len(last) :] == last
-    assert command(ROOT, arguments)[:3] == ["python3", "-m", "pytest"]
+    assert pytest_arguments(ROOT, arguments)[-len(last) :] == last
 
 
 def test_a_command_comes_after_two_dashes() -> None:

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firebrick.machine import MachineSpec, Snapshot, SnapshotError, chain
@@ -29,6 +29,7 @@ def take(path: Path, pages: dict[int, bytes], base: Snapshot | None = None) -> S
     return Snapshot.load(path)
 
 
+@settings(deadline=None)  # a slow disk is no failure
 @given(st.lists(changes, min_size=1, max_size=5))
 def test_a_chain_is_its_changes_one_after_the_other(tmp_path_factory, links):
     home = tmp_path_factory.mktemp("d")

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firebrick.machine import digest
@@ -30,6 +30,7 @@ def contents_of(written: list[tuple[int, bytes]]) -> bytes:
     return bytes(contents)
 
 
+@settings(deadline=None)  # a slow disk is no failure
 @given(pieces)
 def test_holes_do_not_count(tmp_path_factory, written):
     directory = tmp_path_factory.mktemp("d")
@@ -39,6 +40,7 @@ def test_holes_do_not_count(tmp_path_factory, written):
     assert digest.of_file(directory / "sparse") == digest.of_file(directory / "full")
 
 
+@settings(deadline=None)  # a slow disk is no failure
 @given(pieces, st.integers(0, SIZE - 1), st.integers(1, 255))
 def test_every_byte_counts(tmp_path_factory, written, at, flip):
     path = tmp_path_factory.mktemp("d") / "file"

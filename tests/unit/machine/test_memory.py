@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from firebrick.machine import memory
@@ -64,6 +64,7 @@ def test_pages_that_were_only_read_are_not_its_own(tmp_path, base):
     assert list(memory.private_ranges(os.getpid(), address, SIZE)) == []
 
 
+@settings(deadline=None)  # a slow disk is no failure
 @given(st.sets(st.integers(0, PAGES - 1), max_size=40))
 def test_exactly_the_written_pages_are_its_own(tmp_path_factory, written):
     path = tmp_path_factory.mktemp("m") / "base"

@@ -49,3 +49,11 @@ def test_the_dead_are_reaped_and_the_living_left_alone(tmp_path):
 
 def test_reaping_nothing_is_no_error(tmp_path):
     assert owner.reap(tmp_path / "none") == []
+
+
+def test_a_draft_whose_maker_died_is_removed(tmp_path):
+    mine, dead, strange = (tmp_path / name for name in (owner.draft_name("a"), f".b.{os.getpid()}-1.12345678", ".c"))
+    for path in (mine, dead, strange):
+        path.mkdir()
+    assert owner.reap(tmp_path) == []
+    assert [path.exists() for path in (mine, dead, strange)] == [True, False, True]

@@ -3,12 +3,14 @@
 settings    where its programs are, and what machines get that say nothing else
 version     what each release can do
 config      a spec as the requests that make the machine: pure
+wishes      what it cannot be asked: pure
 api         the requests' way: HTTP over a unix socket
 pipe        FIFOs the VMM writes to: console, log, metrics
 vsock       the way to the agent
 exits       how a machine ended: pure
-boot        a running VMM in its room
-save        a snapshot's files: out of the room, and into the next one
+unix        connecting to the sockets it makes
+vmm         a running Firecracker in its room
+disks       files: into the room, and out of it for a snapshot
 vm          one machine
 driver      the driver
 """

@@ -53,11 +53,12 @@ class Bubble:
         if find_program(bwrap.PROGRAM) is None:
             raise HostError("cannot jail machines: bwrap is not on this host", hint="Install the package bubblewrap.")
         groups = self.groups or find_groups()
-        await shielded(asyncio.to_thread(end_user, seat.uid))
         try:
             group = None
             Record.of(seat, groups.of(seat) if groups is not None else None).write(directory)
-            if groups is not None:
+            if groups is None:
+                await shielded(asyncio.to_thread(end_user, seat.uid))
+            else:
                 memory = self.limits.memory_bytes(spec, OVERHEAD_MIB)
                 group = await shielded(asyncio.to_thread(groups.make, seat, self.limits, memory))
             os.chown(directory, 0, seat.gid)

@@ -24,7 +24,7 @@ from firebrick.machine.errors import HostError
 from firebrick.machine.jail import bwrap, files, starter
 from firebrick.machine.jail.group import PARENT, Group, Groups, need_groups
 from firebrick.machine.jail.limits import Limits
-from firebrick.machine.jail.record import Record, end_user
+from firebrick.machine.jail.record import CHROOTS, Record
 from firebrick.machine.seat import Seat
 from firebrick.machine.spec import MachineSpec
 from firebrick.process import find_program, shielded
@@ -54,7 +54,6 @@ class Jailer:
             raise HostError(f"cannot jail the machine in {directory}: it has no seat")
         self._check()
         groups = self.groups or need_groups()
-        await shielded(asyncio.to_thread(end_user, seat.uid))
         try:
             Record.of(seat, groups.of(seat)).write(directory)
             memory = self.limits.memory_bytes(spec, OVERHEAD_MIB)
@@ -84,7 +83,7 @@ class JailerRoom:
     def __init__(self, jailer: Jailer, directory: Path, seat: Seat, group: Group, longest_file: int) -> None:
         self._jailer = jailer
         self._directory = directory
-        self._base = directory / "jail"
+        self._base = directory / CHROOTS
         self._id = directory.name if _ID.fullmatch(directory.name) else seat.name
         self._group = group
         self._mount = group.path.parent.parent

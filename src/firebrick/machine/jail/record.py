@@ -10,6 +10,8 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import msgspec
@@ -19,6 +21,9 @@ from firebrick.machine.jail.group import Group
 from firebrick.machine.seat import Seat
 
 FILE = "jail.json"
+CHROOTS = "jail"
+"""The directory of chroots in a machine's own."""
+
 _PATIENCE_S = 5.0
 
 
@@ -57,11 +62,22 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the VMM this speaks of is still there."""
         return bool(self.started) and start_of(self.pid) == self.started
 
+    def reap(self, directory: Path) -> None:
+        """As `end`, for a machine whose owner was killed at any moment: also what was about to become its VMM, and is root's still. It is
+        known by the machine's directory among its arguments."""
+        names = {os.fsencode(directory), os.fsencode(directory / CHROOTS)}
+        _end_all(lambda: processes_with(names))
+        self.end()
+        end_user(self.uid)
+
     def end(self) -> None:
-        """Kill everything of the machine and remove its control group. Blocks up to some seconds. Raises HostError."""
+        """Kill everything of the machine and remove its control group. Blocks up to some seconds. Raises HostError.
+
+        With a group that takes no look at other processes, however many the host has."""
         if self.group is not None:
             Group(Path(self.group)).end()
-        end_user(self.uid)
+        else:
+            end_user(self.uid)
 
 
 def read(directory: Path) -> Record | None:
@@ -82,14 +98,28 @@ def start_of(pid: int) -> int | None:
 
 def end_user(uid: int) -> None:
     """Kill all processes of a seat's user: it is nobody's but the seat's. Raises HostError where one does not end."""
+    _end_all(lambda: processes_of(uid))
+
+
+def _end_all(find: Callable[[], list[int]]) -> None:
     deadline = time.monotonic() + _PATIENCE_S
-    while pids := processes_of(uid):
+    while pids := find():
         if time.monotonic() > deadline:
-            raise HostError(f"cannot end the processes {pids} of user {uid}: they do not die")
+            raise HostError(f"cannot end the processes {pids} of a jail: they do not die")
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.001)
+
+
+def processes_with(arguments: AbstractSet[bytes]) -> list[int]:
+    """The living processes that were given one of these arguments."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and arguments & set((entry / "cmdline").read_bytes().split(b"\0")):
+                found.append(int(entry.name))
+    return [pid for pid in found if start_of(pid) is not None]
 
 
 def processes_of(uid: int) -> list[int]:
