@@ -108,7 +108,7 @@ async def test_closing_everything_it_has(m: Machine):
 
 
 async def test_garbage_on_the_console_is_only_garbage(m: Machine):
-    await m.run(["sh", "-c", "head -c 300000 /dev/urandom > /dev/console"], timeout=BOUND_S)
+    await m.run(["sh", "-c", "head -c 100000 /dev/urandom > /dev/console"], timeout=BOUND_S)
     assert len(m.console()) <= 64 << 10
     await assert_usable(m)
 
@@ -141,6 +141,7 @@ async def test_unmounting_and_remounting(m: Machine):
         assert (await m.run(["true"])).status.code is not None
 
 
+@pytest.mark.rooms
 async def test_a_panic_is_told_as_what_it_is(m: Machine):
     from firebrick.machine import ExitCause, MachineGoneError
 

@@ -32,6 +32,11 @@ OF_QEMU = {
     if getattr(thing, "__name__", "").endswith(("qemu.start", "disk"))
 }
 OF_QEMU |= {"disk sealed"}
+# Where a VMM runs whose owner dies: without a jail it is found in another way than in one.
+FOUND_BY_NAME = {
+    *("with QEMU", "with the channel", "with the identity", "quiesced", "paused", "disk sealed", "memory saved"),
+    *("with the snapshot in place", "with poweroff said", "with all killed", "before QEMU is let go"),
+}
 
 
 class Nursery:
@@ -143,8 +148,16 @@ async def test_the_fakes_life_ends_at_every_change_to_the_outside(victim: Nurser
 
 @pytest.mark.real
 @pytest.mark.once
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", [name for name in POINTS if name not in FOUND_BY_NAME])
 async def test_a_real_life_ends_at(victim: Nursery, way: Way, tmp_path: Path, point: str):
+    await a_life_ends(victim, way, tmp_path / "home", point)
+
+
+@pytest.mark.real
+@pytest.mark.once
+@pytest.mark.rooms
+@pytest.mark.parametrize("point", sorted(FOUND_BY_NAME))
+async def test_a_real_life_ends_with_a_vmm_at(victim: Nursery, way: Way, tmp_path: Path, point: str):
     await a_life_ends(victim, way, tmp_path / "home", point)
 
 

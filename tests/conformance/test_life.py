@@ -11,6 +11,7 @@ from tests.conformance.ways import PACE
 
 
 @pytest.mark.every_way
+@pytest.mark.rooms
 async def test_a_machine_that_is_given_runs(m: Machine):
     assert m.state is State.RUNNING
     assert m.agent.hello.version == 1
@@ -18,6 +19,7 @@ async def test_a_machine_that_is_given_runs(m: Machine):
 
 
 @pytest.mark.every_way
+@pytest.mark.rooms
 async def test_a_paused_machine_stands_still(m: Machine):
     async with m.exec(["sh", "-c", "echo a; cat"], stdin=True) as process:
         assert await process.stdout.read() == b"a\n"
@@ -36,6 +38,7 @@ async def test_a_paused_machine_stands_still(m: Machine):
 
 
 @pytest.mark.every_way
+@pytest.mark.rooms
 async def test_a_snapshot_does_not_change_its_source(m: Machine, tmp_path):
     await m.files.write("/tmp/before", b"1")
     async with m.exec(["cat"], stdin=True) as process:
@@ -82,6 +85,7 @@ async def test_a_snapshot_is_not_put_over_something(m: Machine, tmp_path):
 
 
 @pytest.mark.every_way
+@pytest.mark.rooms
 async def test_forks_of_forks(m: Machine):
     await m.files.write("/tmp/x", b"0")
     async with m.fork() as first:
@@ -144,6 +148,7 @@ def until_past(number: int) -> str:
 
 
 @pytest.mark.every_way
+@pytest.mark.rooms
 async def test_stop_powers_off_and_is_idempotent(m: Machine):
     end = await m.stop(deadline=20 * PACE)
     assert end.cause is ExitCause.POWEROFF
@@ -163,6 +168,7 @@ async def test_a_paused_machine_can_be_stopped(m: Machine):
 
 
 @pytest.mark.every_way
+@pytest.mark.rooms
 async def test_kill_ends_what_waits(m: Machine):
     async with asyncio.timeout(20 * PACE):
         waiting = asyncio.create_task(m.run(["sleep", "60"]))
