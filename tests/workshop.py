@@ -16,6 +16,7 @@ from firebrick.machine import MachineSpec, Snapshot
 from lab.ground import Ground
 
 MEMORY_MIB = 256
+FIRECRACKER_MEMORY_MIB = 192  # all of it is written into each of its snapshots
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,9 @@ class Workshop:
         """In the lab: its ground says where kernel and root image are. Raises NoGroundError elsewhere."""
         ground = Ground.find()
         given = {"kernel": ground.kernel, "initrd": ground.initrd, "root": ground.root}
-        return MachineSpec(**given | {"kernel_args": ground.kernel_args, "memory_mib": MEMORY_MIB} | changes)
+        return MachineSpec(
+            **given | {"kernel_args": ground.kernel_args, "memory_mib": FIRECRACKER_MEMORY_MIB} | changes
+        )
 
 
 @pytest.fixture(scope="session")
