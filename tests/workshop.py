@@ -16,7 +16,8 @@ from firebrick.machine import MachineSpec, Snapshot
 from lab.ground import Ground
 
 MEMORY_MIB = 256
-FIRECRACKER_MEMORY_MIB = 192  # all of it is written into each of its snapshots
+# All of its memory is written into each snapshot, and one test fills the disk.
+FOR_FIRECRACKER = {"memory_mib": 192, "scratch_mib": 512}
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,7 @@ class Workshop:
         """In the lab: its ground says where kernel and root image are. Raises NoGroundError elsewhere."""
         ground = Ground.find()
         given = {"kernel": ground.kernel, "initrd": ground.initrd, "root": ground.root}
-        return MachineSpec(
-            **given | {"kernel_args": ground.kernel_args, "memory_mib": FIRECRACKER_MEMORY_MIB} | changes
-        )
+        return MachineSpec(**given | FOR_FIRECRACKER | {"kernel_args": ground.kernel_args} | changes)
 
 
 @pytest.fixture(scope="session")
