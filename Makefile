@@ -23,11 +23,11 @@ test: ## Run the tests, real machines included
 
 test-lab: ## Run the tests with Firecracker, in an emulated host with KVM
 	@tools/setup
-	@tools/lab
+	@tools/lab --durations=10
 
 test-kvm: ## Run the tests with Firecracker on this host: needs root and a KVM that works
 	@tools/setup
-	@tools/lab --here
+	@tools/lab --here --durations=10
 
 lint: ## Check format, types, imports and the Rust parts
 	@tools/setup packages rust python

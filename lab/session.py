@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import shutil
@@ -19,8 +20,13 @@ from lab.ground import Ground
 from lab.host import EVIDENCE, PROJECT, PYTHON_SOCKET, Place, alone, restored
 from lab.project import staged
 
-TESTS: Final = "tests/lab"
+TESTS: Final = ("tests/lab", "tests/conformance")
+_TEST_S: Final = 600  # everything takes ten times as long
 _LOST: Final = 70
+_SILENCE_S: Final = (
+    900.0  # longer than any test may take: a host that stands still says nothing, also not that a test timed out
+)
+_COLLECT_S: Final = 60.0
 _STATUS: Final = "/run/lab-status"
 
 
@@ -37,12 +43,21 @@ class Session:
 
 
 def pytest_arguments(project: Path, arguments: Sequence[str]) -> list[str]:
-    """What pytest is given: these arguments, and all lab tests where none of them is a path in `project`.
+    """What pytest is given: these arguments, and where none of them is a path in `project` all lab tests and the conformance corpus.
 
     Plugins are named: finding them takes seconds where the processor is emulated."""
-    plugins = ("-p", "pytest_asyncio.plugin", "-p", "pytest_timeout", "-p", "no:cacheprovider")
+    plugins = (
+        "-p",
+        "pytest_asyncio.plugin",
+        "-p",
+        "pytest_timeout",
+        "-p",
+        "no:cacheprovider",
+        "--timeout",
+        str(_TEST_S),
+    )
     paths = [word for word in arguments if (project / word.split("::")[0]).exists()]
-    return [*plugins, *arguments, *([] if paths else [TESTS])]
+    return [*plugins, *arguments, *(() if paths else TESTS)]
 
 
 def pytest_environment(ground: Ground, evidence: str) -> dict[str, str]:
@@ -72,6 +87,9 @@ async def run_session(session: Session, place: Place) -> int:
         except (GuestError, MachineError) as error:
             _say(f"the lab was lost: {error}")
             status = _LOST
+        except TimeoutError:
+            _say(f"the lab was lost: it said nothing for {_SILENCE_S:g} s")
+            status = _LOST
         if status != 0:
             await _collect(lab.machine, session.evidence)
     return status
@@ -96,7 +114,7 @@ async def _run_tests(host: Machine, arguments: Sequence[str], environment: Mappi
     }
     async with host.agent.connect_unix(PYTHON_SOCKET) as tunnel:
         await tunnel.write(json.dumps(run).encode() + b"\n")
-        while chunk := await tunnel.read(1 << 16):
+        while chunk := await asyncio.wait_for(tunnel.read(1 << 16), _SILENCE_S):
             _pass_on(chunk)
     status = int(await host.files.read(_STATUS))
     return status if status >= 0 else 128 - status
@@ -110,8 +128,8 @@ def _pass_on(chunk: bytes) -> None:
 async def _collect(host: Machine, target: Path) -> None:
     """Everything that may tell why: what the tests kept, the host's kernel log and its console."""
     target.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(GuestError, MachineError):
-        await host.download(EVIDENCE, target)
+    with contextlib.suppress(GuestError, MachineError, TimeoutError):
+        await asyncio.wait_for(host.download(EVIDENCE, target), _COLLECT_S)
         log = await host.run(["dmesg"], timeout=20)
         (target / "dmesg.txt").write_bytes(log.stdout)
     (target / "console.txt").write_text(host.console())

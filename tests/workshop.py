@@ -16,6 +16,8 @@ from firebrick.machine import MachineSpec, Snapshot
 from lab.ground import Ground
 
 MEMORY_MIB = 256
+# All of its memory is written into each snapshot, and one test fills the disk.
+FOR_FIRECRACKER = {"memory_mib": 192, "scratch_mib": 512}
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Workshop:
         """In the lab: its ground says where kernel and root image are. Raises NoGroundError elsewhere."""
         ground = Ground.find()
         given = {"kernel": ground.kernel, "initrd": ground.initrd, "root": ground.root}
-        return MachineSpec(**given | {"kernel_args": ground.kernel_args, "memory_mib": MEMORY_MIB} | changes)
+        return MachineSpec(**given | FOR_FIRECRACKER | {"kernel_args": ground.kernel_args} | changes)
 
 
 @pytest.fixture(scope="session")

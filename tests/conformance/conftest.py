@@ -1,15 +1,13 @@
 """Machines for the tests here: one corpus, every driver, however the machine came to be.
 
-A way is a driver and an origin: `fresh` is booted, `restored` from a snapshot, `forked` from a restored one that runs. Tests take the fixture `m`,
-or `way` where they make their machines themselves. Every test runs on the fake and on restored machines of QEMU; those marked `every_way` on
-all ways there are, as root in a jail too. The environment says which drivers there are instead, for all tests: FIREBRICK_WAYS=jailed, say, or in
-the lab FIREBRICK_WAYS=firecracker,firecracker-jailed.
+A way is a driver and an origin: see `tests/conformance/ways.py`, which says what runs on which. Tests take the fixture `m`, or `way` where they make
+their machines themselves.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+from collections import Counter
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,15 +18,14 @@ import pytest
 
 from firebrick import machine
 from firebrick.machine import Driver, Machine, MachineSpec, Snapshot
-from tests.conformance.drivers import ALWAYS, DETACHES, SOMETIMES, driver_of, kind_of
+from tests.conformance.drivers import driver_of, is_firecracker, kind_of, spec_for
+from tests.conformance.ways import MARKS, NAMED, not_run, others, ways
 from tests.workshop import Workshop, template, workshop
 
 __all__ = ["template", "workshop"]
 
-ASKED = tuple(name for name in os.environ.get("FIREBRICK_WAYS", "").split(",") if name)
-ORIGINS = ("fresh", "restored", "forked")
 DEADLINE_S = 120.0
-_USUAL = {"fake": ("fresh", "restored")}
+_LEFT = pytest.StashKey[list[str]]()
 
 
 @dataclass
@@ -84,10 +81,8 @@ def _saved(spec: MachineSpec, driver: Driver, home: Path, path: Path) -> Snapsho
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "every_way: for m and way: fresh, restored and forked machines of every driver")
-    config.addinivalue_line("markers", "real: for m and way: real machines only; the fake has no kernel")
-    config.addinivalue_line("markers", "once: for way: restored machines only, of each driver")
-    config.addinivalue_line("markers", "detaching: for m and way: drivers whose machines can outlive their process")
+    for mark, meaning in MARKS.items():
+        config.addinivalue_line("markers", f"{mark}: {meaning}")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -96,22 +91,42 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     marks = {mark.name for mark in metafunc.definition.iter_markers()}
     params = [
         pytest.param((driver, origin), id=f"{driver}-{origin}", marks=[] if driver == "fake" else [pytest.mark.machine])
-        for driver in _drivers(marks)
-        for origin in _origins(driver, marks)
+        for driver, origin in ways(marks)
     ]
     metafunc.parametrize("way", params, indirect=True)
 
 
-def _drivers(marks: set[str]) -> list[str]:
-    names = ASKED or ALWAYS + (SOMETIMES if "every_way" in marks else ())
-    without = {"fake"} if "real" in marks else set()
-    return [name for name in names if name not in without and ("detaching" not in marks or name in DETACHES)]
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """A test for which there is no way here is left out, and where drivers are named so is what makes no machine of them. Both are counted."""
+    left = [item for item in items if _is_of_corpus(item) and not _has_way(item)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
+    config.stash[_LEFT] = [item.nodeid for item in left]
 
 
-def _origins(driver: str, marks: set[str]) -> tuple[str, ...]:
-    if "every_way" in marks:
-        return ORIGINS
-    return ("restored",) if "once" in marks else _USUAL.get(driver, ("restored",))
+def _is_of_corpus(item: pytest.Item) -> bool:
+    return item.path.is_relative_to(Path(__file__).parent)
+
+
+def _has_way(item: pytest.Item) -> bool:
+    if "way" not in getattr(item, "fixturenames", ()):
+        return not NAMED
+    return isinstance(item.callspec.params["way"], tuple)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """What of the corpus was not run, and why."""
+    alone = Counter(nodeid.split("::")[0] for nodeid in config.stash[_LEFT] if "[" not in nodeid)
+    lines = [f"{driver}: {count} tests: {reason}" for driver, count, reason in not_run()]
+    lines += [f"{file}: {count} tests have no machine of these drivers: `make test`" for file, count in alone.items()]
+    if NAMED and lines:
+        terminalreporter.section("of the conformance corpus, not run here")
+        terminalreporter.write_line(
+            f"{', '.join(others())}: all tests: `make test` and `make test-lab` have these drivers"
+        )
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
@@ -133,7 +148,7 @@ async def _spec(driver: str, workshop: Workshop, tmp_path: Path) -> MachineSpec:
     kind = kind_of(driver)
     if kind == "fake":
         return MachineSpec(kernel=tmp_path / "kernel", initrd=tmp_path / "initrd")
-    return workshop.firecracker_spec() if kind == "firecracker" else await workshop.spec()
+    return spec_for(driver, workshop.firecracker_spec() if is_firecracker(driver) else await workshop.spec())
 
 
 @pytest.fixture

@@ -8,14 +8,15 @@ import pytest
 
 from firebrick.guest.errors import GuestError, NoSpaceError
 from firebrick.machine import Machine, State
+from tests.conformance.ways import IN_LAB, PACE
 
 pytestmark = pytest.mark.real
 
-BOUND_S = 60
+BOUND_S = 240 if IN_LAB else 60
 
 
 async def assert_usable(m: Machine) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(BOUND_S):
         assert (await m.run(["echo", "alive"], check=True)).stdout == b"alive\n"
         assert (await m.agent.usage()).processes == 0
     assert m.state is State.RUNNING
@@ -81,7 +82,7 @@ async def test_a_daemon_that_keeps_the_pipe_does_not_hold_the_exit(m: Machine):
     async with asyncio.timeout(BOUND_S):
         done = await m.run(["sh", "-c", "sleep 600 & echo done"], check=True)
         assert done.stdout == b"done\n"
-        assert done.status.wall_s < 10
+        assert done.status.wall_s < 10 * PACE
 
 
 async def test_a_flood_without_a_newline(m: Machine):
@@ -107,25 +108,40 @@ async def test_closing_everything_it_has(m: Machine):
 
 
 async def test_garbage_on_the_console_is_only_garbage(m: Machine):
-    await m.run(["sh", "-c", "head -c 300000 /dev/urandom > /dev/console"], timeout=40)
+    await m.run(["sh", "-c", "head -c 100000 /dev/urandom > /dev/console"], timeout=BOUND_S)
     assert len(m.console()) <= 64 << 10
     await assert_usable(m)
 
 
+# Exits with 0 where the job could take the place of the agent, or speak to it. The numbers are AF_VSOCK, and its addresses for any, this machine and itself.
+_TAKE_VSOCK = """
+socket(S, 40, 1, 0) or die "socket: $!";
+exit 0 if bind(S, pack("SSLLL", 40, 0, 1024, 0xffffffff, 0)) && listen(S, 1);
+$SIG{ALRM} = sub { exit 3 }; alarm 5;
+for my $cid (1, 3) { socket(C, 40, 1, 0); exit 0 if connect(C, pack("SSLLL", 40, 0, 1024, $cid, 0)); }
+exit 3;
+"""
+
+
 async def test_the_agents_port_is_not_the_jobs(m: Machine):
     """A job that finds the port cannot open it a second time: the connection stays the host's."""
-    done = await m.run(["sh", "-c", "for p in /dev/vport*; do echo garbage > $p; done"])
-    assert not done.status.ok
+    if m._driver.name == "firecracker":
+        done = await m.run(["perl", "-e", _TAKE_VSOCK])
+        assert (done.status.code, done.stderr) == (3, b"")
+    else:
+        done = await m.run(["sh", "-c", "for p in /dev/vport*; do echo garbage > $p; done"])
+        assert not done.status.ok
     await assert_usable(m)
 
 
 async def test_unmounting_and_remounting(m: Machine):
     await m.run(["sh", "-c", "umount -l /tmp /run /dev/shm; mount -o remount,ro /; umount -fl /"])
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(BOUND_S):
         await m.agent.ping()
         assert (await m.run(["true"])).status.code is not None
 
 
+@pytest.mark.rooms
 async def test_a_panic_is_told_as_what_it_is(m: Machine):
     from firebrick.machine import ExitCause, MachineGoneError
 

@@ -1,16 +1,19 @@
-"""A node that kills itself: `python -m tests.conformance.victim HOME DRIVER TEMPLATE POINT`. It leads a machine's whole life, and at POINT the
-process is gone, as by `kill -9`. POINT is a name in `POINTS`, or a number: then it is the so many-th change to the outside world.
+"""A node that kills itself: it leads a machine's whole life, and at a point of it the process is gone, as by `kill -9`. The point is a name in
+`POINTS`, or a number: then it is the so many-th change to the outside world. It says `over` when it comes to the end alive, and how many changes
+it has made.
 
-It says `over` when it comes to the end alive, and how many changes it has made."""
+    python -m tests.conformance.victim      forks one for each line of input, and answers with how it ended and what it said"""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import inspect
+import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -22,9 +25,16 @@ from firebrick.guest.connection import Connection
 from firebrick.machine import MachineSpec, Snapshot, disk, owner, trust
 from firebrick.machine import snapshot as snapshots
 from firebrick.machine.fake import FakeMachine
-from firebrick.machine.firecracker import FirecrackerMachine, disks, vmm
+from firebrick.machine.firecracker import Firecracker, FirecrackerMachine, disks, vmm
+from firebrick.machine.jail.group import Groups
+from firebrick.machine.jail.jailer import Jailer, JailerRoom
+from firebrick.machine.jail.record import Record
+from firebrick.machine.network import slot
+from firebrick.machine.network.host import HostNetwork
+from firebrick.machine.network.slot import Slot
 from firebrick.machine.qemu import QemuMachine, start
-from tests.conformance.drivers import driver_of, kind_of
+from firebrick.machine.seat import Seats
+from tests.conformance.drivers import driver_of, is_firecracker
 
 # Where a life can end: an attribute of something, and when: as it is called, when it has returned (a context: was entered), when a context is left.
 POINTS: dict[str, tuple[Any, str, str]] = {
@@ -58,8 +68,29 @@ POINTS: dict[str, tuple[Any, str, str]] = {
     "before QEMU is let go": (start, "spawn", "leaving"),
     "before the directory is removed": (owner, "claimed", "leaving"),
 }
+# What only a jailed machine in a network of its own comes by.
+JAILED: dict[str, tuple[Any, str, str]] = {
+    "with a seat": (Seats, "take", "after"),
+    "with the table of the firewall": (HostNetwork, "ready", "after"),
+    "with a namespace": (slot, "visit", "before"),
+    "with a slot": (Slot, "apply", "after"),
+    "before the record of the jail": (Record, "write", "before"),
+    "with the record of the jail": (Record, "write", "after"),
+    "with a control group without limits": (Groups, "_limit", "before"),
+    "with a control group": (Groups, "make", "after"),
+    "with files in the chroot": (JailerRoom, "argv", "before"),
+    "before the jailer is known": (JailerRoom, "pid_of", "before"),
+    "with the jailer known": (JailerRoom, "pid_of", "after"),
+    "with a Firecracker that answers": (vmm.Vmm, "ready", "after"),
+    "loaded": (Firecracker, "_load", "after"),
+    "before its files are the owner's": (disks, "collect", "before"),
+    "before the room is left": (Jailer, "open", "leaving"),
+    "before the slot is removed": (Slot, "_remove", "before"),
+    "before the seat is left": (Seats, "take", "leaving"),
+}
 _OF_FIRECRACKER: dict[tuple[Any, str], tuple[Any, str]] = {
     (disk, "add_layer"): (disks, "place_saved"),
+    (disk, "share"): (disks, "_copy"),
     (start, "spawn"): (vmm, "spawn"),
     (QemuMachine, "_seal_disk"): (disks, "collect"),
 }
@@ -155,23 +186,23 @@ async def live(home: Path, driver: str, template: str) -> None:
             difference = await second.snapshot(home / "snapshots" / "difference", full)
         async with machine.restore(difference, made, home=home) as third, third.fork() as fork:
             await fork.run(["true"])
-            await third.stop(deadline=5)
+            await third.stop(deadline=60)
 
 
-def _point(point: str, kind: str) -> tuple[Any, str, str]:
-    """Where that is for machines of this kind."""
-    thing, name, when = POINTS[point]
-    if kind == "firecracker":
+def _point(point: str, driver: str) -> tuple[Any, str, str]:
+    """Where that is for machines of this driver."""
+    thing, name, when = POINTS.get(point) or JAILED[point]
+    if is_firecracker(driver):
         thing, name = _OF_FIRECRACKER.get((thing, name), (thing, name))
     if thing is QemuMachine:
-        thing = {"fake": FakeMachine, "firecracker": FirecrackerMachine}.get(kind, thing)
+        thing = FirecrackerMachine if is_firecracker(driver) else FakeMachine if driver == "fake" else QemuMachine
     return thing, name, when
 
 
 def main(home: Path, driver: str, template: str, point: str) -> None:
     counter = Counter(int(point) if point.isdigit() else 0)
-    if point in POINTS:
-        arm(*_point(point, kind_of(driver)))
+    if point in POINTS or point in JAILED:
+        arm(*_point(point, driver))
     elif not point.isdigit():
         raise ValueError(point)
     sys.addaudithook(counter)
@@ -179,5 +210,32 @@ def main(home: Path, driver: str, template: str, point: str) -> None:
     print("over", counter.count)  # noqa: T201
 
 
+def serve() -> None:
+    """Modules are loaded once: that takes longer than a life."""
+    for line in sys.stdin:
+        print(json.dumps(_forked(json.loads(line))), flush=True)  # noqa: T201
+
+
+def _forked(arguments: list[str]) -> tuple[int, str]:
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.dup2(writer, 1)
+        os.closerange(3, 64)
+        status = 1
+        try:
+            main(Path(arguments[0]), *arguments[1:4])
+            sys.stdout.flush()
+            status = 0
+        except Exception:  # noqa: BLE001 - whoever started it is told
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader) as said:
+        text = said.read()
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), text.strip()
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:5])
+    serve()

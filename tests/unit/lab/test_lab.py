@@ -50,8 +50,8 @@ def test_a_program_that_is_not_the_known_one_is_refused() -> None:
 @pytest.mark.parametrize(
     ("arguments", "last"),
     [
-        ([], ["tests/lab"]),
-        (["-k", "vsock"], ["-k", "vsock", "tests/lab"]),
+        ([], ["tests/lab", "tests/conformance"]),
+        (["-k", "vsock"], ["-k", "vsock", "tests/lab", "tests/conformance"]),
         (["tests/lab/test_boot.py::test_x", "-x"], ["tests/lab/test_boot.py::test_x", "-x"]),
     ],
 )
