@@ -23,7 +23,7 @@ test: ## Run the tests, real machines included
 
 test-lab: ## Run the tests with Firecracker, in an emulated host with KVM
 	@tools/setup
-	@tools/lab --durations=10
+	@tools/lab
 
 test-kvm: ## Run the tests with Firecracker on this host: needs root and a KVM that works
 	@tools/setup

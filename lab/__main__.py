@@ -16,7 +16,8 @@ from firebrick.process import ProcessError
 from lab.binaries import BinaryError
 from lab.here import HostError, run_here
 from lab.host import ROOT, Place
-from lab.session import Session, run_session
+from lab.rounds import run_rounds
+from lab.session import Session, names_a_path, run_session
 
 EVIDENCE: Final = ROOT / "build" / "lab" / "evidence"
 _USAGE: Final = """%(prog)s [--project DIR] [--here] [PYTEST ARGUMENT...]
@@ -57,7 +58,9 @@ async def _run(asked: argparse.Namespace, tests: Sequence[str], command: Sequenc
         evidence=asked.evidence.resolve(),
         environment=dict(pair.split("=", 1) for pair in asked.env),
     )
-    return await run_session(session, Place.of_tree())
+    if command or names_a_path(session.project, tests):
+        return await run_session(session, Place.of_tree())
+    return await run_rounds(session, Place.of_tree())
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -8,7 +8,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,13 +21,16 @@ from lab.host import EVIDENCE, PROJECT, PYTHON_SOCKET, Place, alone, restored
 from lab.project import staged
 
 TESTS: Final = ("tests/lab", "tests/conformance")
-_TEST_S: Final = 600  # everything takes ten times as long
-_LOST: Final = 70
+_TEST_S: Final = 400  # everything takes ten times as long
+LOST: Final = 70
 _SILENCE_S: Final = (
-    900.0  # longer than any test may take: a host that stands still says nothing, also not that a test timed out
+    450.0  # longer than any test may take: a host that stands still says nothing, also not that a test timed out
 )
 _COLLECT_S: Final = 60.0
 _STATUS: Final = "/run/lab-status"
+
+
+Hear = Callable[[bytes], object]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +59,25 @@ def pytest_arguments(project: Path, arguments: Sequence[str]) -> list[str]:
         "--timeout",
         str(_TEST_S),
     )
-    paths = [word for word in arguments if (project / word.split("::")[0]).exists()]
-    return [*plugins, *arguments, *(() if paths else TESTS)]
+    return [*plugins, *arguments, *(() if names_a_path(project, arguments) else TESTS)]
+
+
+def names_a_path(project: Path, arguments: Sequence[str]) -> bool:
+    """Whether one of pytest's arguments is a path in `project`."""
+    return any((project / word.split("::")[0]).exists() for word in arguments)
 
 
 def pytest_environment(ground: Ground, evidence: str) -> dict[str, str]:
     return {**ground.environment(), "FIREBRICK_LAB_EVIDENCE": evidence, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 
-async def run_session(session: Session, place: Place) -> int:
-    """Run it in a fresh lab. Returns its exit status, or 70 where the lab itself was lost."""
+def _pass_on(chunk: bytes) -> None:
+    sys.stdout.buffer.write(chunk)
+    sys.stdout.buffer.flush()
+
+
+async def run_session(session: Session, place: Place, hear: Hear = _pass_on) -> int:
+    """Run it in a fresh lab; `hear` gets its output as it comes. Returns its exit status, or LOST where the lab itself was lost."""
     began = time.monotonic()
     shutil.rmtree(session.evidence, ignore_errors=True)
     async with restored(place, _say) as lab:
@@ -81,29 +93,29 @@ async def run_session(session: Session, place: Place) -> int:
         }
         try:
             if session.argv:
-                status = await _run_command(lab.machine, session.argv, environment)
+                status = await _run_command(lab.machine, session.argv, environment, hear)
             else:
-                status = await _run_tests(lab.machine, pytest_arguments(tree, session.tests), environment)
+                status = await _run_tests(lab.machine, pytest_arguments(tree, session.tests), environment, hear)
         except (GuestError, MachineError) as error:
             _say(f"the lab was lost: {error}")
-            status = _LOST
+            status = LOST
         except TimeoutError:
             _say(f"the lab was lost: it said nothing for {_SILENCE_S:g} s")
-            status = _LOST
+            status = LOST
         if status != 0:
             await _collect(lab.machine, session.evidence)
     return status
 
 
-async def _run_command(host: Machine, argv: Sequence[str], environment: Mapping[str, str]) -> int:
+async def _run_command(host: Machine, argv: Sequence[str], environment: Mapping[str, str], hear: Hear) -> int:
     async with host.exec(argv, cwd=PROJECT, env=environment, merge=True) as process:
         async for chunk in process.stdout:
-            _pass_on(chunk)
+            hear(chunk)
         end = await process.wait()
     return end.code if end.code is not None else 128 + (end.signal or 0)
 
 
-async def _run_tests(host: Machine, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+async def _run_tests(host: Machine, arguments: Sequence[str], environment: Mapping[str, str], hear: Hear) -> int:
     """By the Python that waits in the host: see `lab.inside`."""
     run = {
         "arguments": arguments,
@@ -115,14 +127,9 @@ async def _run_tests(host: Machine, arguments: Sequence[str], environment: Mappi
     async with host.agent.connect_unix(PYTHON_SOCKET) as tunnel:
         await tunnel.write(json.dumps(run).encode() + b"\n")
         while chunk := await asyncio.wait_for(tunnel.read(1 << 16), _SILENCE_S):
-            _pass_on(chunk)
+            hear(chunk)
     status = int(await host.files.read(_STATUS))
     return status if status >= 0 else 128 - status
-
-
-def _pass_on(chunk: bytes) -> None:
-    sys.stdout.buffer.write(chunk)
-    sys.stdout.buffer.flush()
 
 
 async def _collect(host: Machine, target: Path) -> None:

@@ -1,0 +1,94 @@
+"""All tests of the lab: each file in a host nobody has used, two files at a time, and again where the emulated host itself was lost.
+
+An emulated processor that emulates virtualisation is not as steady as one made of silicon: now and then its kernel falls over under two guests at
+once. That says nothing of the tests, so their file is run again, and the last lines say how often that was. A test that fails is never run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from firebrick.machine import MachineError
+from lab.host import Place
+from lab.session import LOST, TESTS, Session, run_session
+
+TOGETHER: Final = 2
+ATTEMPTS: Final = 3
+# What takes longest begins first, so that nobody waits for it at the end.
+_LONG: Final = ("test_kill_points", "test_production_host", "test_life", "test_hostile", "test_node")
+_NO_TESTS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One file: how it ended, in how many hosts, after how many seconds of the last."""
+
+    file: str
+    status: int
+    hosts: int
+    seconds: float
+
+    @property
+    def verdict(self) -> str:
+        said = {0: "passed", LOST: "HOST LOST", _NO_TESTS: "has no tests here"}.get(
+            self.status, f"FAILED ({self.status})"
+        )
+        return f"  {self.file:44} {said:18} {self.seconds:5.0f} s" + (
+            f", in host {self.hosts}" if self.hosts > 1 else ""
+        )
+
+
+def test_files(project: Path) -> list[str]:
+    """The files of the lab's tests in `project`, those that take longest first."""
+    found = sorted(str(file.relative_to(project)) for part in TESTS for file in (project / part).glob("test_*.py"))
+    return sorted(found, key=lambda file: next((n for n, name in enumerate(_LONG) if name in file), len(_LONG)))
+
+
+async def run_rounds(session: Session, place: Place) -> int:
+    """Run every file with the arguments of `session`. Returns 0, or 1 where one of them did not pass."""
+    turns = asyncio.Semaphore(TOGETHER)
+
+    async def run(file: str) -> Round:
+        async with turns:
+            return await _run_file(session, place, file)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(run(file), name=f"lab-{file}") for file in test_files(session.project)]
+    rounds = [task.result() for task in tasks]
+    failed = [one for one in rounds if one.status not in (0, _NO_TESTS)]
+    lost = sum(one.hosts - 1 for one in rounds)
+    head = "\nThe lab, file by file" + (f"; {lost} times the emulated host was lost and replaced" if lost else "")
+    _write("\n".join([head, *(one.verdict for one in rounds), ""]).encode())
+    return 1 if failed else 0
+
+
+async def _run_file(session: Session, place: Place, file: str) -> Round:
+    own = replace(session, tests=(*session.tests, file), evidence=session.evidence / Path(file).stem)
+    host = 1
+    while (done := await _run_once(own, place, file, host)).status == LOST and host < ATTEMPTS:
+        host += 1
+    return done
+
+
+async def _run_once(session: Session, place: Place, file: str, host: int) -> Round:
+    said = bytearray()
+    began = time.monotonic()
+    try:
+        status = await run_session(session, place, said.extend)
+    except MachineError as error:  # it did not even come up
+        said += f"{error}\n".encode()
+        status = LOST
+    done = Round(file, status, host, time.monotonic() - began)
+    _write(f"\n---- {file}\n".encode() + bytes(said) + f"\n{done.verdict}\n".encode())
+    return done
+
+
+def _write(text: bytes) -> None:
+    sys.stdout.flush()
+    sys.stdout.buffer.write(text)
+    sys.stdout.flush()
