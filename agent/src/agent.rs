@@ -14,7 +14,7 @@ use crate::console::say;
 use crate::exec::{self, Exec, Surroundings};
 use crate::failure::Failure;
 use crate::files;
-use crate::guard::Guard;
+use crate::guard::{Guard, PATIENCE};
 use crate::identity::Identities;
 use crate::lane::Lanes;
 use crate::link::Link;
@@ -101,7 +101,7 @@ impl Agent {
             cells: parts.cells,
             lanes,
             launcher: Launcher::new()?,
-            guard: Guard::new()?,
+            guard: Guard::new(PATIENCE)?,
             signals: parts.signals,
             null,
             identities: parts.identities,

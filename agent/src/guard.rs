@@ -12,7 +12,8 @@ use rustix::time::{
 
 use crate::cell::put;
 
-const PATIENCE: Timespec = Timespec { tv_sec: 3, tv_nsec: 0 };
+/// Long enough for a machine that is one of many, all of them just restored, on a host with few processors and a slow disk.
+pub const PATIENCE: Timespec = Timespec { tv_sec: 15, tv_nsec: 0 };
 const NEVER: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 const STACK: usize = 64 * 1024;
 
@@ -24,14 +25,15 @@ struct Birth {
 }
 
 pub struct Guard {
+    patience: Timespec,
     timer: Arc<OwnedFd>,
     birth: Arc<Mutex<Birth>>,
 }
 
 impl Guard {
-    pub fn new() -> Result<Self, Errno> {
+    pub fn new(patience: Timespec) -> Result<Self, Errno> {
         let timer = Arc::new(timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?);
-        let guard = Self { timer, birth: Arc::default() };
+        let guard = Self { patience, timer, birth: Arc::default() };
         let (timer, birth) = (guard.timer.clone(), guard.birth.clone());
         let thread = std::thread::Builder::new().name("guard".into()).stack_size(STACK);
         thread.spawn(move || watch(&timer, &birth)).map_err(|_| Errno::AGAIN)?;
@@ -44,7 +46,7 @@ impl Guard {
             return (start(), false);
         };
         *lock(&self.birth) = Birth { cell: Some(cell), killed: false };
-        self.arm(PATIENCE);
+        self.arm(self.patience);
         let result = start();
         self.arm(NEVER);
         (result, std::mem::take(&mut *lock(&self.birth)).killed)
@@ -87,7 +89,7 @@ mod tests {
         let file = path.join("cgroup.kill");
         std::fs::write(&file, "").expect("a file");
         let cell: OwnedFd = std::fs::File::open(&path).expect("the directory").into();
-        let guard = Guard::new().expect("a guard");
+        let guard = Guard::new(Timespec { tv_sec: 1, tv_nsec: 0 }).expect("a guard");
         assert_eq!(guard.over(Some(cell.as_fd()), || 1), (1, false));
         let killed = || std::fs::read_to_string(&file).expect("the file") == "1";
         let stuck = || {
