@@ -7,12 +7,10 @@ What is saved depends on everything it was made from, so it is named after that,
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
-import os
 import shlex
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Final
 from firebrick import machine
 from firebrick.home import Home
 from firebrick.image import ImageStore
+from firebrick.image.lock import hold_lock
 from firebrick.image.progress import Silent
 from firebrick.machine import Machine, MachineError, MachineSpec, Snapshot
 from firebrick.machine.accel import Accelerator
@@ -98,7 +97,7 @@ async def restored(place: Place, say: Callable[[str], None]) -> AsyncIterator[La
     """A fresh lab, for as long as the context. `say` is told what takes long."""
     place.cache.mkdir(parents=True, exist_ok=True)
     async with AsyncExitStack() as stack:
-        with alone(place.cache / "lock"):  # until it is restored: from then on it has its files open
+        async with hold_lock(place.cache / "lock"):  # until it is restored: from then on it has its files open
             spec, ground = await _specification(place, say)
             template = await _template(place, spec, say)
             host = await stack.enter_async_context(
@@ -185,14 +184,3 @@ def _key(spec: MachineSpec) -> str:
     line = kernel_command_line(spec, Accelerator.TCG, 1)
     disks = [(drive.path.stat().st_size, drive.path.stat().st_mtime_ns) for drive in spec.drives]
     return hashlib.sha256(f"{spec}{disks}{line}{_PREPARE}".encode() + _INSIDE.read_bytes()).hexdigest()[:16]
-
-
-@contextlib.contextmanager
-def alone(lock: Path) -> Iterator[None]:
-    """One process at a time, wherever this file is locked. Waits."""
-    fd = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from firebrick.guest.errors import GuestError
+from firebrick.image.lock import hold_lock
 from firebrick.machine import Machine, MachineError
 from lab.drives import PACKAGES
 from lab.ground import Ground
-from lab.host import EVIDENCE, PROJECT, PYTHON_SOCKET, Place, alone, restored
+from lab.host import EVIDENCE, PROJECT, PYTHON_SOCKET, Place, restored
 from lab.project import staged
 
 TESTS: Final = ("tests/lab", "tests/conformance")
@@ -81,7 +82,7 @@ async def run_session(session: Session, place: Place, hear: Hear = _pass_on) -> 
     began = time.monotonic()
     shutil.rmtree(session.evidence, ignore_errors=True)
     async with restored(place, _say) as lab:
-        with alone(place.cache / "project.lock"):  # others may test the same tree
+        async with hold_lock(place.cache / "project.lock"):  # others may test the same tree
             tree = await staged(session.project, place.cache)
             await lab.machine.upload(tree, PROJECT, uid=0, gid=0)
         _say(f"ready after {time.monotonic() - began:.1f} s")

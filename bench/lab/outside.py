@@ -14,9 +14,10 @@ from bench.lab.calls import overhead
 from bench.row import Row
 from firebrick import process
 from firebrick.guest.errors import GuestError
+from firebrick.image.lock import hold_lock
 from firebrick.machine import MachineError
 from lab.drives import PACKAGES
-from lab.host import PROJECT, ROOT, Lab, Place, alone, restored
+from lab.host import PROJECT, ROOT, Lab, Place, restored
 from lab.project import staged
 
 _COMMAND: Final = ("python3", "-m", "bench.lab")
@@ -69,7 +70,7 @@ async def _rows() -> list[Row]:
 
 async def _measured(host: Lab) -> list[Row]:
     place = Place.of_tree()
-    with alone(place.cache / "project.lock"):
+    async with hold_lock(place.cache / "project.lock"):
         await host.machine.upload(await staged(ROOT, place.cache), PROJECT, uid=0, gid=0)
     environment = {**host.ground.environment(), "PYTHONPATH": f"{PROJECT}/src:{PROJECT}:{PACKAGES}", "HOME": "/root"}
     done = await host.machine.run(_COMMAND, cwd=PROJECT, env=environment, timeout=_DEADLINE_S)
