@@ -78,7 +78,9 @@ def test_the_page_takes_a_reader_to_jailed_machines(
         _, theirs, ours = line.split()
         assert theirs != ours
     assert words["ip netns identify $pid"] == f"fb{number}\n"
-    assert "tcp" in words["nsenter --net=/proc/$pid/ns/net nft list ruleset"]
+    ruleset = words["nsenter --net=/proc/$pid/ns/net nft list ruleset"]
+    assert "counter egress_dropped" in ruleset
+    assert "10.0.2.15" in ruleset
     assert words_of(said, "ls ~/.firebrick/machines").count("\n") > 3
     assert words["pgrep --exact firecracker || echo none"] == "none\n"
     assert not [
