@@ -198,7 +198,7 @@ async def test_a_fork_survives_its_snapshot_and_its_source(workshop: Workshop, t
 
 
 async def test_no_space_for_a_snapshot_is_told_and_harms_nothing(workshop: Workshop, template, tmp_path, monkeypatch):
-    def full(*_: object) -> int:
+    def full(*_: object, **__: object) -> int:
         raise OSError(28, "No space left on device")
 
     async with machine.restore(template, home=workshop.home) as m:
@@ -223,7 +223,7 @@ async def test_a_state_that_is_damaged_in_transit_is_a_boot_error(workshop: Work
     state.chmod(0o600)
     state.write_bytes(state.read_bytes()[:2000])
     record = msgspec.json.decode((taken.path / FILE).read_bytes())
-    record["files"]["state"] = msgspec.to_builtins(Part(2000))
+    record["files"]["state"] = msgspec.to_builtins(Part.of(state, digested=True))
     (taken.path / FILE).write_bytes(msgspec.json.encode(record))
     with pytest.raises(BootError, match="QEMU ended with status 1"):
         async with machine.restore(Snapshot.load(taken.path), home=workshop.home):
