@@ -2,6 +2,7 @@ import asyncio
 import os
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -91,8 +92,13 @@ async def test_what_the_program_leaves_behind_is_ended_with_it():
     await gone(int(done.text))
 
 
-async def test_a_daemon_that_keeps_the_pipe_does_not_hold_run_back():
-    done = await run(["setsid", "--fork", "sh", "-c", "echo $$; exec sleep 20"], timeout=10)
+async def test_a_daemon_that_keeps_the_pipe_does_not_hold_run_back(tmp_path: Path):
+    os.mkfifo(
+        tmp_path / "away"
+    )  # who has started it ends when it is in a session of its own: before, it would end with it
+    daemon = 'echo $$; : > "$0"; exec sleep 20'
+    script = 'setsid --fork sh -c "$1" "$0"; cat "$0"'
+    done = await run(["sh", "-c", script, tmp_path / "away", daemon], timeout=10)
     os.kill(int(done.text), signal.SIGKILL)
 
 

@@ -399,6 +399,13 @@ async def test_a_jail_that_outlives_its_owner_is_ended_or_spared(workshop: Works
         (m.directory / owner.FILE).write_bytes(msgspec.json.encode(mine))
 
 
+async def test_a_machine_in_a_jail_cannot_outlive_its_process(workshop: Workshop, template):
+    with pytest.raises(SpecError, match="outlives its process in a jail"):
+        async with machine.restore(template, jailed(workshop), home=workshop.home, detached=True):
+            pass
+    assert list((workshop.home / "machines").iterdir()) == []
+
+
 async def test_a_dead_owners_processes_are_found_by_their_user(tmp_path):
     """Those that carry no name and no death signal: Firecracker in its jail."""
     from firebrick.machine.seat import Seats
