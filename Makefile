@@ -4,6 +4,9 @@
 .PHONY: help setup demo test test-lab test-kvm lint bench agent wheel picture clean
 
 PYTHON := .venv/bin/python
+# Only these files or folders of the lab's tests, only these groups of the benchmark; all of them where nothing is said.
+LAB ?=
+BENCH ?=
 
 help: ## Print this list
 	@printf 'Firebrick: untrusted work, each piece in a microVM of its own.\n\n'
@@ -23,7 +26,7 @@ test: ## Run the tests, real machines included
 
 test-lab: ## Run the tests with Firecracker, in an emulated host with KVM
 	@tools/setup
-	@tools/lab
+	@tools/lab --each $(LAB)
 
 test-kvm: ## Run the tests with Firecracker on this host: needs root and a KVM that works
 	@tools/setup
@@ -35,7 +38,7 @@ lint: ## Check format, types, imports and the Rust parts
 
 bench: ## Measure against bare QEMU and bare Firecracker; table on the terminal, build/bench.json
 	@tools/setup
-	@$(PYTHON) -m bench
+	@$(PYTHON) -m bench $(BENCH)
 
 agent: ## Build the guest agent and the page server into the Python package
 	@tools/setup packages rust agent pager

@@ -20,7 +20,7 @@ from lab.rounds import run_rounds
 from lab.session import Session, names_a_path, run_session
 
 EVIDENCE: Final = ROOT / "build" / "lab" / "evidence"
-_USAGE: Final = """%(prog)s [--project DIR] [--here] [PYTEST ARGUMENT...]
+_USAGE: Final = """%(prog)s [--project DIR] [--here] [--each] [PYTEST ARGUMENT...]
        %(prog)s [--project DIR] -- COMMAND..."""
 
 
@@ -35,6 +35,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--here", action="store_true", help="run the tests on this host, which must have KVM, as root")
     parser.add_argument(
         "--evidence", type=Path, default=EVIDENCE, metavar="DIR", help="where a failure leaves its traces"
+    )
+    parser.add_argument(
+        "--each", action="store_true", help="give each test file a host of its own, as where no test is named"
     )
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="set a variable in the lab")
     asked, tests = parser.parse_known_args(ours)
@@ -58,7 +61,7 @@ async def _run(asked: argparse.Namespace, tests: Sequence[str], command: Sequenc
         evidence=asked.evidence.resolve(),
         environment=dict(pair.split("=", 1) for pair in asked.env),
     )
-    if command or names_a_path(session.project, tests):
+    if command or (names_a_path(session.project, tests) and not asked.each):
         return await run_session(session, Place.of_tree())
     return await run_rounds(session, Place.of_tree())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -43,22 +44,26 @@ class Round:
         )
 
 
-def test_files(project: Path) -> list[str]:
-    """The files of the lab's tests in `project`, those that take longest first."""
-    found = sorted(str(file.relative_to(project)) for part in TESTS for file in (project / part).glob("test_*.py"))
-    return sorted(found, key=lambda file: next((n for n, name in enumerate(_LONG) if name in file), len(_LONG)))
+def test_files(project: Path, named: Sequence[str]) -> list[str]:
+    """The files of the lab's tests in `project`: those `named`, by themselves or by their folder, else all. What takes longest comes first."""
+    parts = [project / name for name in (named or TESTS)]
+    found = {file for part in parts for file in ([part] if part.is_file() else part.glob("test_*.py"))}
+    names = sorted(str(file.relative_to(project)) for file in found)
+    return sorted(names, key=lambda name: next((n for n, long in enumerate(_LONG) if long in name), len(_LONG)))
 
 
 async def run_rounds(session: Session, place: Place) -> int:
-    """Run every file with the arguments of `session`. Returns 0, or 1 where one of them did not pass."""
+    """Run every file that `session` names, or all, with its other arguments. Returns 0, or 1 where one of them did not pass."""
     turns = asyncio.Semaphore(TOGETHER)
+    named = [word for word in session.tests if (session.project / word).exists()]
+    session = replace(session, tests=[word for word in session.tests if word not in named])
 
     async def run(file: str) -> Round:
         async with turns:
             return await _run_file(session, place, file)
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(run(file), name=f"lab-{file}") for file in test_files(session.project)]
+        tasks = [group.create_task(run(file), name=f"lab-{file}") for file in test_files(session.project, named)]
     rounds = [task.result() for task in tasks]
     failed = [one for one in rounds if one.status not in (0, _NO_TESTS)]
     lost = sum(one.hosts - 1 for one in rounds)

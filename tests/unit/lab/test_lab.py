@@ -6,13 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from firebrick.home import Home
+from lab import rounds
 from lab.__main__ import _split
 from lab.binaries import BinaryError, _checked
 from lab.drives import ground_inside
 from lab.ground import Ground, NoGroundError
+from lab.host import Place
 from lab.packages import wanted_packages
 from lab.project import _update
-from lab.session import pytest_arguments
+from lab.session import Session, pytest_arguments
 from tests.place import ROOT
 
 GROUND = Ground(
@@ -79,3 +82,39 @@ def test_a_staged_tree_follows_the_tree(tmp_path: Path) -> None:
     (project / "src/kept").write_text("changed")
     _update(project, stage, [Path("src/kept")])
     assert {file.name: file.read_text() for file in (stage / "src").iterdir()} == {"kept": "changed"}
+
+
+def test_files_are_found_by_name_or_folder_and_the_long_ones_begin(tmp_path):
+    for name in (
+        "tests/lab/test_a.py",
+        "tests/lab/test_node.py",
+        "tests/lab/conftest.py",
+        "tests/conformance/test_kill_points.py",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    everything = ["tests/conformance/test_kill_points.py", "tests/lab/test_node.py", "tests/lab/test_a.py"]
+    assert rounds.test_files(tmp_path, []) == everything
+    assert rounds.test_files(tmp_path, ["tests/lab"]) == everything[1:]
+    assert rounds.test_files(tmp_path, ["tests/lab/test_a.py"]) == everything[2:]
+
+
+@pytest.mark.parametrize(("statuses", "result", "hosts"), [([0], 0, 1), ([1], 1, 1), ([70, 0], 0, 2), ([70] * 3, 1, 3)])
+async def test_a_lost_host_is_replaced_and_a_failed_test_is_not_run_again(
+    monkeypatch, tmp_path, capfd, statuses, result, hosts
+):
+    (tmp_path / "tests/lab").mkdir(parents=True)
+    (tmp_path / "tests/lab/test_a.py").touch()
+    left = list(statuses)
+
+    async def run(session, place, hear):
+        hear(b"what it said")
+        return left.pop(0)
+
+    monkeypatch.setattr(rounds, "run_session", run)
+    session = Session(project=tmp_path, evidence=tmp_path / "evidence", tests=["-x"])
+    assert await rounds.run_rounds(session, Place(Home(tmp_path), tmp_path)) == result
+    assert left == []
+    said = capfd.readouterr().out
+    assert said.count("what it said") == hosts
+    assert ("HOST LOST" in said.splitlines()[-1]) is (len(statuses) == 3)
