@@ -19,7 +19,7 @@ from firebrick.machine.jail import record
 from firebrick.machine.jail.group import CONTROLLERS, find_groups, need_groups
 from firebrick.machine.jail.jailer import OVERHEAD_MIB, Jailer, JailerRoom
 from firebrick.machine.jail.limits import IoLimit, Limits
-from firebrick.machine.seat import SEATS, Seat, Seats
+from firebrick.machine.seat import FIRST_ID, SEATS, Seat, Seats
 from firebrick.process import PIPE, Process, spawn
 from lab.ground import Ground
 
@@ -87,7 +87,7 @@ async def jailed(
 
 
 def left_of(seat: int) -> list[str]:
-    found = [f"process {pid}" for pid in record.processes_of(2_000_000 + seat)]
+    found = [f"process {pid}" for pid in record.processes_of(FIRST_ID + seat)]
     group = find_groups().mount / "firebrick" / f"fb{seat}"
     text = (SEATS / str(seat)).read_text()
     return found + [f"group {group}"] * group.exists() + [f"seat of {text}"] * bool(text)
@@ -211,7 +211,7 @@ async def test_what_the_jailer_says_is_told(ground: Ground, tmp_path: Path) -> N
     odd = tmp_path / "vmm"
     odd.symlink_to(ground.firecracker)
     with pytest.raises(HostError, match="firecracker in their name"):
-        async with Jailer(odd, ground.jailer).open(spec_of(ground), tmp_path, Seat(0, 2_000_000, 2_000_000)):
+        async with Jailer(odd, ground.jailer).open(spec_of(ground), tmp_path, Seat(0, FIRST_ID, FIRST_ID)):
             pass
 
 

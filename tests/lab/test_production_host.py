@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from firebrick.machine.seat import FIRST_ID
 from lab.binaries import VERSION
 from lab.ground import Ground
 from tests.docs.page import Block, blocks
@@ -69,7 +70,7 @@ def test_the_page_takes_a_reader_to_jailed_machines(
 
     jailed = next(text for command, text in said if command.startswith("grep -E '^(Uid"))
     fields = dict(line.split(":\t") for line in jailed.splitlines())
-    number = int(fields["Uid"].split()[0]) - 2_000_000
+    number = int(fields["Uid"].split()[0]) - FIRST_ID
     assert number >= 0
     assert (fields["CapEff"], fields["NoNewPrivs"], fields["Seccomp"]) == ("0" * 16, "1", "2")
     assert set(words["grep -h '^Seccomp:' /proc/$pid/task/*/status"].split()) == {"Seccomp:", "2"}

@@ -19,7 +19,7 @@ from firebrick.machine.jail.bubble import Bubble
 from firebrick.machine.jail.group import Group, find_groups
 from firebrick.machine.jail.jailer import Jailer, JailerRoom
 from firebrick.machine.jail.limits import Limits
-from firebrick.machine.seat import SEATS, Seat
+from firebrick.machine.seat import FIRST_ID, SEATS, Seat
 from tests.workshop import Workshop
 
 pytestmark = [
@@ -44,7 +44,7 @@ def limits_of(pid: int) -> list[str]:
 
 def left_of(seat: int) -> list[str]:
     """What there is of a seat on this host: processes, control groups, an occupied file."""
-    found = [f"process {pid}" for pid in record.processes_of(2_000_000 + seat)]
+    found = [f"process {pid}" for pid in record.processes_of(FIRST_ID + seat)]
     groups = find_groups()
     if groups is not None and (group := groups.mount / "firebrick" / f"fb{seat}").exists():
         found.append(f"group {group}")

@@ -19,7 +19,8 @@ from typing import Final
 from firebrick.machine.errors import HostError
 
 SEATS: Final = Path("/run/firebrick/seats")
-FIRST_ID: Final = 2_000_000
+# Above what systemd gives to containers (up to 1,879,048,191), and what distributions give to users as subordinate ids.
+FIRST_ID: Final = 1_900_000_000
 MOST: Final = 16_384
 _PREFIX: Final = "fb"
 
