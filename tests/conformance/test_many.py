@@ -103,9 +103,9 @@ async def test_what_was_written_and_synced_is_whole_in_a_snapshot_taken_meanwhil
     """Files of known contents, their list growing: each file that is listed is whole, in the copy and in the source."""
     writes = (
         "mkdir /tmp/w; i=0; while :; do i=$((i+1)); head -c 20000 /dev/urandom > /tmp/w/$i; "
-        "(cd /tmp/w; cksum $i) >> /tmp/list; echo $i; done"
+        "(cd /tmp/w; md5sum $i) >> /tmp/list; echo $i; done"
     )
-    check = "cd /tmp/w && n=0 && while read sum size name; do set -- $(cksum < $name) && [ $1 = $sum ] && n=$((n+1)) || exit 1; done < /tmp/list; echo $n"
+    check = "cd /tmp/w && n=0 && while read sum name; do set -- $(md5sum < $name) && [ $1 = $sum ] && n=$((n+1)) || exit 1; done < /tmp/list; echo $n"
     async with m.exec(["sh", "-c", writes]) as process:
         assert await process.stdout.read()
         process.stdout.discard()
