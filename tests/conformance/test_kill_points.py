@@ -65,7 +65,7 @@ class Nursery:
         return status, said
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def victim() -> Iterator[Nursery]:
     nursery = Nursery()
     yield nursery

@@ -95,9 +95,10 @@ async def test_a_cancelled_build_leaves_neither(home: Home, store: ImageStore, t
             if text.startswith("Unpacking"):
                 unpacking.set()
 
+    others = descendants(os.getpid())
     task = asyncio.create_task(store.ensure_image(definition, progress=Watch()))
     await unpacking.wait()
-    while not (tools := descendants(os.getpid())):
+    while not (tools := descendants(os.getpid()) - others):
         await asyncio.sleep(0)
     task.cancel()
     await asyncio.wait([task])
