@@ -26,7 +26,7 @@ int main(void) {
     mount("dev", "/dev", "devtmpfs", 0, NULL);
     FILE *modules = fopen("/modules", "r");
     while (modules != NULL && fgets(line, sizeof line, modules) != NULL) {
-        line[strcspn(line, "\n")] = 0;
+        line[strcspn(line, " \n")] = 0; /* the devices it is for come behind; here all are loaded */
         load(line);
     }
     uname(&name);
