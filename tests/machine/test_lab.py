@@ -44,7 +44,7 @@ def project(tmp_path: Path) -> Path:
 
 async def test_a_failed_test_brings_its_evidence(project: Path, tmp_path: Path, capfdbinary) -> None:
     evidence = tmp_path / "evidence"
-    session = Session(project=project, evidence=evidence)
+    session = Session(project=project, evidence=evidence, tests=("tests/lab",))
     assert await run_session(session, Place.of_tree()) == 1
     out = capfdbinary.readouterr().out
     assert b"AssertionError: as it should" in out
