@@ -17,7 +17,7 @@ from lab.binaries import BinaryError
 from lab.here import HostError, run_here
 from lab.host import ROOT, Place
 from lab.rounds import run_rounds
-from lab.session import Session, names_a_path, run_session
+from lab.session import Session, paths_among, run_session
 
 EVIDENCE: Final = ROOT / "build" / "lab" / "evidence"
 _USAGE: Final = """%(prog)s [--project DIR] [--here] [--each] [PYTEST ARGUMENT...]
@@ -61,7 +61,7 @@ async def _run(asked: argparse.Namespace, tests: Sequence[str], command: Sequenc
         evidence=asked.evidence.resolve(),
         environment=dict(pair.split("=", 1) for pair in asked.env),
     )
-    if command or (names_a_path(session.project, tests) and not asked.each):
+    if command or (paths_among(session.project, tests) and not asked.each):
         return await run_session(session, Place.of_tree())
     return await run_rounds(session, Place.of_tree())
 

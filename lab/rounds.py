@@ -16,7 +16,7 @@ from typing import Final
 
 from firebrick.machine import MachineError
 from lab.host import Place
-from lab.session import LOST, TESTS, Session, run_session
+from lab.session import LOST, TESTS, Session, paths_among, run_session
 
 TOGETHER: Final = 2
 ATTEMPTS: Final = 3
@@ -46,16 +46,17 @@ class Round:
 
 def test_files(project: Path, named: Sequence[str]) -> list[str]:
     """The files of the lab's tests in `project`: those `named`, by themselves or by their folder, else all. What takes longest comes first."""
-    parts = [project / name for name in (named or TESTS)]
-    found = {file for part in parts for file in ([part] if part.is_file() else part.glob("test_*.py"))}
-    names = sorted(str(file.relative_to(project)) for file in found)
-    return sorted(names, key=lambda name: next((n for n, long in enumerate(_LONG) if long in name), len(_LONG)))
+    found: set[str] = set()
+    for name in paths_among(project, named or TESTS):
+        inside = (project / name).glob("test_*.py")
+        found |= {str(file.relative_to(project)) for file in inside} if (project / name).is_dir() else {name}
+    return sorted(sorted(found), key=lambda name: next((n for n, long in enumerate(_LONG) if long in name), len(_LONG)))
 
 
 async def run_rounds(session: Session, place: Place) -> int:
     """Run every file that `session` names, or all, with its other arguments. Returns 0, or 1 where one of them did not pass."""
     turns = asyncio.Semaphore(TOGETHER)
-    named = [word for word in session.tests if (session.project / word).exists()]
+    named = paths_among(session.project, session.tests)
     session = replace(session, tests=[word for word in session.tests if word not in named])
 
     async def run(file: str) -> Round:

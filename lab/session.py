@@ -60,12 +60,12 @@ def pytest_arguments(project: Path, arguments: Sequence[str]) -> list[str]:
         "--timeout",
         str(_TEST_S),
     )
-    return [*plugins, *arguments, *(() if names_a_path(project, arguments) else TESTS)]
+    return [*plugins, *arguments, *(() if paths_among(project, arguments) else TESTS)]
 
 
-def names_a_path(project: Path, arguments: Sequence[str]) -> bool:
-    """Whether one of pytest's arguments is a path in `project`."""
-    return any((project / word.split("::")[0]).exists() for word in arguments)
+def paths_among(project: Path, arguments: Sequence[str]) -> list[str]:
+    """Those of pytest's arguments that are paths in `project`, or name a test in one."""
+    return [word for word in arguments if (project / word.split("::")[0]).exists()]
 
 
 def pytest_environment(ground: Ground, evidence: str) -> dict[str, str]:

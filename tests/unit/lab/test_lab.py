@@ -15,7 +15,7 @@ from lab.ground import Ground, NoGroundError
 from lab.host import Place
 from lab.packages import wanted_packages
 from lab.project import _update
-from lab.session import Session, pytest_arguments
+from lab.session import Session, paths_among, pytest_arguments
 from tests.place import ROOT
 
 GROUND = Ground(
@@ -97,6 +97,8 @@ def test_files_are_found_by_name_or_folder_and_the_long_ones_begin(tmp_path):
     assert rounds.test_files(tmp_path, []) == everything
     assert rounds.test_files(tmp_path, ["tests/lab"]) == everything[1:]
     assert rounds.test_files(tmp_path, ["tests/lab/test_a.py"]) == everything[2:]
+    assert rounds.test_files(tmp_path, ["tests/lab/test_a.py::test_b"]) == ["tests/lab/test_a.py::test_b"]
+    assert paths_among(tmp_path, ["-x", "tests/lab/test_a.py::test_b", "other"]) == ["tests/lab/test_a.py::test_b"]
 
 
 @pytest.mark.parametrize(("statuses", "result", "hosts"), [([0], 0, 1), ([1], 1, 1), ([70, 0], 0, 2), ([70] * 3, 1, 3)])
