@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +34,8 @@ class Shell:
         raise AssertionError(f"the shell ended at: {command}\n{''.join(output)}")
 
     def start(self, command: str, log: Path) -> None:
-        """In the background, with its output in a file."""
+        """In the background, with its output in a file, which is there when this returns."""
+        log.touch()  # the shell goes on before its child has opened it
         self.run(f"{command} > '{log}' 2>&1 &")
 
     @property
@@ -51,8 +54,10 @@ def shell(directory: Path, variables: dict[str, str]) -> Iterator[Shell]:
         stderr=subprocess.STDOUT,
         text=True,
         bufsize=1,
+        start_new_session=True,
     ) as process:
         try:
             yield Shell(process)
         finally:
-            process.kill()
+            # What it started in the background is of its group, and ends with it, in its own way.
+            os.killpg(process.pid, signal.SIGTERM)
