@@ -19,10 +19,12 @@ from firebrick.node.order import RunOrder
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader
 from firebrick.workflow.context import GuestPaths, env_context, job_context
-from firebrick.workflow.expression import Scope, Value
+from firebrick.workflow.expression import EvaluationError, Scope, Value
 from firebrick.workflow.hashing import HashMemo, HashNeededError, combine
+from firebrick.workflow.matcher import MatcherSet
 from firebrick.workflow.outcome import CANCELLED, FAILURE, SUCCESS, StepOutcome, step_scope, steps_context
 from firebrick.workflow.syntax import RunDefaults
+from firebrick.workflow.template import Condition
 
 T = TypeVar("T")
 
@@ -30,7 +32,8 @@ T = TypeVar("T")
 @dataclass(kw_only=True)
 class Bench:
     """One job at work. `env` is what workflow and job set and `GITHUB_ENV` changed, `path` what `GITHUB_PATH` added, `scope` what the job's own
-    expressions see, `runner` the context of that name, `step_end` what ends the step that runs now."""
+    expressions see, `runner` the context of that name, `step_end` what ends the step that runs now, if `condition` does not hold then. `matchers` are
+    those the steps have added, `debug` is whether debug messages are shown."""
 
     order: RunOrder
     job_id: str
@@ -49,6 +52,9 @@ class Bench:
     outcomes: dict[str, StepOutcome] = field(default_factory=dict)
     failed: bool = False
     step_end: asyncio.Event = field(default_factory=asyncio.Event)
+    condition: Condition | None = None
+    matchers: MatcherSet = field(default_factory=MatcherSet)
+    debug: bool = False
     _hashes: HashMemo = field(default_factory=HashMemo)
 
     @property
@@ -64,6 +70,19 @@ class Bench:
         if self.cancellation.cause is CancelCause.TIMEOUT:
             return FAILURE
         return self.status
+
+    async def step_ended(self) -> None:
+        """Wait until the step that runs now has to end: the run is cancelled and its condition does not hold any more, or the time that
+        was left then is over."""
+        await self.step_end.wait()
+        if self.condition is None:
+            return
+        try:
+            goes_on = await self.evaluate(self.condition.holds)
+        except EvaluationError:
+            return
+        if goes_on:
+            await self.cancellation.expired.wait()
 
     def record(self, step_id: str, outcome: StepOutcome) -> None:
         """Keep how a step ended, for the steps after it."""

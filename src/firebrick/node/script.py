@@ -6,52 +6,46 @@ import asyncio
 import posixpath
 import signal
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Final
 
 from firebrick.guest.client import ExitStatus, Process
 from firebrick.guest.errors import FileMissingError
 from firebrick.node.bench import Bench
 from firebrick.node.context import TEMP
-from firebrick.node.errors import StepError
 from firebrick.node.lines import LineSplitter
+from firebrick.node.listener import Heard, Listener
 from firebrick.node.outputs import StepOutputs
-from firebrick.workflow.command import (
-    ANNOTATIONS_PER_LEVEL,
-    CommandReader,
-    Debug,
-    EndGroup,
-    Group,
-    Mask,
-    Message,
-    Parsed,
-    Refused,
-    SetOutput,
-    Text,
-)
 from firebrick.workflow.outcome import FAILURE, SUCCESS
 from firebrick.workflow.shell import Shell, find_shell
+
+_BACKSTOP_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """`shell` is what the workflow says, or empty; `directory` is relative to the workspace, or empty; `env` is complete."""
+    """`shell` is what the workflow says, or empty; `directory` is relative to the workspace, or empty; `env` is complete. `name` is
+    what people see of the step."""
 
     text: str
     shell: str
     directory: str
     env: Mapping[str, str]
     timeout_s: float | None
+    name: str = ""
 
 
 @dataclass(slots=True)
 class Result:
-    """`interrupted`: it was ended because the run was cancelled."""
+    """`interrupted`: it was ended because the run was cancelled. `state` is what it saved for later steps of its action."""
 
     outcome: str = SUCCESS
     exit_code: int | None = None
     outputs: StepOutputs = field(default_factory=StepOutputs)
+    state: StepOutputs = field(default_factory=StepOutputs)
     interrupted: bool = False
 
 
@@ -59,14 +53,13 @@ async def run_script(bench: Bench, number: int, script: Script) -> Result:
     """Run it to its end. Raises ShellError for a shell that is none, FileMissingError and its like for what cannot be started."""
     shell = find_shell(script.shell)
     path = await _write(bench, shell, script)
-    listener = _Listener(bench, number)
+    directory = _directory(bench, script)
     try:
-        status = await _execute(bench, shell, path, script, listener)
+        return await run_command(bench, number, shell.argv(path), script, directory)
     except FileMissingError:
-        if shell.fallback is None or not await bench.guest.files.exists(_directory(bench, script)):
+        if shell.fallback is None or not await bench.guest.files.exists(directory):
             raise
-        status = await _execute(bench, shell.fallback, path, script, listener)
-    return listener.conclude(status, script.timeout_s)
+        return await run_command(bench, number, shell.fallback.argv(path), script, directory)
 
 
 async def _write(bench: Bench, shell: Shell, script: Script) -> str:
@@ -79,38 +72,55 @@ def _directory(bench: Bench, script: Script) -> str:
     return posixpath.normpath(posixpath.join(bench.paths.workspace, script.directory))
 
 
-async def _execute(bench: Bench, shell: Shell, path: str, script: Script, listener: _Listener) -> ExitStatus:
-    started = bench.guest.exec(
-        shell.argv(path),
-        env=script.env,
-        cwd=_directory(bench, script),
-        timeout=script.timeout_s,
-        merge=True,
-    )
-    async with started as process, _ended_on_request(bench, process, listener):
+class _Cause(Enum):
+    """Why a process was ended before its time."""
+
+    CANCELLED = auto()
+    TIMEOUT = auto()
+
+
+async def run_command(bench: Bench, number: int, argv: Sequence[str], script: Script, directory: str) -> Result:
+    """Run a program as a step: what it writes is listened to, a cancellation or the end of its time ends it. Of `script` only the
+    environment, the name and the time count. Raises FileMissingError and its like for what cannot be started."""
+    listener = Listener(bench, number)
+    # The guest ends it itself where this end should be too busy to: later than the signals from here.
+    slack = bench.settings.interrupt_s + bench.settings.terminate_s + _BACKSTOP_S
+    backstop = script.timeout_s + slack if script.timeout_s is not None else None
+    started = bench.guest.exec(argv, env=script.env, cwd=directory, timeout=backstop, merge=True)
+    async with started as process, _ended_in_time(bench, process, script.timeout_s) as end:
         splitter = LineSplitter()
         async for chunk in process.stdout:
-            for line in splitter.feed(chunk):
-                listener.hear(line)
-        for line in splitter.end():
-            listener.hear(line)
-        return await process.wait()
+            await listener.hear(splitter.feed(chunk))
+        await listener.hear(splitter.end())
+        status = await process.wait()
+    cause = _Cause.TIMEOUT if status.timed_out else end.cause
+    return _conclude(bench, number, listener.heard, status, cause, script)
+
+
+@dataclass(slots=True)
+class _End:
+    cause: _Cause | None = None
 
 
 @asynccontextmanager
-async def _ended_on_request(bench: Bench, process: Process, listener: _Listener) -> AsyncIterator[None]:
-    """While the context lasts, a cancellation ends the process: politely, firmly, surely."""
-    task = asyncio.create_task(_end(bench, process, listener), name=f"step-end-{bench.log.job}")
+async def _ended_in_time(bench: Bench, process: Process, timeout_s: float | None) -> AsyncIterator[_End]:
+    """While the context lasts, a cancellation or the end of its time ends the process: politely, firmly, surely."""
+    end = _End()
+    task = asyncio.create_task(_end(bench, process, timeout_s, end), name=f"step-end-{bench.log.job}")
     try:
-        yield
+        yield end
     finally:
         task.cancel()
         await asyncio.wait([task])
 
 
-async def _end(bench: Bench, process: Process, listener: _Listener) -> None:
-    await bench.step_end.wait()
-    listener.result.interrupted = True
+async def _end(bench: Bench, process: Process, timeout_s: float | None, end: _End) -> None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            await bench.step_ended()
+        end.cause = _Cause.CANCELLED
+    except TimeoutError:
+        end.cause = _Cause.TIMEOUT
     await process.signal(signal.SIGINT)
     await asyncio.sleep(bench.settings.interrupt_s)
     await process.signal(signal.SIGTERM)
@@ -118,74 +128,24 @@ async def _end(bench: Bench, process: Process, listener: _Listener) -> None:
     await process.signal(signal.SIGKILL)
 
 
-class _Listener:
-    """Makes log, annotations, masks and outputs of what a step writes."""
-
-    def __init__(self, bench: Bench, number: int) -> None:
-        self._bench = bench
-        self._number = number
-        unsecure = bench.env.get("ACTIONS_ALLOW_UNSECURE_COMMANDS", "").lower() == "true"
-        self._reader = CommandReader(bench.paths.workspace, allow_unsecure=unsecure)
-        self._refused = 0
-        self.result = Result()
-
-    def hear(self, line: str) -> None:
-        found = self._reader.feed(line)
-        if found != (Text(line),):  # a command takes of the log's limit, whether or not it shows
-            self._bench.log.spend(self._number, len(line) + 1)
-        for parsed in found:
-            self._act(parsed)
-
-    def _act(self, parsed: Parsed) -> None:
-        log, number = self._bench.log, self._number
-        match parsed:
-            case Text(text):
-                log.line(number, text)
-            case Group(title):
-                log.line(number, f"##[group]{title}")
-            case EndGroup():
-                log.line(number, "##[endgroup]")
-            case Debug(text):
-                if self._bench.env.get("ACTIONS_STEP_DEBUG", "").lower() == "true":
-                    log.line(number, f"##[debug]{text}")
-            case Message():
-                log.annotate(number, parsed)
-            case Mask(value):
-                log.add_mask(number, value)
-            case SetOutput(name, value):
-                self._keep_output(name, value)
-            case Refused(message):
-                self._refuse(message)
-            case _:
-                pass  # state is for the later steps of an action, and a script has none
-
-    def _keep_output(self, name: str, value: str) -> None:
-        try:
-            self.result.outputs.set(name, value)
-        except StepError as error:
-            self._refuse(f"{error} {error.hint}")
-
-    def _refuse(self, message: str) -> None:
-        self._refused += 1
-        if self._refused <= ANNOTATIONS_PER_LEVEL:
-            self._bench.log.fault(self._number, message)
-        self.result.outcome = FAILURE
-
-    def conclude(self, status: ExitStatus, timeout_s: float | None) -> Result:
-        log, result = self._bench.log, self.result
-        result.exit_code = status.code if status.code is not None else 128 + (status.signal or 0)
-        if status.ok and not result.interrupted:
-            return result
-        result.outcome = FAILURE
-        if result.interrupted:
-            log.fault(self._number, "The operation was canceled.")
-        elif status.timed_out:
-            log.fault(self._number, f"The step has timed out after {_minutes(timeout_s or 0.0)}.")
-        else:
-            if status.oom:
-                log.fault(self._number, "The machine ran out of memory: a process of this step was killed.")
-            log.fault(self._number, f"Process completed with exit code {result.exit_code}.")
-        return result
+def _conclude(
+    bench: Bench, number: int, heard: Heard, status: ExitStatus, cause: _Cause | None, script: Script
+) -> Result:
+    """How it ended, and in words where that is a failure."""
+    code = status.code if status.code is not None else 128 + (status.signal or 0)
+    outcome = SUCCESS if status.ok and cause is None and not heard.refused else FAILURE
+    result = Result(outcome, code, heard.outputs, heard.state, cause is _Cause.CANCELLED)
+    log = bench.log
+    if cause is _Cause.CANCELLED:
+        log.fault(number, "The operation was canceled.")
+    elif cause is _Cause.TIMEOUT:
+        what = f"The action '{script.name}'" if script.name else "The step"
+        log.fault(number, f"{what} has timed out after {_minutes(script.timeout_s or 0.0)}.")
+    elif not status.ok:
+        if status.oom:
+            log.fault(number, "The machine ran out of memory: a process of this step was killed.")
+        log.fault(number, f"Process completed with exit code {code}.")
+    return result
 
 
 def _minutes(seconds: float) -> str:

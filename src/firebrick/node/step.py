@@ -41,7 +41,7 @@ async def run_step(bench: Bench, number: int, step: Step) -> None:
 
     Raises what loses the job: ChannelError, MachineError."""
     began = time.monotonic()
-    bench.step_end = bench.cancellation.next_end
+    bench.step_end, bench.condition = bench.cancellation.next_end, step.if_
     wanted = await _wanted(bench, number, step)
     if wanted is False:
         bench.record(step.id, StepOutcome(SKIPPED, SKIPPED))
@@ -123,10 +123,11 @@ async def _run(bench: Bench, number: int, step: Step, env: Mapping[str, str]) ->
         directory=await _default(bench, step.working_directory, "working_directory", env),
         env=_environment(bench, number, step, env, files),
         timeout_s=limit,
+        name=await _name(bench, step),
     )
     await files.create(bench.guest)
     result = await run_script(bench, number, script)
-    left = await files.collect(bench, number, result.outputs)
+    left = await files.collect(bench, number, result.outputs, result.state)
     outcome = FAILURE if left.failed and result.outcome == SUCCESS else result.outcome
     ending = Ending(outcome=outcome, exit_code=result.exit_code, outputs=result.outputs, summary=left.summary)
     return replace(ending, outcome=CANCELLED) if result.interrupted else ending
