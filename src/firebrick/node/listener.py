@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from firebrick.node.bench import Bench
@@ -43,15 +43,15 @@ class Heard:
 
 
 class Listener:
-    """Hears one step. Lines must come in their order, one `hear` after the other."""
+    """Hears one step, whose environment is `env`. Lines must come in their order, one `hear` after the other."""
 
-    def __init__(self, bench: Bench, number: int) -> None:
+    def __init__(self, bench: Bench, number: int, env: Mapping[str, str]) -> None:
         self._bench = bench
         self._number = number
         self._reader = CommandReader(
             bench.paths.workspace,
-            allow_unsecure=_allowed(bench, "ACTIONS_ALLOW_UNSECURE_COMMANDS"),
-            allow_tokens=_allowed(bench, "ACTIONS_ALLOW_UNSECURE_STOPCOMMAND_TOKENS"),
+            allow_unsecure=_allowed(env, "ACTIONS_ALLOW_UNSECURE_COMMANDS"),
+            allow_tokens=_allowed(env, "ACTIONS_ALLOW_UNSECURE_STOPCOMMAND_TOKENS"),
             echo=bench.debug,
         )
         self.heard = Heard()
@@ -144,5 +144,5 @@ class Listener:
         self._bench.log.annotate(self._number, Message(level="warning", message=message))
 
 
-def _allowed(bench: Bench, name: str) -> bool:
-    return bench.env.get(name, "").lower() == "true"
+def _allowed(env: Mapping[str, str], name: str) -> bool:
+    return env.get(name, "").lower() == "true"

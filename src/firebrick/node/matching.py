@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 
-from firebrick.guest.errors import AgentError
+from firebrick.guest.errors import AgentError, FileMissingError
 from firebrick.node.bench import Bench
 from firebrick.workflow.command import Message
 from firebrick.workflow.matcher import MAX_FILE, Hit, Matcher, MatcherError, parse_matchers, plain
@@ -18,7 +18,7 @@ async def add_matchers(bench: Bench, number: int, path: str) -> None:
     try:
         bench.matchers.add(matchers)
     except MatcherError as error:
-        _complain(bench, number, path, error)
+        _complain(bench, number, path, str(error))
         return
     added = [matcher.owner for matcher in matchers if matcher.patterns]
     for matcher in matchers:
@@ -76,13 +76,15 @@ async def _read(bench: Bench, number: int, path: str) -> tuple[Matcher, ...]:
     """The matchers of a file of the guest; none where it is none, and the log says why."""
     absolute = posixpath.join(bench.paths.workspace, path)
     try:
-        # A pipe would never end.
-        is_file = await _is_file(bench, absolute)
-        return parse_matchers(await bench.guest.files.read(absolute, limit=MAX_FILE + 1) if is_file else b"")
+        if not await _is_file(bench, absolute):  # reading a pipe would never end
+            return _complain(bench, number, path, "It is no file.")
+        return parse_matchers(await bench.guest.files.read(absolute, limit=MAX_FILE + 1))
+    except FileMissingError:
+        return _complain(bench, number, path, "There is no such file.")
     except (AgentError, MatcherError) as error:
-        _complain(bench, number, path, error)
-        return ()
+        return _complain(bench, number, path, str(error))
 
 
-def _complain(bench: Bench, number: int, path: str, error: Exception) -> None:
-    bench.log.fault(number, f"Cannot use the problem matchers of '{path[:_MAX_PATH]}'. {error}")
+def _complain(bench: Bench, number: int, path: str, reason: str) -> tuple[()]:
+    bench.log.fault(number, f"Cannot use the problem matchers of '{path[:_MAX_PATH]}'. {reason}")
+    return ()

@@ -82,7 +82,7 @@ class _Cause(Enum):
 async def run_command(bench: Bench, number: int, argv: Sequence[str], script: Script, directory: str) -> Result:
     """Run a program as a step: what it writes is listened to, a cancellation or the end of its time ends it. Of `script` only the
     environment, the name and the time count. Raises FileMissingError and its like for what cannot be started."""
-    listener = Listener(bench, number)
+    listener = Listener(bench, number, script.env)
     # The guest ends it itself where this end should be too busy to: later than the signals from here.
     slack = bench.settings.interrupt_s + bench.settings.terminate_s + _BACKSTOP_S
     backstop = script.timeout_s + slack if script.timeout_s is not None else None

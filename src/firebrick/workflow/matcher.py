@@ -188,7 +188,7 @@ class _Reader:
             groups[name] = value
             if name in seen:
                 self.problems.append(f"{where}: '{name}' is set by an earlier pattern already.")
-        seen |= groups.keys()
+        seen.update(groups)
         loop = _member(record, "loop")
         if loop is not None and not isinstance(loop, bool):
             self.problems.append(f"{where}: 'loop' must be true or false.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import textwrap
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ import pytest
 
 from firebrick.guest.client import Agent, Identity
 from firebrick.guest.double.agent import GuestDouble
+from firebrick.guest.double.task import Program
 from firebrick.node.contract import RunResult
 from firebrick.node.event import Annotation, ArtifactStored, Event, JobFinished, LogLine, StepFinished
 from firebrick.node.guest import Loan
@@ -29,7 +30,7 @@ PATIENCE = 20.0
 
 @dataclass
 class DoubleLender:
-    """Lends guests in memory; `lent` counts those out now, `most` how many there were at once."""
+    """Lends guests in memory, with these `programs`; `lent` counts those out now, `most` how many there were at once."""
 
     capacity: int = 4
     failure: Exception | None = None
@@ -37,6 +38,7 @@ class DoubleLender:
     most: int = 0
     guests: list[GuestDouble] = field(default_factory=list)
     turns: asyncio.Semaphore | None = None
+    programs: dict[str, Program] = field(default_factory=lambda: {"bash": shell, "sh": shell})
 
     async def images(self) -> list[str]:
         return ["base", "toolchain"]
@@ -49,7 +51,7 @@ class DoubleLender:
         async with self.turns:
             if self.failure is not None:
                 raise self.failure
-            guest = GuestDouble(programs={"bash": shell, "sh": shell}, grace_s=0.05)
+            guest = GuestDouble(programs=self.programs, grace_s=0.05)
             self.guests.append(guest)
             self.lent += 1
             self.most = max(self.most, self.lent)
@@ -96,13 +98,15 @@ class Bed:
     lender: DoubleLender
     settings: NodeSettings
 
-    def order(self, text: str, **fields: object) -> RunOrder:
-        source = self.directory / "source"
-        source.mkdir(exist_ok=True)
+    def order(self, text: str, source: Mapping[str, object] | None = None, **fields: object) -> RunOrder:
+        """`source` and `fields` replace what there is without them."""
+        path = self.directory / "source"
+        path.mkdir(exist_ok=True)
+        given = {"repository": "octo/hello", "ref": "refs/heads/main", "sha": "a" * 40, **(source or {})}
         return RunOrder(
             id="run-1",
             workflow=read_workflow(textwrap.dedent(text), "ci.yml"),
-            source=Source(path=source, repository="octo/hello", ref="refs/heads/main", sha="a" * 40),
+            source=Source(path=path, **given),
             artifact_dir=self.directory / "artifacts",
             **fields,
         )

@@ -7,8 +7,8 @@ from firebrick.workflow.command_file import (
     parse_environment,
     parse_pairs,
     parse_path,
-    summary_too_large,
     path_value,
+    summary_too_large,
 )
 
 
