@@ -20,10 +20,8 @@ from firebrick.workflow.step_reader import (
 )
 from firebrick.workflow.syntax import Job, RunDefaults, Strategy, Workflow
 from firebrick.workflow.template import Template
+from firebrick.workflow.uses import DockerImage
 from firebrick.workflow.yaml import load_yaml
-
-# Actions whose work the node does itself.
-NATIVE_ACTIONS = frozenset({"actions/checkout", "actions/upload-artifact"})
 
 
 def read_workflow(text: str | bytes, path: str) -> Workflow:
@@ -116,12 +114,8 @@ def _labels(runs_on: Any) -> tuple[Template, ...]:
 
 
 def _check_uses(uses: str, position: Position, walk: Walk) -> None:
-    """An action must be one the node does itself; others are not run yet."""
-    native = ", ".join(sorted(NATIVE_ACTIONS))
-    before = len(walk.problems)
-    name = check_uses_format(uses, position, walk)
-    if len(walk.problems) == before and (name is None or name.lower() not in NATIVE_ACTIONS):
-        walk.problem(position, f"The action '{uses}' is not supported yet", f"a run step, or one of {native}")
+    if isinstance(check_uses_format(uses, position, walk), DockerImage):
+        walk.problem(position, f"The action '{uses}' is not supported yet", "a run step, or an action without an image")
 
 
 def _strategy(fields: Any) -> Strategy | None:
