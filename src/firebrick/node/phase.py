@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from firebrick.guest.errors import AgentError, OutputTooLargeError, TreeError
+from firebrick.guest.errors import AgentError, MessageTooLargeError, OutputTooLargeError, TreeError
 from firebrick.node.action.inputs import action_inputs, native_inputs, warn_of_inputs
 from firebrick.node.action.javascript import run_javascript
 from firebrick.node.action.use import (
@@ -42,7 +42,10 @@ from firebrick.workflow.syntax import Step
 from firebrick.workflow.template import Template
 
 # What a step can do wrong without the job being lost: it fails, and the ones after it are asked whether they run.
-_FAULTS = (EvaluationError, ShellError, NodeError, AgentError, TreeError, OutputTooLargeError, FileCommandError)
+_FAULTS = (
+    *(EvaluationError, ShellError, NodeError, FileCommandError),
+    *(AgentError, TreeError, OutputTooLargeError, MessageTooLargeError),
+)
 _MOST_SUMMARY = 1 << 20
 
 
