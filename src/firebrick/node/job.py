@@ -125,7 +125,8 @@ async def _carry_out(task: JobTask) -> JobResult:
     entries = entries_of(task.planned.job.steps)
     actions.open_known(entries, depth=0)
     purpose = f"job {task.planned.key} of {task.order.id}"
-    lent = task.lender.lend(image, task.order.resources, purpose=purpose, say=task.log.node)
+    node = await actions.find_node(entries, task.order.source.path)
+    lent = task.lender.lend(image, task.order.resources, purpose=purpose, say=task.log.node, node=node)
     limit = task.settings.source_limit_mib << 20
     async with lent as loan, open_source(task.order.source, loan.scratch / "source", limit=limit) as source:
         _report_start(task, loan, image, entries)

@@ -35,7 +35,8 @@ NODE = "/opt/externals/node24/bin/node"
 
 @dataclass
 class DoubleLender:
-    """Lends guests in memory, with these `files` in them; `lent` counts those out now, `most` how many there were at once."""
+    """Lends guests in memory, with these `files` in them; `lent` counts those out now, `most` how many there were at once,
+    `nodes` with which Node.js they were asked for."""
 
     capacity: int = 4
     failure: Exception | None = None
@@ -43,6 +44,7 @@ class DoubleLender:
     most: int = 0
     guests: list[GuestDouble] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
+    nodes: list[Path | None] = field(default_factory=list)
     turns: asyncio.Semaphore | None = None
 
     async def images(self) -> list[str]:
@@ -50,8 +52,9 @@ class DoubleLender:
 
     @asynccontextmanager
     async def lend(
-        self, image: str, resources: Resources, *, purpose: str, say: Callable[[str], None]
+        self, image: str, resources: Resources, *, purpose: str, say: Callable[[str], None], node: Path | None = None
     ) -> AsyncIterator[Loan]:
+        self.nodes.append(node)
         self.turns = self.turns or asyncio.Semaphore(self.capacity)
         async with self.turns:
             if self.failure is not None:

@@ -136,6 +136,26 @@ async def test_outputs_environment_and_path_of_an_action_are_for_the_steps_after
     assert said(told)[0].startswith("12 3 /opt/x:")
 
 
+async def test_a_machine_with_nodejs_is_asked_for_where_that_will_be_needed(bed):
+    bed.actions.add("octo/js@v1", {"action.yml": JS, "main.js": ""})
+    bed.actions.add("octo/script@v1", composite("run: echo\n      shell: bash"))
+    source = bed.directory / "source"
+    for name, files in {"js": {"action.yml": JS}, "a": composite("uses: ./b"), "b": composite("uses: ./js")}.items():
+        (source / name).mkdir(parents=True)
+        (source / name / "action.yml").write_text(files["action.yml"])
+    needs = {
+        "octo/js@v1": True,
+        "octo/script@v1": False,
+        "./js": True,
+        "./a": True,
+        "./none": False,
+        "actions/upload-artifact@v4": False,
+    }
+    for uses in needs:
+        await bed.run(job(f"if: false\n        uses: {uses}"))
+    assert [node is not None for node in bed.lender.nodes] == list(needs.values())
+
+
 async def test_the_commit_of_an_action_is_told_and_recorded(bed):
     bed.actions.add("octo/a@v1", {"action.yml": JS, "main.js": "", "b/action.yml": JS})
     told = await bed.run(job("uses: octo/a@v1", "uses: octo/a/b@v1"))
