@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -41,10 +42,11 @@ class Left:
 
 
 class StepFiles:
-    """The files of one step."""
+    """The files of one step, or of one step of an action."""
 
-    def __init__(self, number: int) -> None:
-        self._paths = {name: f"{TEMP}/_runner_file_commands/{name}_{number}" for name in _NAMES}
+    def __init__(self) -> None:
+        key = uuid.uuid4().hex
+        self._paths = {name: f"{TEMP}/_runner_file_commands/{name}_{key}" for name in _NAMES}
 
     @property
     def paths(self) -> CommandPaths:
@@ -57,11 +59,10 @@ class StepFiles:
             if isinstance(written, BaseException):
                 raise written
 
-    async def collect(self, bench: Bench, number: int, outputs: StepOutputs, state: StepOutputs | None = None) -> Left:
+    async def collect(self, bench: Bench, number: int, outputs: StepOutputs, state: StepOutputs) -> Left:
         """Apply what the step left to the bench, to `outputs` and to `state`, and return the rest. A file that breaks the grammar or holds
         too much is an error of the step."""
         left = Left()
-        state = StepOutputs() if state is None else state
         for name in ("path", "env", "step_summary", "state", "output"):
             try:
                 match name:

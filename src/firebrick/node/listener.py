@@ -35,7 +35,7 @@ from firebrick.workflow.matcher import MAX_SLOW, Hit
 @dataclass(slots=True)
 class Heard:
     """What a step has said besides its log. `refused`: one of its commands could not be processed, and the step fails. `state` is for
-    the later steps of an action."""
+    the later phases of an action."""
 
     outputs: StepOutputs = field(default_factory=StepOutputs)
     state: StepOutputs = field(default_factory=StepOutputs)
@@ -43,9 +43,9 @@ class Heard:
 
 
 class Listener:
-    """Hears one step, whose environment is `env`. Lines must come in their order, one `hear` after the other."""
+    """Hears one step, whose environment is `env`; `state` is added to. Lines must come in their order, one `hear` after the other."""
 
-    def __init__(self, bench: Bench, number: int, env: Mapping[str, str]) -> None:
+    def __init__(self, bench: Bench, number: int, env: Mapping[str, str], state: StepOutputs | None = None) -> None:
         self._bench = bench
         self._number = number
         self._reader = CommandReader(
@@ -54,7 +54,7 @@ class Listener:
             allow_tokens=_allowed(env, "ACTIONS_ALLOW_UNSECURE_STOPCOMMAND_TOKENS"),
             echo=bench.debug,
         )
-        self.heard = Heard()
+        self.heard = Heard(state=StepOutputs() if state is None else state)
         bench.matchers.reset()
 
     async def hear(self, lines: Iterable[str]) -> None:

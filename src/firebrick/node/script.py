@@ -1,4 +1,4 @@
-"""The script of a `run` step in its shell: started, listened to, and ended in time."""
+"""The script of a `run` step in its shell, or the program of an action: started, listened to, and ended in time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Final
 
@@ -16,6 +16,7 @@ from firebrick.guest.client import ExitStatus, Process
 from firebrick.guest.errors import FileMissingError
 from firebrick.node.bench import Bench
 from firebrick.node.context import TEMP
+from firebrick.node.deadline import Deadline
 from firebrick.node.lines import LineSplitter
 from firebrick.node.listener import Heard, Listener
 from firebrick.node.outputs import StepOutputs
@@ -27,20 +28,28 @@ _BACKSTOP_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """`shell` is what the workflow says, or empty; `directory` is relative to the workspace, or empty; `env` is complete. `name` is
-    what people see of the step."""
+    """`shell` is what the workflow says, or empty; `directory` is relative to the workspace, or empty; `env` is complete."""
 
     text: str
     shell: str
     directory: str
     env: Mapping[str, str]
-    timeout_s: float | None
-    name: str = ""
+    deadline: Deadline | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A command line in the machine; `directory` is absolute, `env` complete."""
+
+    argv: Sequence[str]
+    directory: str
+    env: Mapping[str, str]
+    deadline: Deadline | None
 
 
 @dataclass(slots=True)
 class Result:
-    """`interrupted`: it was ended because the run was cancelled. `state` is what it saved for later steps of its action."""
+    """`interrupted`: it was ended because the run was cancelled. `state` is what the later phases of an action get."""
 
     outcome: str = SUCCESS
     exit_code: int | None = None
@@ -53,23 +62,20 @@ async def run_script(bench: Bench, number: int, script: Script) -> Result:
     """Run it to its end. Raises ShellError for a shell that is none, FileMissingError and its like for what cannot be started."""
     shell = find_shell(script.shell)
     path = await _write(bench, shell, script)
-    directory = _directory(bench, script)
+    directory = posixpath.normpath(posixpath.join(bench.paths.workspace, script.directory))
+    program = Program(argv=shell.argv(path), directory=directory, env=script.env, deadline=script.deadline)
     try:
-        return await run_command(bench, number, shell.argv(path), script, directory)
+        return await run_program(bench, number, program)
     except FileMissingError:
         if shell.fallback is None or not await bench.guest.files.exists(directory):
             raise
-        return await run_command(bench, number, shell.fallback.argv(path), script, directory)
+        return await run_program(bench, number, replace(program, argv=shell.fallback.argv(path)))
 
 
 async def _write(bench: Bench, shell: Shell, script: Script) -> str:
     path = f"{TEMP}/{uuid.uuid4()}{shell.extension}"
     await bench.guest.files.write(path, shell.script(script.text), mode=0o755, parents=True)
     return path
-
-
-def _directory(bench: Bench, script: Script) -> str:
-    return posixpath.normpath(posixpath.join(bench.paths.workspace, script.directory))
 
 
 class _Cause(Enum):
@@ -79,22 +85,28 @@ class _Cause(Enum):
     TIMEOUT = auto()
 
 
-async def run_command(bench: Bench, number: int, argv: Sequence[str], script: Script, directory: str) -> Result:
-    """Run a program as a step: what it writes is listened to, a cancellation or the end of its time ends it. Of `script` only the
-    environment, the name and the time count. Raises FileMissingError and its like for what cannot be started."""
-    listener = Listener(bench, number, script.env)
+async def run_program(bench: Bench, number: int, program: Program, state: StepOutputs | None = None) -> Result:
+    """Run it to its end, doing what its lines ask for; `state` is added to. A cancellation or the end of its time ends it. Raises
+    FileMissingError and its like for what cannot be started."""
+    listener = Listener(bench, number, program.env, state)
+    timeout_s = program.deadline.left_s if program.deadline is not None else None
     # The guest ends it itself where this end should be too busy to: later than the signals from here.
     slack = bench.settings.interrupt_s + bench.settings.terminate_s + _BACKSTOP_S
-    backstop = script.timeout_s + slack if script.timeout_s is not None else None
-    started = bench.guest.exec(argv, env=script.env, cwd=directory, timeout=backstop, merge=True)
-    async with started as process, _ended_in_time(bench, process, script.timeout_s) as end:
+    started = bench.guest.exec(
+        program.argv,
+        env=program.env,
+        cwd=program.directory,
+        timeout=timeout_s + slack if timeout_s is not None else None,
+        merge=True,
+    )
+    async with started as process, _ended_in_time(bench, process, timeout_s) as end:
         splitter = LineSplitter()
         async for chunk in process.stdout:
             await listener.hear(splitter.feed(chunk))
         await listener.hear(splitter.end())
         status = await process.wait()
     cause = _Cause.TIMEOUT if status.timed_out else end.cause
-    return _conclude(bench, number, listener.heard, status, cause, script)
+    return _conclude(bench, number, listener.heard, status, cause, program.deadline)
 
 
 @dataclass(slots=True)
@@ -129,7 +141,7 @@ async def _end(bench: Bench, process: Process, timeout_s: float | None, end: _En
 
 
 def _conclude(
-    bench: Bench, number: int, heard: Heard, status: ExitStatus, cause: _Cause | None, script: Script
+    bench: Bench, number: int, heard: Heard, status: ExitStatus, cause: _Cause | None, deadline: Deadline | None
 ) -> Result:
     """How it ended, and in words where that is a failure."""
     code = status.code if status.code is not None else 128 + (status.signal or 0)
@@ -139,8 +151,7 @@ def _conclude(
     if cause is _Cause.CANCELLED:
         log.fault(number, "The operation was canceled.")
     elif cause is _Cause.TIMEOUT:
-        what = f"The action '{script.name}'" if script.name else "The step"
-        log.fault(number, f"{what} has timed out after {_minutes(script.timeout_s or 0.0)}.")
+        log.fault(number, timed_out(deadline))
     elif not status.ok:
         if status.oom:
             log.fault(number, "The machine ran out of memory: a process of this step was killed.")
@@ -148,6 +159,8 @@ def _conclude(
     return result
 
 
-def _minutes(seconds: float) -> str:
-    minutes = seconds / 60
-    return f"{minutes:g} minute" + ("" if minutes == 1 else "s")
+def timed_out(deadline: Deadline | None) -> str:
+    """The error of a step whose time is over."""
+    minutes = deadline.limit_s / 60 if deadline is not None else 0.0
+    what = f"The action '{deadline.title}'" if deadline is not None and deadline.title else "The step"
+    return f"{what} has timed out after {minutes:g} minute{'' if minutes == 1 else 's'}."

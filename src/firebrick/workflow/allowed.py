@@ -27,3 +27,13 @@ CALL_WITH = Allowed(_MATRIX)
 CALL_SECRETS = Allowed(_MATRIX | {"secrets"})
 STEP_IF = Allowed(_STEP, {**STATUS_FUNCTIONS, **HASH_FUNCTION})
 STEP = Allowed(_STEP | {"secrets"}, HASH_FUNCTION)
+
+# In an `action.yml`.
+_ACTION = frozenset({"github", "strategy", "matrix", "job", "runner"})
+_COMPOSITE = _ACTION | {"inputs", "steps", "env"}
+ACTION_INPUT = Allowed(_ACTION, HASH_FUNCTION)
+ACTION_OUTPUT = Allowed(_COMPOSITE)
+ACTION_STEP = Allowed(_COMPOSITE, HASH_FUNCTION)
+ACTION_STEP_IF = Allowed(_COMPOSITE, {**STATUS_FUNCTIONS, **HASH_FUNCTION})
+ACTION_HOOK_IF = Allowed(_ACTION | {"inputs", "env"}, {**STATUS_FUNCTIONS, **HASH_FUNCTION})
+ACTION_CONTAINER = Allowed(frozenset({"inputs"}))

@@ -171,12 +171,13 @@ def _spelled(names: Iterable[str]) -> list[str]:
     return ["hashFiles" if name == "hashfiles" else name for name in names]
 
 
-def parse_condition(value: Value, position: Position, allowed: Allowed) -> Condition:
-    """An `if`: the text is an expression with or without `${{ }}` around it; nothing is `success()`. Raises TemplateError."""
+def parse_condition(value: Value, position: Position, allowed: Allowed, *, otherwise: str = "success()") -> Condition:
+    """An `if`: the text is an expression with or without `${{ }}` around it; nothing is `otherwise`. Where that is `success()`, a text
+    that names no status function holds only after success. Raises TemplateError."""
     raw = to_text(value)
-    text = _condition_text(raw.strip()) or "success()"
+    text = _condition_text(raw.strip()) or otherwise
     expression = _expression(text, allowed)
-    if not expression.functions & STATUS_FUNCTIONS.keys():
+    if otherwise == "success()" and not expression.functions & STATUS_FUNCTIONS.keys():
         root = Logical("&&", (Call("success", (), 1), expression.root))
         expression = replace(expression, root=root, functions=expression.functions | {"success"})
     return Condition(raw, position, expression)

@@ -11,7 +11,7 @@ from firebrick.node.event import CancelCause, Event, LogLine
 from firebrick.node.settings import NodeSettings
 from tests.scenarios.runs.corpus import Scenario, check, scenarios
 from tests.scenarios.shell import shell_programs
-from tests.unit.node.conftest import Bed, DoubleLender
+from tests.unit.node.conftest import Bed, DoubleActions, DoubleLender
 
 ALL = list(scenarios())
 # Long enough for a trap, short enough for a test.
@@ -30,7 +30,9 @@ async def follow(run: LiveRun, cancel_at: str | None) -> tuple[list[Event], RunR
 @pytest.mark.parametrize("scenario", ALL, ids=lambda scenario: scenario.id)
 async def test_scenario(scenario: Scenario, tmp_path: Path) -> None:
     complaints: list[str] = []
-    bed = Bed(tmp_path, DoubleLender(programs=shell_programs(complaints)), SETTINGS)
+    bed = Bed(
+        tmp_path, DoubleLender(programs=shell_programs(complaints)), SETTINGS, DoubleActions(tmp_path / "actions")
+    )
     (tmp_path / "source").mkdir()
     for name, content in scenario.data.get("files", {}).items():
         path = tmp_path / "source" / name
