@@ -22,8 +22,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from firebrick.node.contract import RunResult
-from firebrick.node.event import Annotation, Event, JobFinished, LogLine, StepFinished
+from firebrick.node.contract import LiveRun, RunResult
+from firebrick.node.event import Annotation, CancelCause, Event, JobFinished, LogLine, StepFinished
 
 CORPUS = Path(__file__).parent / "corpus"
 _JOB = "on: push\njobs:\n  build:\n    runs-on: base\n    steps:\n"
@@ -64,6 +64,16 @@ def scenarios() -> Iterator[Scenario]:
             assert not set(data) - _KNOWN, scenario.id
             assert not set(scenario.expect) - _EXPECTED, scenario.id
             yield scenario
+
+
+async def follow(run: LiveRun, cancel_at: str | None) -> tuple[list[Event], RunResult]:
+    """All a run says; it is cancelled when it says `cancel_at`."""
+    events = []
+    async for event in run.events():
+        events.append(event)
+        if isinstance(event, LogLine) and event.text == cancel_at:
+            run.cancel(CancelCause.USER)
+    return events, await run.result()
 
 
 def check(scenario: Scenario, events: list[Event], result: RunResult) -> None:

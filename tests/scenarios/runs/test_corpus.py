@@ -6,25 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from firebrick.node.contract import LiveRun, RunResult
-from firebrick.node.event import CancelCause, Event, LogLine
 from firebrick.node.settings import NodeSettings
-from tests.scenarios.runs.corpus import Scenario, check, scenarios
+from tests.scenarios.runs.corpus import Scenario, check, follow, scenarios
 from tests.scenarios.shell import shell_programs
 from tests.unit.node.conftest import Bed, DoubleActions, DoubleLender
 
 ALL = list(scenarios())
 # Long enough for a trap, short enough for a test.
 SETTINGS = NodeSettings(interrupt_s=0.3, terminate_s=0.3, cancel_s=3.0)
-
-
-async def follow(run: LiveRun, cancel_at: str | None) -> tuple[list[Event], RunResult]:
-    events = []
-    async for event in run.events():
-        events.append(event)
-        if isinstance(event, LogLine) and event.text == cancel_at:
-            run.cancel(CancelCause.USER)
-    return events, await run.result()
 
 
 @pytest.mark.parametrize("scenario", ALL, ids=lambda scenario: scenario.id)
