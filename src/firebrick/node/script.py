@@ -100,7 +100,7 @@ async def run_program(bench: Bench, number: int, program: Program, state: StepOu
         merge=True,
     )
     async with started as process, _ended_in_time(bench, process, timeout_s) as end:
-        splitter = LineSplitter()
+        splitter = LineSplitter(masker=bench.log.masker)
         async for chunk in process.stdout:
             await listener.hear(splitter.feed(chunk))
         await listener.hear(splitter.end())
