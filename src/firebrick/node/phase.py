@@ -9,7 +9,6 @@ perform(entry, phase)            condition, attempt, `continue-on-error`, record
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -29,7 +28,8 @@ from firebrick.node.action.use import (
 )
 from firebrick.node.bench import Bench, Caller
 from firebrick.node.deadline import Deadline, earlier
-from firebrick.node.errors import NodeError, StepError, told
+from firebrick.node.errors import NodeError, told
+from firebrick.node.intime import StepCancelledError, in_time
 from firebrick.node.launch import Ending, run_step_script, with_files
 from firebrick.node.outputs import StepOutputs
 from firebrick.node.script import Result
@@ -96,13 +96,14 @@ async def _attempt(bench: Bench, number: int, entry: Entry, phase: Phase) -> End
         deadline = await _deadline(bench, entry.step, env)
         if entry.step.uses is None:
             return await run_step_script(bench, number, entry.step, env, deadline)
-        use = entry.use = entry.use or await _found(bench, number, entry.step.uses)
+        use = entry.use or await in_time(bench, deadline, _found(bench, number, entry.step.uses))
+        entry.use = use
         if phase is not Phase.POST and entry not in bench.posts:
             bench.posts.append(entry)  # before it runs: what has begun is cleaned up, however it ends
         return await _act(_Turn(bench, number, entry, phase, env, deadline), use)
     except _FAULTS as error:
         bench.log.fault(number, told(error))
-        return Ending(outcome=FAILURE)
+        return Ending(outcome=CANCELLED if isinstance(error, StepCancelledError) else FAILURE)
 
 
 async def _deadline(bench: Bench, step: Step, env: Mapping[str, str]) -> Deadline | None:
@@ -149,21 +150,20 @@ async def _act(turn: _Turn, use: Use) -> Ending:
 
 async def _native(turn: _Turn, use: NativeUse) -> Ending:
     inputs = await native_inputs(turn.bench, turn.entry.step, turn.env)
-    left_s = turn.deadline.left_s if turn.deadline is not None else None
-    try:
-        async with asyncio.timeout(left_s):
-            return Ending(outcome=SUCCESS, outputs=await use.run(turn.bench, turn.number, inputs))
-    except TimeoutError:
-        raise StepError("the step has run out of time") from None
+    outputs = await in_time(turn.bench, turn.deadline, use.run(turn.bench, turn.number, inputs))
+    return Ending(outcome=SUCCESS, outputs=outputs)
 
 
 async def _javascript(turn: _Turn, use: JavaScriptUse, inputs: dict[str, str]) -> Ending:
+    bench = turn.bench
+    await in_time(bench, turn.deadline, bench.actions.place(use.place, bench.guest, node=True))
+
     async def start(environment: Mapping[str, str]) -> Result:
         return await run_javascript(
-            turn.bench, turn.number, use, turn.phase, inputs=inputs, env=environment, deadline=turn.deadline
+            bench, turn.number, use, turn.phase, inputs=inputs, env=environment, deadline=turn.deadline
         )
 
-    return await with_files(turn.bench, turn.number, turn.env, start)
+    return await with_files(bench, turn.number, turn.env, start)
 
 
 async def _composite(turn: _Turn, use: CompositeUse, inputs: dict[str, str]) -> Ending:
@@ -177,7 +177,7 @@ async def _composite(turn: _Turn, use: CompositeUse, inputs: dict[str, str]) -> 
         deadline=turn.deadline,
         depth=bench.depth + 1,
     )
-    await bench.actions.place(use.place, bench.guest)
+    await in_time(bench, turn.deadline, bench.actions.place(use.place, bench.guest))
     inner = use.inner = use.inner or bench.within(caller)
     inner.caller, inner.failed = caller, False
     endings = [await perform(inner, turn.number, entry, turn.phase) for entry in _due(use, inner, turn.phase)]
