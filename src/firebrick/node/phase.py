@@ -96,11 +96,11 @@ async def _attempt(bench: Bench, number: int, entry: Entry, phase: Phase) -> End
         deadline = await _deadline(bench, entry.step, env)
         if entry.step.uses is None:
             return await run_step_script(bench, number, entry.step, env, deadline)
-        use = entry.use or await in_time(bench, deadline, _found(bench, number, entry.step.uses))
-        entry.use = use
+        if entry.use is None:
+            entry.use = await in_time(bench, deadline, _found(bench, number, entry.step.uses))
         if phase is not Phase.POST and entry not in bench.posts:
             bench.posts.append(entry)  # before it runs: what has begun is cleaned up, however it ends
-        return await _act(_Turn(bench, number, entry, phase, env, deadline), use)
+        return await _act(_Turn(bench, number, entry, phase, env, deadline), entry.use)
     except _FAULTS as error:
         bench.log.fault(number, told(error))
         return Ending(outcome=CANCELLED if isinstance(error, StepCancelledError) else FAILURE)
