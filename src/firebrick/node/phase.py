@@ -33,6 +33,7 @@ from firebrick.node.intime import StepCancelledError, in_time
 from firebrick.node.launch import Ending, run_step_script, with_files
 from firebrick.node.outputs import StepOutputs
 from firebrick.node.script import Result
+from firebrick.workflow.command import Message
 from firebrick.workflow.command_file import FileCommandError
 from firebrick.workflow.expression import EvaluationError
 from firebrick.workflow.outcome import CANCELLED, FAILURE, SKIPPED, SUCCESS, StepOutcome, flag, timeout_s
@@ -132,7 +133,8 @@ async def _found(bench: Bench, number: int, path: str) -> Use:
     """An action of the workspace. Its `pre` would have had to run before the job's first step, when it was not known yet."""
     use = await bench.actions.open_local(path, bench.guest, bench.paths.workspace, bench.depth)
     if has_phase(use, Phase.PRE):
-        bench.log.line(number, f"`pre` execution is not supported for local action from '{path}'", "node")
+        text = f"`pre` execution is not supported for local action from '{path}'"
+        bench.log.annotate(number, Message(level="warning", message=text))
     return use
 
 

@@ -270,8 +270,8 @@ async def test_an_action_of_the_workspace_has_no_pre_but_a_post(bed):
     bed.actions.add("octo/a@v1", phases("a"))
     told = await bed.run(job("uses: ./act"))
     assert [line for line in said(told) if "pre" in line] == [
-        "`pre` execution is not supported for local action from './act'",
-        "`pre` execution is not supported for local action from './js'",
+        "##[warning]`pre` execution is not supported for local action from './act'",
+        "##[warning]`pre` execution is not supported for local action from './js'",
     ]
     assert [line for line in said(told) if "`" not in line] == ["js-main", "a-main", "a-post", "js-post"]
     assert bed.actions.fetched == ["octo/a@v1"]
