@@ -13,7 +13,7 @@ from typing import Final
 from firebrick.node.action.source import ActionSource, NoActions
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.cancel import Cancellation
-from firebrick.node.context import guest_paths, run_facts
+from firebrick.node.context import debugging, guest_paths, run_facts
 from firebrick.node.contract import JobResult, RunResult
 from firebrick.node.event import CancelCause, Conclusion, Event, JobFinished, RunFinished, RunStarted
 from firebrick.node.guest import Lender
@@ -157,10 +157,14 @@ class Run:
 
     async def _decide(self, planned: Plan, copy: PlannedJob, cancellation: Cancellation) -> JobResult:
         """Run it, skip it, or say why it cannot be decided."""
-        log = JobLog(
-            copy.key, self._emit, secrets=self.order.secrets.values(), limit=self._settings.log_limit_mib << 20
-        )
         contexts = self._contexts(copy.job.id)
+        log = JobLog(
+            copy.key,
+            self._emit,
+            secrets=self.order.secrets.values(),
+            limit=self._settings.log_limit_mib << 20,
+            debugging=debugging(self.order.secrets, contexts.get("vars")),
+        )
         cancelled = cancellation.cause is not None
         try:
             if not should_run(planned, copy, self._outcomes, contexts, cancelled=cancelled):
