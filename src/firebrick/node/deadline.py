@@ -19,6 +19,13 @@ class Deadline:
         return cls(limit_s, time.monotonic() + limit_s, title)
 
     @property
+    def passed(self) -> str:
+        """The error of a step whose time is over."""
+        minutes = self.limit_s / 60
+        what = f"The action '{self.title}'" if self.title else "The step"
+        return f"{what} has timed out after {minutes:g} minute{'' if minutes == 1 else 's'}."
+
+    @property
     def left_s(self) -> float:
         """Never quite zero: what starts too late is ended at once, and is told to have run out of time."""
         return max(0.001, self.at - time.monotonic())

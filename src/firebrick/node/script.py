@@ -39,12 +39,13 @@ class Script:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A command line in the machine; `directory` is absolute, `env` complete."""
+    """A command line in the machine; `directory` is absolute, `env` complete. `exit_is_told`: a status other than 0 is an error in the log."""
 
     argv: Sequence[str]
     directory: str
     env: Mapping[str, str]
     deadline: Deadline | None
+    exit_is_told: bool = True
 
 
 @dataclass(slots=True)
@@ -106,7 +107,7 @@ async def run_program(bench: Bench, number: int, program: Program, state: StepOu
         await listener.hear(splitter.end())
         status = await process.wait()
     cause = _Cause.TIMEOUT if status.timed_out else end.cause
-    return _conclude(bench, number, listener.heard, status, cause, program.deadline)
+    return _conclude(bench, number, listener.heard, status, cause, program)
 
 
 @dataclass(slots=True)
@@ -141,7 +142,7 @@ async def _end(bench: Bench, process: Process, timeout_s: float | None, end: _En
 
 
 def _conclude(
-    bench: Bench, number: int, heard: Heard, status: ExitStatus, cause: _Cause | None, deadline: Deadline | None
+    bench: Bench, number: int, heard: Heard, status: ExitStatus, cause: _Cause | None, program: Program
 ) -> Result:
     """How it ended, and in words where that is a failure."""
     code = status.code if status.code is not None else 128 + (status.signal or 0)
@@ -150,17 +151,11 @@ def _conclude(
     log = bench.log
     if cause is _Cause.CANCELLED:
         log.fault(number, "The operation was canceled.")
-    elif cause is _Cause.TIMEOUT:
-        log.fault(number, timed_out(deadline))
+    elif cause is _Cause.TIMEOUT and program.deadline is not None:
+        log.fault(number, program.deadline.passed)
     elif not status.ok:
         if status.oom:
             log.fault(number, "The machine ran out of memory: a process of this step was killed.")
-        log.fault(number, f"Process completed with exit code {code}.")
+        if program.exit_is_told:
+            log.fault(number, f"Process completed with exit code {code}.")
     return result
-
-
-def timed_out(deadline: Deadline | None) -> str:
-    """The error of a step whose time is over."""
-    minutes = deadline.limit_s / 60 if deadline is not None else 0.0
-    what = f"The action '{deadline.title}'" if deadline is not None and deadline.title else "The step"
-    return f"{what} has timed out after {minutes:g} minute{'' if minutes == 1 else 's'}."

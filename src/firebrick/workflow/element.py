@@ -22,6 +22,11 @@ def number(what: str, at: Allowed | None = None) -> Shape:
     return Shape(what, leaves=(Leaf(Kind.NUMBER, at),))
 
 
+def primitive(at: Allowed | None = None) -> Shape:
+    leaves = (Leaf(Kind.BOOLEAN, at), Leaf(Kind.NUMBER, at), Leaf(Kind.TEXT, at))
+    return Shape("a text, a number, true or false", leaves=leaves)
+
+
 def condition(at: Allowed, otherwise: str = "success()") -> Shape:
     return Shape("a condition", leaves=(Leaf(Kind.CONDITION, at, otherwise=otherwise),))
 
@@ -30,9 +35,14 @@ def record(what: str, keys: dict[str, Key]) -> Shape:
     return Shape(what, records=(Record(keys),))
 
 
-def names(what: str, at: Allowed) -> Shape:
-    """A mapping of names to texts, which one expression may give as a whole."""
-    return Shape(what, records=(Record(others=text("a text", at)),), expression=at)
+def names(what: str, at: Allowed, *, whole: Allowed | None = None) -> Shape:
+    """A mapping of names to texts, which one expression may give as a whole where `whole` says what it may name."""
+    return Shape(what, records=(Record(others=text("a text", at)),), expression=whole)
+
+
+def texts(what: str, at: Allowed) -> Shape:
+    """A sequence of texts, which one expression may give as a whole."""
+    return Shape(what, items=text("a text that is not empty", at, filled=True), expression=at)
 
 
 def one_or_more(what: str, at: Allowed | None = None, *, placed: bool = False) -> Shape:

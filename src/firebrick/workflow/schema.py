@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from firebrick.workflow import allowed
 from firebrick.workflow.element import (
-    ANYTHING,
     anything,
     boolean,
     choice,
@@ -12,10 +11,12 @@ from firebrick.workflow.element import (
     names,
     number,
     one_or_more,
+    primitive,
     record,
     text,
 )
 from firebrick.workflow.parser import Allowed
+from firebrick.workflow.schema_container import CONTAINER, SERVICES
 from firebrick.workflow.schema_event import ON
 from firebrick.workflow.schema_step import STEPS
 from firebrick.workflow.shape import Key, Kind, Leaf, Record, Shape
@@ -23,18 +24,31 @@ from firebrick.workflow.shape import Key, Kind, Leaf, Record, Shape
 # --- what workflows and jobs share ---
 
 _SCOPES = (
-    "actions", "artifact-metadata", "attestations", "checks", "contents", "deployments", "discussions", "id-token", "issues", "models",
+    "actions", "artifact-metadata", "attestations", "checks", "code-quality", "contents", "deployments", "discussions", "drives", "issues",
     "organization-projects", "packages", "pages", "pull-requests", "repository-projects", "security-events", "statuses",
 )  # fmt: skip
+# Scopes that are not to be read and written, but used or not.
+_LEVELS = {
+    **dict.fromkeys(_SCOPES, ("read", "write", "none")),
+    **dict.fromkeys(("copilot-requests", "id-token"), ("write", "none")),
+    **dict.fromkeys(("models", "vulnerability-alerts"), ("read", "none")),
+}
 _PERMISSIONS = Shape(
     "read-all, write-all, or scopes with read, write or none",
     leaves=(Leaf(choices=("read-all", "write-all")),),
-    records=(Record({scope: Key(choice("read, write or none", "read", "write", "none")) for scope in _SCOPES}),),
+    records=(
+        Record(
+            {
+                scope: Key(choice(f"{', '.join(levels[:-1])} or {levels[-1]}", *levels))
+                for scope, levels in sorted(_LEVELS.items())
+            }
+        ),
+    ),
 )
 _NO_TOKEN = "a job gets no token of the forge"  # noqa: S105 - a sentence
 
 
-def _concurrency(at: Allowed) -> Shape:
+def _concurrency(at: Allowed, kind: Kind) -> Shape:
     group = {
         "group": Key(text("the name of a group", at, filled=True), required=True),
         "cancel-in-progress": Key(boolean(at)),
@@ -42,7 +56,7 @@ def _concurrency(at: Allowed) -> Shape:
     }
     return Shape(
         "the name of a group, or group and cancel-in-progress",
-        leaves=(Leaf(Kind.FILLED, at),),
+        leaves=(Leaf(kind, at),),
         records=(Record(group),),
     )
 
@@ -83,6 +97,32 @@ _RUNS_ON = Shape(
         ),
     ),
 )
+_ENVIRONMENT = Shape(
+    "the name of an environment, or name, url and deployment",
+    leaves=(Leaf(Kind.TEXT, allowed.JOB),),
+    records=(
+        Record(
+            {
+                "name": Key(text("the name of an environment", allowed.JOB), required=True),
+                "url": Key(text("a URL", allowed.ENVIRONMENT_URL)),
+                "deployment": Key(boolean(allowed.JOB)),
+            }
+        ),
+    ),
+)
+_SNAPSHOT = Shape(
+    "the name of an image, or image-name, version and if",
+    leaves=(Leaf(Kind.FILLED, allowed.JOB),),
+    records=(
+        Record(
+            {
+                "image-name": Key(text("the name of an image", allowed.JOB, filled=True), required=True),
+                "version": Key(text("a version", allowed.JOB, filled=True)),
+                "if": Key(condition(allowed.SNAPSHOT_IF)),
+            }
+        ),
+    ),
+)
 _MACHINE_ONLY = "a job that runs in the machine `runs-on` chooses"
 _COMMON_JOB = {
     "name": Key(text("a text", allowed.JOB)),
@@ -90,14 +130,14 @@ _COMMON_JOB = {
     "if": Key(condition(allowed.JOB_IF)),
     "strategy": Key(_STRATEGY),
     "permissions": Key(_PERMISSIONS, ignored=_NO_TOKEN),
-    "concurrency": Key(_concurrency(allowed.JOB), ignored="runs do not wait for one another"),
+    "concurrency": Key(_concurrency(allowed.JOB, Kind.FILLED), ignored="runs do not wait for one another"),
 }
 _STEPS_JOB = Record(
     {
         **_COMMON_JOB,
         "runs-on": Key(_RUNS_ON, required=True),
         "steps": Key(STEPS),
-        "env": Key(names("names with their values", allowed.JOB_ENV)),
+        "env": Key(names("names with their values", allowed.JOB_ENV, whole=allowed.JOB_ENV)),
         "defaults": Key(_defaults(allowed.JOB_DEFAULTS)),
         "outputs": Key(names("names with their values", allowed.JOB_OUTPUTS)),
         "timeout-minutes": Key(number("a number of minutes", allowed.JOB)),
@@ -105,28 +145,27 @@ _STEPS_JOB = Record(
             number("a number of minutes", allowed.JOB), ignored="a cancelled job gets five minutes"
         ),
         "continue-on-error": Key(boolean(allowed.JOB)),
-        "container": Key(ANYTHING, missing=_MACHINE_ONLY),
-        "services": Key(ANYTHING, missing=_MACHINE_ONLY),
-        "environment": Key(
-            anything(allowed.JOB), ignored="there are no environments with rules or secrets of their own"
-        ),
-        "snapshot": Key(ANYTHING, missing=_MACHINE_ONLY),
+        "container": Key(CONTAINER, missing=_MACHINE_ONLY),
+        "services": Key(SERVICES, missing=_MACHINE_ONLY),
+        "environment": Key(_ENVIRONMENT, ignored="there are no environments with rules or secrets of their own"),
+        "snapshot": Key(_SNAPSHOT, ignored="no image is made of the job's machine"),
     }
+)
+_SECRETS = Shape(
+    "inherit, or secrets by name",
+    leaves=(Leaf(choices=("inherit",)),),
+    records=names("", allowed.CALL_SECRETS).records,
 )
 _CALL_JOB = Record(
     {
         **_COMMON_JOB,
         "uses": Key(
-            text("a workflow, as ./.github/workflows/x.yml"), required=True, missing="a job with steps of its own"
+            text("a workflow, as ./.github/workflows/x.yml", filled=True),
+            required=True,
+            missing="a job with steps of its own",
         ),
-        "with": Key(names("inputs with their values", allowed.CALL_WITH)),
-        "secrets": Key(
-            Shape(
-                "inherit, or secrets by name",
-                leaves=(Leaf(choices=("inherit",)),),
-                records=names("", allowed.CALL_SECRETS).records,
-            )
-        ),
+        "with": Key(Shape("inputs with their values", records=(Record(others=primitive(allowed.CALL_WITH)),))),
+        "secrets": Key(_SECRETS),
     }
 )
 _JOBS = Shape(
@@ -141,9 +180,11 @@ WORKFLOW = record(
         "run-name": Key(text("a text", allowed.RUN_NAME)),
         "on": Key(ON, required=True),
         "permissions": Key(_PERMISSIONS, ignored=_NO_TOKEN),
-        "env": Key(names("names with their values", allowed.WORKFLOW_ENV)),
+        "env": Key(names("names with their values", allowed.WORKFLOW_ENV, whole=allowed.WORKFLOW_ENV)),
         "defaults": Key(_defaults(None)),
-        "concurrency": Key(_concurrency(allowed.WORKFLOW_CONCURRENCY), ignored="runs do not wait for one another"),
+        "concurrency": Key(
+            _concurrency(allowed.WORKFLOW_CONCURRENCY, Kind.TEXT), ignored="runs do not wait for one another"
+        ),
         "jobs": Key(_JOBS, required=True),
     },
 )

@@ -77,7 +77,7 @@ DOCKER_ACTION = _runs(
         "pre-entrypoint": _path("a program of the image"),
         "post-entrypoint": _path("a program of the image"),
         "args": Key(Shape("a sequence of texts", items=text("a text", allowed.ACTION_CONTAINER))),
-        "env": Key(names("names with their values", allowed.ACTION_CONTAINER)),
+        "env": Key(names("names with their values", allowed.ACTION_CONTAINER, whole=allowed.ACTION_CONTAINER)),
         **_HOOKS,
     }
 )

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from firebrick.workflow import allowed
-from firebrick.workflow.element import ANYTHING, EMPTY, boolean, choice, one_or_more, record, text
-from firebrick.workflow.shape import Key, Kind, Leaf, Record, Shape
+from firebrick.workflow.element import EMPTY, boolean, choice, one_or_more, primitive, record, text
+from firebrick.workflow.shape import Key, Record, Shape
 
 _PATTERNS = one_or_more("a pattern or a sequence of patterns")
-_TYPES = Key(one_or_more("an activity type or a sequence of them"))
 
 
-def _event(*filters: str) -> Shape:
-    """An event with filters, or with nothing."""
-    known = {name: Key(_PATTERNS) for name in filters} | {"types": _TYPES}
-    return Shape("filters of the event, or nothing", leaves=EMPTY, records=(Record(known),))
+def _types(*activities: str) -> Key:
+    """`types` of an event; without `activities` it may be any."""
+    if not activities:
+        return Key(one_or_more("an activity type or a sequence of them"))
+    one = choice(f"one of {', '.join(activities)}", *activities)
+    return Key(Shape("an activity type or a sequence of them", leaves=one.leaves, items=one))
+
+
+def _filters(keys: Mapping[str, Key]) -> Shape:
+    return Shape("filters of the event, or nothing", leaves=EMPTY, records=(Record(keys),))
+
+
+def _patterns(*names: str) -> dict[str, Key]:
+    return {name: Key(_PATTERNS) for name in names}
 
 
 _INPUT_TYPES = choice(
@@ -28,7 +39,7 @@ _DISPATCH_INPUT = Shape(
                 "description": Key(text("a text")),
                 "type": Key(_INPUT_TYPES),
                 "required": Key(boolean()),
-                "default": Key(ANYTHING),
+                "default": Key(primitive()),
                 "deprecationMessage": Key(text("a text")),
                 "options": Key(Shape("a sequence of texts", items=text("a text", filled=True))),
             }
@@ -41,7 +52,7 @@ _CALL_INPUT = record(
         "description": Key(text("a text")),
         "type": Key(choice("one of string, boolean, number", "string", "boolean", "number"), required=True),
         "required": Key(boolean()),
-        "default": Key(Shape("a value", leaves=(Leaf(Kind.BOOLEAN), Leaf(Kind.NUMBER), Leaf(Kind.TEXT)))),
+        "default": Key(primitive(allowed.RUN_NAME)),
         "deprecationMessage": Key(text("a text")),
     },
 )
@@ -60,8 +71,6 @@ def _each(what: str, shape: Shape) -> Key:
     return Key(Shape(what, leaves=EMPTY, records=(Record(others=shape),)))
 
 
-_PUSH = _event("branches", "branches-ignore", "tags", "tags-ignore", "paths", "paths-ignore")
-_PULL_REQUEST = _event("branches", "branches-ignore", "paths", "paths-ignore")
 _DISPATCH = Shape(
     "inputs, or nothing", leaves=EMPTY, records=(Record({"inputs": _each("inputs by name", _DISPATCH_INPUT)}),)
 )
@@ -85,31 +94,57 @@ _SCHEDULE = Shape(
         {"cron": Key(text("five fields of cron", filled=True), required=True), "timezone": Key(text("a time zone"))},
     ),
 )
-_WORKFLOW_RUN = Shape(
-    "filters of the event",
-    leaves=EMPTY,
-    records=(
-        Record({"types": _TYPES, **{name: Key(_PATTERNS) for name in ("workflows", "branches", "branches-ignore")}}),
+# What can happen to the thing an event is about; an event that is not here has no `types`.
+_ACTIVITIES: Mapping[str, tuple[str, ...]] = {
+    "branch_protection_rule": ("created", "edited", "deleted"),
+    "check_run": ("created", "rerequested", "completed", "requested_action"),
+    "check_suite": ("completed",),
+    "discussion": (
+        "created", "edited", "deleted", "transferred", "pinned", "unpinned", "labeled", "unlabeled", "locked", "unlocked",
+        "category_changed", "answered", "unanswered",
     ),
-)
-_PLAIN_EVENTS = (
-    "branch_protection_rule", "check_run", "check_suite", "create", "delete", "deployment", "deployment_status", "discussion",
-    "discussion_comment", "fork", "gollum", "image_version", "issue_comment", "issues", "label", "member", "milestone", "page_build", "project",
-    "project_card", "project_column", "public", "registry_package", "release", "repository_dispatch", "status", "watch",
-)  # fmt: skip
+    "discussion_comment": ("created", "edited", "deleted"),
+    "issue_comment": ("created", "edited", "deleted"),
+    "issues": (
+        "opened", "edited", "deleted", "transferred", "pinned", "unpinned", "closed", "reopened", "assigned", "unassigned", "labeled",
+        "unlabeled", "locked", "unlocked", "milestoned", "demilestoned", "field_added", "field_removed", "typed", "untyped",
+    ),
+    "label": ("created", "edited", "deleted"),
+    "merge_group": ("checks_requested",),
+    "milestone": ("created", "closed", "opened", "edited", "deleted"),
+    "project": ("created", "closed", "reopened", "edited", "deleted"),
+    "project_card": ("created", "moved", "converted", "edited", "deleted"),
+    "project_column": ("created", "updated", "moved", "deleted"),
+    "pull_request": (
+        "assigned", "unassigned", "labeled", "unlabeled", "opened", "edited", "closed", "reopened", "synchronize", "converted_to_draft",
+        "locked", "unlocked", "enqueued", "dequeued", "milestoned", "demilestoned", "ready_for_review", "review_requested",
+        "review_request_removed", "auto_merge_enabled", "auto_merge_disabled", "stacked",
+    ),
+    "pull_request_review": ("submitted", "edited", "dismissed"),
+    "pull_request_review_comment": ("created", "edited", "deleted"),
+    "registry_package": ("published", "updated"),
+    "release": ("published", "unpublished", "created", "edited", "deleted", "prereleased", "released"),
+    "watch": ("started",),
+    "workflow_run": ("completed", "requested", "in_progress"),
+}  # fmt: skip
+_SILENT = ("create", "delete", "deployment", "deployment_status", "fork", "gollum", "page_build", "public", "status")
+_BRANCHES = _patterns("branches", "branches-ignore")
+_PATHS = _patterns("paths", "paths-ignore")
+_PULL_REQUEST = _filters({"types": _types(*_ACTIVITIES["pull_request"]), **_BRANCHES, **_PATHS})
 _EVENTS: dict[str, Shape] = {
-    "push": _PUSH,
+    **{name: _filters({"types": _types(*activities)}) for name, activities in _ACTIVITIES.items()},
+    **dict.fromkeys(_SILENT, Shape("nothing", leaves=EMPTY)),
+    "push": _filters({**_BRANCHES, **_patterns("tags", "tags-ignore"), **_PATHS}),
     "pull_request": _PULL_REQUEST,
     "pull_request_target": _PULL_REQUEST,
-    "pull_request_comment": _event(),
-    "pull_request_review": _event(),
-    "pull_request_review_comment": _event(),
-    "merge_group": _event("branches", "branches-ignore"),
+    "pull_request_comment": _filters({"types": _types(*_ACTIVITIES["issue_comment"])}),
+    "image_version": _filters({"types": _types("created", "ready", "deleted"), **_patterns("names", "versions")}),
+    "merge_group": _filters({"types": _types(*_ACTIVITIES["merge_group"]), **_BRANCHES}),
+    "repository_dispatch": _filters({"types": _types()}),
     "schedule": _SCHEDULE,
     "workflow_dispatch": _DISPATCH,
     "workflow_call": _CALL,
-    "workflow_run": _WORKFLOW_RUN,
-    **dict.fromkeys(_PLAIN_EVENTS, _event()),
+    "workflow_run": _filters({"types": _types(*_ACTIVITIES["workflow_run"]), **_patterns("workflows"), **_BRANCHES}),
 }
 _EVENT_NAME = choice("the name of an event, as push or pull_request", *_EVENTS)
 ON = Shape(

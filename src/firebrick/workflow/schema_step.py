@@ -15,7 +15,7 @@ def _keys(condition_at: Allowed, at: Allowed) -> dict[str, Key]:
         "name": Key(text("a text", at)),
         "if": Key(condition(condition_at)),
         "continue-on-error": Key(boolean(at)),
-        "env": Key(names("names with their values", at)),
+        "env": Key(names("names with their values", at, whole=at)),
     }
 
 
@@ -30,7 +30,7 @@ def _run_keys(at: Allowed, *, shell_required: bool = False) -> dict[str, Key]:
 def _uses_keys(at: Allowed) -> dict[str, Key]:
     return {
         "uses": Key(text("an action, as actions/checkout@v4", filled=True), required=True),
-        "with": Key(names("inputs with their values", at)),
+        "with": Key(names("inputs with their values", at, whole=at)),
     }
 
 

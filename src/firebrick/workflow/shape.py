@@ -217,7 +217,6 @@ class Walk:
         fields.places[name] = position
         if key.missing:
             self.problem(position, f"'{name}' is not supported yet", key.missing)
-            return
         if key.ignored:
             self.warning(position, f"'{name}' has no effect yet: {key.ignored}")
         read = self.read(value, key.resolve())

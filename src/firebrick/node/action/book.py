@@ -33,6 +33,7 @@ MAX_DEPTH: Final = 9
 """Composite actions within one another."""
 _MOST_FETCHED: Final = 200
 _MOST_OPENED: Final = 1000
+_MOST_STEPS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class JobActions:
         self._trees: dict[str, ActionTree] = {}
         self._placed: set[str] = set()
         self._opened = 0
+        self._steps = 0
 
     # --- what a job uses ---
 
@@ -127,6 +129,9 @@ class JobActions:
             case CompositeRuns() as runs:
                 if depth >= MAX_DEPTH:
                     raise ActionError(f"Composite action depth exceeded max depth {MAX_DEPTH}")
+                if self._steps + len(runs.steps) > _MOST_STEPS:
+                    raise ActionError(f"the composite actions of the job have more than {_MOST_STEPS} steps")
+                self._steps += len(runs.steps)
                 entries = entries_of(runs.steps)
                 self.open_known(entries, depth + 1)
                 return CompositeUse(file=file, runs=runs, place=place, entries=entries)
@@ -176,18 +181,20 @@ class JobActions:
 
     # --- what is in the machine ---
 
-    async def place(self, place: Place, guest: Guest) -> None:
-        """The files of the repository an action belongs to, into the machine. Raises AgentError, TreeError."""
+    async def place(self, place: Place, guest: Guest, *, node: bool = False) -> None:
+        """The files of the repository an action belongs to, into the machine; with `node` the program JavaScript actions run in, too.
+
+        Raises ActionError, AgentError, TreeError."""
         if place.tree and place.tree not in self._placed:
             tree = self._trees[place.tree]
             repository, _, ref = place.tree.partition("@")
             await guest.upload(tree.root, posixpath.join(ACTIONS, repository, ref), uid=0, gid=0)
             self._placed.add(place.tree)
+        if node and EXTERNALS not in self._placed:
+            await self._place_node(guest)
 
-    async def place_node(self, guest: Guest) -> None:
-        """The program JavaScript actions run in. Raises ActionError, AgentError, TreeError."""
-        if EXTERNALS in self._placed:
-            return
+    async def _place_node(self, guest: Guest) -> None:
+        """A machine may have it: its template was made with it, or its image is."""
         if not await guest.files.exists(f"{EXTERNALS}/bin/node"):
             await guest.upload(await self._source.node(self._log.node), EXTERNALS, uid=0, gid=0)
         self._placed.add(EXTERNALS)
