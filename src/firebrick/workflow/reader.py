@@ -7,13 +7,16 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from firebrick.workflow import allowed
+from firebrick.workflow.filter import check_events
 from firebrick.workflow.graph import check_needs
 from firebrick.workflow.parser import Allowed
+from firebrick.workflow.permission import read_permissions
 from firebrick.workflow.problem import Position, WorkflowError
+from firebrick.workflow.reference import TargetError, parse_target
 from firebrick.workflow.schema import WORKFLOW
 from firebrick.workflow.shape import Fields, Walk
 from firebrick.workflow.shell import ShellError, find_shell
-from firebrick.workflow.syntax import Job, RunDefaults, Step, Strategy, Workflow
+from firebrick.workflow.syntax import Call, Concurrency, Environment, Job, RunDefaults, Step, Strategy, Workflow
 from firebrick.workflow.template import Condition, Template, TemplateMap, parse_condition
 from firebrick.workflow.yaml import load_yaml
 
@@ -36,6 +39,8 @@ def read_workflow(text: str | bytes, path: str) -> Workflow:
     if isinstance(fields, Fields):
         jobs = _jobs(fields, walk)
         _check_shell(_defaults(fields.get("defaults")).shell, walk)
+        check_events(fields.get("on"), walk.problem)
+        _check_concurrency(fields, walk)
     if walk.problems:
         hint = "Correct the file; `firebrick workflow check FILE` shows all of its problems again."
         raise WorkflowError(
@@ -49,6 +54,8 @@ def read_workflow(text: str | bytes, path: str) -> Workflow:
         defaults=_defaults(fields.get("defaults")),
         jobs=jobs,
         run_name=fields.get("run-name"),
+        concurrency=_concurrency(fields.get("concurrency")),
+        permissions=read_permissions(fields.get("permissions")),
         warnings=tuple(sorted(dict.fromkeys(walk.warnings), key=lambda problem: problem.position)),
     )
 
@@ -95,6 +102,7 @@ def _job(name: str, position: Position, fields: Fields, walk: Walk, jobs: Iterab
         _check_steps(name, fields, walk)
     defaults = _defaults(fields.get("defaults"))
     _check_shell(defaults.shell, walk)
+    _check_concurrency(fields, walk)
     return Job(
         id=name,
         position=position,
@@ -109,7 +117,60 @@ def _job(name: str, position: Position, fields: Fields, walk: Walk, jobs: Iterab
         timeout_minutes=fields.get("timeout-minutes"),
         strategy=_strategy(fields.get("strategy")),
         continue_on_error=fields.get("continue-on-error"),
+        cancel_timeout_minutes=fields.get("cancel-timeout-minutes"),
+        concurrency=_concurrency(fields.get("concurrency")),
+        permissions=read_permissions(fields.get("permissions")),
+        environment=_environment(fields.get("environment")),
+        call=_call(fields, walk),
     )
+
+
+def _call(fields: Fields, walk: Walk) -> Call | None:
+    uses = fields.get("uses")
+    if not isinstance(uses, Template):
+        return None
+    try:
+        parse_target(uses.raw)
+    except TargetError as error:
+        walk.problem(uses.position, str(error), error.expected)
+    secrets = fields.get("secrets")
+    return Call(
+        uses=uses.raw,
+        position=uses.position,
+        with_=_names(fields.get("with")),
+        secrets=_names(secrets if secrets != "inherit" else None),
+        inherits=secrets == "inherit",
+    )
+
+
+def _concurrency(written: Any) -> Concurrency | None:
+    if isinstance(written, Template):
+        return Concurrency(group=written)
+    if not isinstance(written, Fields) or "group" not in written:
+        return None
+    return Concurrency(
+        group=written["group"],
+        cancel_in_progress=written.get("cancel-in-progress"),
+        queue=written.get("queue") or "single",
+    )
+
+
+def _check_concurrency(fields: Fields, walk: Walk) -> None:
+    concurrency = _concurrency(fields.get("concurrency"))
+    cancels = concurrency.cancel_in_progress if concurrency is not None else None
+    if concurrency is None or concurrency.queue != "max" or cancels is None or cancels.parts == (False,):
+        return
+    if cancels.is_literal:
+        message = "'queue: max' cannot be combined with 'cancel-in-progress: true'"
+        walk.problem(cancels.position, message, "one of the two")
+
+
+def _environment(written: Any) -> Environment | None:
+    if isinstance(written, Template):
+        return Environment(name=written)
+    if not isinstance(written, Fields) or "name" not in written:
+        return None
+    return Environment(name=written["name"], url=written.get("url"))
 
 
 def _check_steps(name: str, fields: Fields, walk: Walk) -> None:

@@ -270,6 +270,19 @@ _RUNS_ON = Shape(
         ),
     ),
 )
+_ENVIRONMENT = Shape(
+    "the name of an environment, or name and url",
+    leaves=(Leaf(Kind.FILLED, allowed.JOB),),
+    records=(
+        Record(
+            {
+                "name": Key(_text("the name of an environment", allowed.JOB, filled=True), required=True),
+                "url": Key(_text("an address", allowed.ENVIRONMENT_URL)),
+                "deployment": Key(_boolean(allowed.JOB)),
+            }
+        ),
+    ),
+)
 _MACHINE_ONLY = "a job that runs in the machine `runs-on` chooses"
 _COMMON_JOB = {
     "name": Key(_text("a text", allowed.JOB)),
@@ -277,7 +290,7 @@ _COMMON_JOB = {
     "if": Key(_condition(allowed.JOB_IF)),
     "strategy": Key(_STRATEGY),
     "permissions": Key(_PERMISSIONS, ignored=_NO_TOKEN),
-    "concurrency": Key(_concurrency(allowed.JOB), ignored="runs do not wait for one another"),
+    "concurrency": Key(_concurrency(allowed.JOB)),
 }
 _STEPS_JOB = Record(
     {
@@ -288,24 +301,18 @@ _STEPS_JOB = Record(
         "defaults": Key(_defaults(allowed.JOB_DEFAULTS)),
         "outputs": Key(_names("names with their values", allowed.JOB_OUTPUTS)),
         "timeout-minutes": Key(_number("a number of minutes", allowed.JOB)),
-        "cancel-timeout-minutes": Key(
-            _number("a number of minutes", allowed.JOB), ignored="a cancelled job gets five minutes"
-        ),
+        "cancel-timeout-minutes": Key(_number("a number of minutes", allowed.JOB)),
         "continue-on-error": Key(_boolean(allowed.JOB)),
         "container": Key(_ANYTHING, missing=_MACHINE_ONLY),
         "services": Key(_ANYTHING, missing=_MACHINE_ONLY),
-        "environment": Key(
-            _anything(allowed.JOB), ignored="there are no environments with rules or secrets of their own"
-        ),
+        "environment": Key(_ENVIRONMENT, ignored="there are no environments with rules or secrets of their own"),
         "snapshot": Key(_ANYTHING, missing=_MACHINE_ONLY),
     }
 )
 _CALL_JOB = Record(
     {
         **_COMMON_JOB,
-        "uses": Key(
-            _text("a workflow, as ./.github/workflows/x.yml"), required=True, missing="a job with steps of its own"
-        ),
+        "uses": Key(_text("a workflow, as ./.github/workflows/x.yml", placed=True), required=True),
         "with": Key(_names("inputs with their values", allowed.CALL_WITH)),
         "secrets": Key(
             Shape(
@@ -330,7 +337,7 @@ WORKFLOW = _record(
         "permissions": Key(_PERMISSIONS, ignored=_NO_TOKEN),
         "env": Key(_names("names with their values", allowed.WORKFLOW_ENV)),
         "defaults": Key(_defaults(None)),
-        "concurrency": Key(_concurrency(allowed.WORKFLOW_CONCURRENCY), ignored="runs do not wait for one another"),
+        "concurrency": Key(_concurrency(allowed.WORKFLOW_CONCURRENCY)),
         "jobs": Key(_JOBS, required=True),
     },
 )

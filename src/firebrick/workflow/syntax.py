@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from firebrick.workflow.permission import Permissions
 from firebrick.workflow.problem import Position, Problem
 from firebrick.workflow.template import Condition, Template, TemplateMap, TemplateTree
 
@@ -62,8 +63,36 @@ class Strategy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Concurrency:
+    """`concurrency` of a workflow or a job. `queue` is `single` (the latest waits) or `max` (many wait, in their order)."""
+
+    group: Template
+    cancel_in_progress: Template | None = None
+    queue: str = "single"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """`environment` of a job: what it deploys to, and where that can be seen."""
+
+    name: Template
+    url: Template | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What a job that calls a workflow says: `uses` with its place, inputs, and secrets: by name, or all of the caller's where `inherits`."""
+
+    uses: str
+    position: Position
+    with_: TemplateMap = field(default_factory=TemplateMap)
+    secrets: TemplateMap = field(default_factory=TemplateMap)
+    inherits: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One job. `runs_on` is a template, or several (a list of labels). `if_` always holds a condition: `success()` where the file has none."""
+    """One job: one with `steps`, or one with a `call`, which has neither steps nor `runs_on`. `runs_on` is a template, or several (a list of labels). `if_` always holds a condition: `success()` where the file has none."""
 
     id: str
     position: Position
@@ -78,6 +107,11 @@ class Job:
     timeout_minutes: Template | None = None
     strategy: Strategy | None = None
     continue_on_error: Template | None = None
+    cancel_timeout_minutes: Template | None = None
+    concurrency: Concurrency | None = None
+    permissions: Permissions | None = None
+    environment: Environment | None = None
+    call: Call | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,4 +127,6 @@ class Workflow:
     defaults: RunDefaults = field(default_factory=RunDefaults)
     jobs: Mapping[str, Job]
     run_name: Template | None = None
+    concurrency: Concurrency | None = None
+    permissions: Permissions | None = None
     warnings: tuple[Problem, ...] = ()
