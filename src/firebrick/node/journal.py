@@ -21,6 +21,7 @@ from firebrick.node.event import (
     ArtifactStored,
     Event,
     JobFinished,
+    JobsPlanned,
     JobStarted,
     LogLine,
     RunFinished,
@@ -32,6 +33,7 @@ from firebrick.text import encodable
 
 AnyEvent = (
     RunStarted
+    | JobsPlanned
     | JobStarted
     | StepStarted
     | LogLine

@@ -23,6 +23,7 @@ from firebrick.node.order import Resources, RunOrder
 from firebrick.node.pool import Pool
 from firebrick.node.run import start_run
 from firebrick.node.settings import NodeSettings, read_settings
+from firebrick.node.turnstile import Turnstile
 from firebrick.process import shielded
 
 
@@ -33,6 +34,7 @@ class Node:
         self.home = home
         self.settings = settings
         self._pool = pool
+        self._turnstile = Turnstile()
 
     @classmethod
     @asynccontextmanager
@@ -68,7 +70,8 @@ class Node:
 
     def start_run(self, order: RunOrder) -> AbstractAsyncContextManager[LiveRun]:
         """See `RunHost.start_run`."""
-        return start_run(order, self._pool, self.settings, Journal.create(self.home.runs))
+        journal = Journal.create(self.home.runs)
+        return start_run(order, self._pool, self.settings, journal, turnstile=self._turnstile)
 
     async def prepare(self, image: str, resources: Resources, say: Say = lambda _: None) -> None:
         """See `RunHost.prepare`; `say` is told what is being done."""

@@ -88,15 +88,6 @@ class Plan:
         """Ids of all jobs this one needs, directly or not."""
         return frozenset(ancestors(job_id, self.edges))
 
-    def with_copies(self, job_id: str, copies: Iterable[PlannedJob]) -> Plan:
-        """With what an open job became in its place."""
-        jobs: list[PlannedJob] = []
-        for planned in self.jobs:
-            jobs += [planned] if planned.job.id != job_id else []
-            if planned.job.id == job_id and planned.is_open:
-                jobs += copies
-        return replace(self, jobs=tuple(jobs))
-
 
 def find_order(workflow: Workflow, only: Iterable[str] = ()) -> tuple[Job, ...]:
     """The jobs to run, each after all it needs: all, or `only` those and what they need. Raises WorkflowError for a name that is no job."""
