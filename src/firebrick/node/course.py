@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -43,13 +43,15 @@ from firebrick.workflow.reference import OWN
 from firebrick.workflow.syntax import Call, Workflow
 from firebrick.workflow.value import fold
 
+# A job with `always()` or `cancelled()` in its `if` still runs when this is why the run is cancelled.
+_OUTLIVED: Final = frozenset({CancelCause.USER, CancelCause.CONCURRENCY})
 _MISTAKES: Final = (EvaluationError, InputError, WorkflowError)
 
 
 @dataclass(kw_only=True)
 class Shared:
-    """What all courses of a run have in common. `live` are the jobs under way by key, callers too; `cause` is
-    why the run is being cancelled; no job's log shows any of `secrets`, whether it is given them or not."""
+    """What all courses of a run have in common. `live` are the jobs under way by key, callers too; `cancellation`
+    is that of the run; no job's log shows any of `secrets`, whether it is given them or not."""
 
     lender: Lender
     settings: NodeSettings
@@ -60,7 +62,7 @@ class Shared:
     results: dict[str, JobResult] = field(default_factory=dict)
     live: dict[str, Cancellation] = field(default_factory=dict)
     secrets: frozenset[str] = frozenset()
-    cause: CancelCause | None = None
+    cancellation: Cancellation = field(default_factory=lambda: Cancellation(0.0))
     planned: int = 0
 
     def count(self, jobs: int) -> None:
@@ -141,7 +143,7 @@ class Course:
         return ()
 
     def _closed(self, planned: PlannedJob) -> tuple[PlannedJob, ...]:
-        cause = self._cause
+        cause = above.cause if (above := self._cancelled_above) is not None else None
         contexts = self._contexts(planned.job.id)
         if not should_run(self._plan, planned, self.outcomes, contexts, cancelled=cause is not None):
             self._end(planned, _not_run(cause))
@@ -163,8 +165,8 @@ class Course:
     async def _run_copy(self, copy: PlannedJob, turns: asyncio.Semaphore, outcomes: list[JobOutcome]) -> None:
         """One combination of a job, or the job itself where it has no matrix: its turn, its work, its report."""
         cancellation = self._shared.live[copy.key] = Cancellation(self._patience(copy))
-        if (cause := self._cause) is not None:
-            cancellation.request(cause)
+        if (above := self._cancelled_above) is not None and above.cause is not None:
+            cancellation.request(above.cause, above.began)
         began = time.monotonic()
         ended = _Ended(JobResult(conclusion=Conclusion.CANCELLED, message=cause_message(CancelCause.SHUTDOWN)))
         try:
@@ -181,9 +183,10 @@ class Course:
                 self._shared.cancel(other.key, CancelCause.MATRIX)
 
     @property
-    def _cause(self) -> CancelCause | None:
-        """Why what begins now is to end at once."""
-        return self._shared.cause or (self._above.cause if self._above is not None else None)
+    def _cancelled_above(self) -> Cancellation | None:
+        """What asks that whatever begins now ends at once: of the run, or of the calling job."""
+        both = (self._shared.cancellation, self._above)
+        return next((one for one in both if one is not None and one.cause is not None), None)
 
     def _patience(self, copy: PlannedJob) -> float:
         """How long what still runs after a cancellation has; what cannot be evaluated fails the job later, where it says so."""
@@ -204,6 +207,28 @@ class Course:
             scope = job_scope(self._plan, copy, self.outcomes, contexts, cancelled=cancelled)
         except EvaluationError as error:
             return _Ended(self._failed(copy, f"The template is not valid. `if` of the job: {error}"))
+        with self._still_running(copy, cancellation) as granted:
+            return await self._admit(copy, scope, granted)
+
+    @contextmanager
+    def _still_running(self, copy: PlannedJob, cancellation: Cancellation) -> Iterator[Cancellation]:
+        """What a job goes by that runs although the run is being cancelled, because its `if` says so: it begins as if nothing was, and
+        ends when the time for such work is over. Others go by their own."""
+        if cancellation.cause not in _OUTLIVED:
+            yield cancellation
+            return
+        loop = asyncio.get_running_loop()
+        left = cancellation.began + self._shared.settings.cancel_s - loop.time()
+        granted = self._shared.live[copy.key] = Cancellation(0.0)
+        timer = loop.call_later(max(0.0, left), granted.request, cancellation.cause)
+        try:
+            yield granted
+        finally:
+            timer.cancel()
+            granted.close()
+
+    async def _admit(self, copy: PlannedJob, scope: Scope, cancellation: Cancellation) -> _Ended:
+        """The work of a job that is to run, when it has its place in its concurrency group."""
         try:
             asked = group_request(copy.job.concurrency, scope)
             timeout_s(copy.job.cancel_timeout_minutes, scope, 0)

@@ -44,7 +44,6 @@ class Run:
         self._journal = journal
         self._repositories = repositories
         self._began = time.monotonic()
-        self._requested = asyncio.Event()
         self._has_started = False
         self._outcomes: dict[str, JobOutcome] = {}
         self._done: asyncio.Future[RunResult] = asyncio.get_running_loop().create_future()
@@ -64,9 +63,8 @@ class Run:
         return self._journal.read()
 
     def cancel(self, cause: CancelCause) -> None:
-        if self._shared.cause is None and not self._done.done():
-            self._shared.cause = cause
-            self._requested.set()
+        if self._shared.cancellation.cause is None and not self._done.done():
+            self._shared.cancellation.request(cause)
             for cancellation in list(self._shared.live.values()):
                 cancellation.request(cause)
 
@@ -113,13 +111,13 @@ class Run:
             asked,
             self.order.id,
             cancel=lambda: self.cancel(CancelCause.CONCURRENCY),
-            cancelled=self._requested,
+            cancelled=self._shared.cancellation.requested,
         ) as admitted:
             if admitted:
                 await self._run_all(planned, frozenset({key}))
                 return
         course = Course(self._shared, self.order, planned)
-        course.give_up(self._shared.cause)
+        course.give_up(self._shared.cancellation.cause)
         self._outcomes = course.outcomes
 
     async def _run_all(self, planned: Plan, held: frozenset[str]) -> None:
@@ -137,19 +135,20 @@ class Run:
         if not self._has_started:
             self._start(())
         seconds = time.monotonic() - self._began
-        cause = self._shared.cause
+        cause = self._shared.cancellation.cause
         conclusion = self._conclusion(failed=bool(message))
         if not message and cause is not None:
             message = cause_message(cause)
         self._emit(
             RunFinished(at=time.time(), run=self.order.id, conclusion=conclusion, seconds=seconds, message=message)
         )
+        self._shared.cancellation.close()
         self._journal.close()
         jobs = self._shared.results
         self._done.set_result(RunResult(conclusion=conclusion, seconds=seconds, jobs=jobs, message=message))
 
     def _conclusion(self, *, failed: bool) -> Conclusion:
-        cause = self._shared.cause
+        cause = self._shared.cancellation.cause
         if failed or cause is CancelCause.TIMEOUT:
             return Conclusion.FAILURE
         result = run_result(self._outcomes.values())
