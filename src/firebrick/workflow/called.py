@@ -36,6 +36,9 @@ class Calls:
         target = parse_target(call.uses, within)
         return target, self.found[target]
 
+    def knows(self, within: Target, call: Call) -> bool:
+        return parse_target(call.uses, within) in self.found
+
 
 class FindWorkflow(Protocol):
     """Where called workflows come from: the file `target` names, or None where there is none."""
@@ -46,9 +49,9 @@ class FindWorkflow(Protocol):
 Loading = Generator[Target, bytes | None, Calls]
 
 
-def load_with(workflow: Workflow, find: FindWorkflow) -> Calls:
+def load_with(workflow: Workflow, find: FindWorkflow, *, local_only: bool = False) -> Calls:
     """`load_calls`, with the files from a function. Raises WorkflowError."""
-    loading = load_calls(workflow)
+    loading = load_calls(workflow, local_only=local_only)
     try:
         target = next(loading)
         while True:
@@ -58,10 +61,11 @@ def load_with(workflow: Workflow, find: FindWorkflow) -> Calls:
         return calls
 
 
-def load_calls(workflow: Workflow) -> Loading:
+def load_calls(workflow: Workflow, *, local_only: bool = False) -> Loading:
     """Everything `workflow` calls. Raises WorkflowError with all that is wrong: files that are not there or cannot be read, calls that do not fit
-    what they call, cycles, more than 10 levels with the first or 50 workflows, and permissions a caller does not have."""
-    loader = _Loader(workflow)
+    what they call, cycles, more than 10 levels with the first or 50 workflows, and permissions a caller does not have. With `local_only` workflows of other repositories
+    are not asked for, and not in the result."""
+    loader = _Loader(workflow, local_only=local_only)
     yield from loader.load()
     loader.check()
     if loader.problems:
@@ -70,31 +74,31 @@ def load_calls(workflow: Workflow) -> Loading:
 
 
 class _Loader:
-    def __init__(self, root: Workflow) -> None:
+    def __init__(self, root: Workflow, *, local_only: bool) -> None:
         self._root = root
+        self._local_only = local_only
         self._edges: dict[Target, dict[Target, Job]] = {OWN: {}}
         self.found: dict[Target, Workflow] = {}
         self.problems: list[Problem] = []
 
     def load(self) -> Generator[Target, bytes | None, None]:
         pending = [(OWN, self._root)]
-        missing: set[Target] = set()
+        asked: set[Target] = set()
         for within, workflow in pending:
             for job, call in _calls(workflow):
                 target = parse_target(call.uses, within)
-                if target not in self.found and target not in missing:
-                    if len(self.found) + len(missing) >= MAX_CALLED:
+                if self._local_only and target.repository:
+                    continue
+                if target not in asked:
+                    if len(asked) >= MAX_CALLED:
                         message = f"The workflow calls more than {MAX_CALLED} unique reusable workflows"
                         self._problem(workflow, call.position, message)
                         return
-                    content = yield target
-                    called = self._read(workflow, call, target, content)
-                    if called is None:
-                        missing.add(target)
-                        continue
-                    self.found[target] = called
-                    self._edges[target] = {}
-                    pending.append((target, called))
+                    asked.add(target)
+                    if (called := self._read(workflow, call, target, (yield target))) is not None:
+                        self.found[target] = called
+                        self._edges[target] = {}
+                        pending.append((target, called))
                 if target in self.found:
                     self._edges[within].setdefault(target, job)
                     self._check_call(workflow, call, self.found[target])
@@ -105,7 +109,7 @@ class _Loader:
     def _read(self, caller: Workflow, call: Call, target: Target, content: bytes | None) -> Workflow | None:
         if content is None:
             message = f"error parsing called workflow '{target}': workflow was not found."
-            self._problem(caller, call.position, message, "a file of the repository, at the commit the run works on")
+            self._problem(caller, call.position, message, "a file of the repository")
             return None
         try:
             called = read_workflow(content, str(target).removeprefix("./"))

@@ -84,6 +84,20 @@ class Event:
         return next((words for words in _SKIPS if words in message), "")
 
 
+def pushed_paths(payload: Mapping[str, object]) -> tuple[str, ...] | None:
+    """The files the commits of a push change, as its payload lists them; None where it does not."""
+    commits = payload.get("commits")
+    if not isinstance(commits, list):
+        return None
+    found: dict[str, None] = {}
+    for commit in commits:
+        for kind in ("added", "removed", "modified"):
+            paths = commit.get(kind) if isinstance(commit, Mapping) else None
+            if isinstance(paths, list):
+                found |= dict.fromkeys(path for path in paths if isinstance(path, str))
+    return tuple(found)
+
+
 _SKIPS = ("[skip ci]", "[ci skip]", "[no ci]", "[skip actions]", "[actions skip]")
 
 
