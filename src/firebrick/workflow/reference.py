@@ -43,8 +43,8 @@ def parse_target(uses: str, within: Target = OWN) -> Target:
         if "@" in uses:
             raise TargetError("cannot specify version when calling local workflows")
         return Target(_checked_path(uses[2:]), within.repository, within.ref)
-    text, at, ref = uses.rpartition("@")
-    match = _REMOTE.fullmatch(text if at else uses)
+    text, _, ref = uses.partition("@")
+    match = _REMOTE.fullmatch(text)
     if match is None or match["name"] in {".", ".."}:
         raise TargetError(
             "references to workflows must be prefixed with format 'owner/repository/' or './' for local workflows"

@@ -58,7 +58,9 @@ def test_mistakes_of_filters(written, mistake):
 
 
 def test_mistakes_have_places():
-    text = "on:\n  push:\n    branches: ['!x']\n  schedule:\n    - cron: '* *'\njobs: {a: {runs-on: x, steps: [run: x]}}\n"
+    text = (
+        "on:\n  push:\n    branches: ['!x']\n  schedule:\n    - cron: '* *'\njobs: {a: {runs-on: x, steps: [run: x]}}\n"
+    )
     with pytest.raises(WorkflowError) as raised:
         read_workflow(text, "ci.yml")
     assert [(problem.line, problem.column) for problem in raised.value.errors] == [(3, 5), (5, 7)]
