@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from firebrick.cli.evaluate import evaluate
+from firebrick.cli.graph import graph
 from firebrick.workflow.problem import Problem, WorkflowError, printable
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.yaml import MAX_BYTES
@@ -47,6 +48,7 @@ def check(
 
 # An expression may begin with a minus.
 app.command("eval", context_settings={"ignore_unknown_options": True})(evaluate)
+app.command()(graph)
 
 
 def find_problems(content: bytes, name: str) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
