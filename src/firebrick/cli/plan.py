@@ -23,6 +23,7 @@ from firebrick.workflow.called import load_with
 from firebrick.workflow.context import GuestPaths, RunFacts, github_context
 from firebrick.workflow.expression import EvaluationError, Scope, Value
 from firebrick.workflow.filter import Decision, decide
+from firebrick.workflow.permission import granted
 from firebrick.workflow.policy import run_name
 from firebrick.workflow.preview import PreviewedJob, evaluated_concurrency, preview
 from firebrick.workflow.problem import Problem, WorkflowError
@@ -188,7 +189,7 @@ def _print(found: Found, console: Console) -> None:
     if found.concurrency is not None:
         console.print(Text(f"  {_one(_group(found.concurrency))}", "dim"), soft_wrap=True)
     if found.jobs:
-        shared = found.workflow.permissions.granted if found.workflow.permissions is not None else None
+        shared = granted(found.workflow.permissions) if found.workflow.permissions is not None else None
         if shared is not None:
             console.print(Text(f"  {_permissions(shared)}", "dim"), soft_wrap=True)
         table = _table(found.jobs, shared)
@@ -235,8 +236,9 @@ def _details(job: PreviewedJob, shared: Any) -> str:
     return " · ".join(words)
 
 
-def _permissions(granted: Any) -> str:
-    return f"permissions {', '.join(f'{scope}: {level}' for scope, level in granted.items()) or 'none'}"
+def _permissions(levels: Any) -> str:
+    words = [f"{level}-all" if scope == "*" else f"{scope}: {level}" for scope, level in levels.items()]
+    return f"permissions {', '.join(words) or 'none'}"
 
 
 def _group(concurrency: Any) -> str:

@@ -325,7 +325,7 @@ class Course:
         return Caller(key=copy.key, name=copy.name, target=target, permissions=copy.permissions), order
 
     def _call_secrets(self, call: Call, scope: Scope, called: Workflow) -> Mapping[str, str]:
-        if call.inherits:
+        if call.inherit_secrets:
             return self._order.secrets
         within = scope.with_contexts(secrets=dict(self._order.secrets))
         given = {fold(name): text for name, text in call.secrets.texts(within).items() if text}

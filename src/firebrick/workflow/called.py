@@ -12,11 +12,11 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Protocol
 
 from firebrick.workflow.inputs import call_mistakes, read_inputs, type_mistake
-from firebrick.workflow.permission import Permissions, describe_excess, effective
+from firebrick.workflow.permission import describe_excess, effective, granted
 from firebrick.workflow.problem import Position, Problem, WorkflowError
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.reference import OWN, Target, parse_target
-from firebrick.workflow.syntax import Call, Job, Workflow
+from firebrick.workflow.syntax import Call, Job, Permissions, Workflow
 from firebrick.workflow.template import TemplateMap
 from firebrick.workflow.value import fold
 
@@ -164,7 +164,7 @@ class _Loader:
         pending: list[tuple[Target, Permissions | None]] = [(OWN, None)]
         seen: set[tuple[Target, tuple[tuple[str, str], ...] | None]] = set()
         for within, allowed in pending:
-            key = (within, None if allowed is None else tuple(allowed.granted.items()))
+            key = (within, None if allowed is None else tuple(granted(allowed).items()))
             if key in seen or len(seen) >= _MAX_VISITS:
                 continue
             seen.add(key)
@@ -194,7 +194,7 @@ def _call_mistakes(call: Call, called: Workflow) -> Iterator[str]:
         one = by_name.get(fold(name))
         if one is not None and template.is_literal and (mistake := type_mistake(one, _literal(template.parts))):
             yield mistake
-    if not call.inherits:
+    if not call.inherit_secrets:
         yield from _secret_mistakes(call.secrets, declared_secrets(called))
 
 

@@ -2,47 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from firebrick.workflow.syntax import Permissions
 
 LEVELS = ("none", "read", "write")
-SCOPES = (
-    "actions", "artifact-metadata", "attestations", "checks", "contents", "deployments", "discussions", "id-token", "issues", "models",
-    "organization-projects", "packages", "pages", "pull-requests", "repository-projects", "security-events", "statuses",
-)  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Permissions:
-    """The level of every scope, `none` for those that `scopes` leaves out."""
-
-    scopes: Mapping[str, str] = field(default_factory=dict)
-
-    def level(self, scope: str) -> str:
-        return self.scopes.get(scope, "none")
-
-    @property
-    def granted(self) -> dict[str, str]:
-        """What is more than nothing, by scope."""
-        return {scope: level for scope, level in sorted(self.scopes.items()) if level != "none"}
-
-    def excess(self, allowed: Permissions) -> list[tuple[str, str, str]]:
-        """Scopes in which this asks for more than `allowed`: the scope, the level asked for, the level allowed."""
-        return [
-            (scope, level, allowed.level(scope))
-            for scope, level in sorted(self.scopes.items())
-            if LEVELS.index(level) > LEVELS.index(allowed.level(scope))
-        ]
+def granted(permissions: Permissions) -> dict[str, str]:
+    """What is more than nothing, by scope; `*` are all the others, of `read-all` and `write-all`."""
+    named = {**permissions.scopes, "*": permissions.others}
+    return {scope: level for scope, level in sorted(named.items()) if level != "none"}
 
 
-def read_permissions(value: object) -> Permissions | None:
-    """What the file says at `permissions`: `read-all`, `write-all`, or scopes with their levels; None where it says nothing."""
-    if isinstance(value, str):
-        level = value.removesuffix("-all")
-        return Permissions(dict.fromkeys(SCOPES, level)) if level in LEVELS else None
-    if isinstance(value, Mapping):
-        return Permissions({str(scope): level for scope, level in value.items() if level in LEVELS})
-    return None
+def excess(asked: Permissions, allowed: Permissions) -> list[tuple[str, str, str]]:
+    """Scopes in which one asks for more than the other has: the scope, the level asked for, the level allowed. `*` are all that neither names."""
+    levels = [(scope, asked.level(scope), allowed.level(scope)) for scope in sorted({*asked.scopes, *allowed.scopes})]
+    levels.append(("*", asked.others, allowed.others))
+    return [one for one in levels if LEVELS.index(one[1]) > LEVELS.index(one[2])]
 
 
 def effective(workflow: Permissions | None, job: Permissions | None, caller: Permissions | None) -> Permissions | None:
@@ -52,7 +27,7 @@ def effective(workflow: Permissions | None, job: Permissions | None, caller: Per
 
 def describe_excess(job: str, asked: Permissions | None, allowed: Permissions | None) -> str:
     """The sentence on a job of a called workflow that asks for more than its caller has; empty where it does not."""
-    found = asked.excess(allowed) if asked is not None and allowed is not None else []
+    found = excess(asked, allowed) if asked is not None and allowed is not None else []
     if not found:
         return ""
     wanted = ", ".join(f"{scope}: {level}" for scope, level, _ in found)

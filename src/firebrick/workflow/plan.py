@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from firebrick.workflow.expression import EvaluationError, Scope
 from firebrick.workflow.graph import ancestors, in_order
 from firebrick.workflow.matrix import expand_matrix, matrix_suffix, tree_value
-from firebrick.workflow.permission import Permissions, effective
+from firebrick.workflow.permission import effective
 from firebrick.workflow.policy import flag
 from firebrick.workflow.problem import Position, Problem, WorkflowError
 from firebrick.workflow.reference import Target
-from firebrick.workflow.syntax import Job, Strategy, Workflow
+from firebrick.workflow.syntax import Job, Permissions, Strategy, Workflow
 from firebrick.workflow.template import Template, TemplateTree
 from firebrick.workflow.value import Value, to_number
 

@@ -22,12 +22,12 @@ class GroupRequest:
 
 
 def group_request(concurrency: Concurrency | None, scope: Scope) -> GroupRequest | None:
-    """None where nothing is asked for. Raises EvaluationError."""
-    if concurrency is None:
+    """None where nothing is asked for: an empty name is no group. Raises EvaluationError."""
+    group = concurrency.group.text(scope) if concurrency is not None else ""
+    if concurrency is None or not group:
         return None
-    group = concurrency.group.text(scope)
-    if not group or len(group) > _MAX_GROUP:
-        raise EvaluationError(f"The concurrency group must have 1 to {_MAX_GROUP} characters, and has {len(group)}")
+    if len(group) > _MAX_GROUP:
+        raise EvaluationError(f"The concurrency group may have {_MAX_GROUP} characters, and has {len(group)}")
     cancels = flag(concurrency.cancel_in_progress, scope)
     if cancels and concurrency.queue == "max":
         raise EvaluationError("'queue: max' cannot be combined with 'cancel-in-progress: true'")

@@ -9,12 +9,12 @@ from firebrick.workflow.called import Calls
 from firebrick.workflow.expression import EvaluationError, Scope, Value
 from firebrick.workflow.inputs import InputError, call_inputs, read_inputs
 from firebrick.workflow.outcome import FAILURE, SKIPPED, SUCCESS, JobOutcome, job_scope, runs_on_labels
-from firebrick.workflow.permission import Permissions
+from firebrick.workflow.permission import granted
 from firebrick.workflow.plan import MAX_PLANNED, Caller, Plan, PlannedJob, plan
 from firebrick.workflow.policy import environment_name, group_request
 from firebrick.workflow.problem import Problem, WorkflowError
 from firebrick.workflow.reference import OWN
-from firebrick.workflow.syntax import Call, Concurrency, Environment, Job, Workflow
+from firebrick.workflow.syntax import Call, Concurrency, Environment, Job, Permissions, Workflow
 from firebrick.workflow.template import Template
 from firebrick.workflow.value import to_text
 
@@ -180,7 +180,7 @@ def _described(planned: Plan, copy: PlannedJob, contexts: Mapping[str, Value], r
 
 
 def _granted(permissions: Permissions | None) -> Mapping[str, str] | None:
-    return permissions.granted if permissions is not None else None
+    return granted(permissions) if permissions is not None else None
 
 
 @dataclass(frozen=True, slots=True)

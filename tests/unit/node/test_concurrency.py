@@ -125,12 +125,13 @@ async def test_a_job_of_the_group_of_its_own_run_is_a_deadlock(bed):
     assert "deadlock" in told.lines("a")[0]
 
 
-async def test_a_group_without_a_name_fails_the_job(bed):
-    told = await bed.run(
-        "on: push\njobs: {a: {concurrency: '${{ github.nothing }}', runs-on: base, steps: [{run: echo}]}}\n"
-    )
+async def test_a_group_without_a_name_is_none_and_one_that_cannot_be_evaluated_fails_the_job(bed):
+    text = 'on: push\njobs: {a: {concurrency: "${{ %s }}", runs-on: base, steps: [{run: echo}]}}\n'
+    told = await bed.run(text % "github.nothing")
+    assert told.jobs() == {"a": "success"}
+    told = await bed.run(text % "fromJSON('[]')")
     assert told.jobs() == {"a": "failure"}
-    assert "must have 1 to 400 characters" in told.result.jobs["a"].message
+    assert "A sequence was not expected" in told.result.jobs["a"].message
 
 
 async def test_a_called_workflow_has_its_own_group(bed):

@@ -3,10 +3,12 @@ import json
 import pytest
 
 from firebrick.workflow.called import load_calls, load_with
-from firebrick.workflow.permission import Permissions, effective, read_permissions
+from firebrick.workflow.job_reader import read_permissions
+from firebrick.workflow.permission import effective, excess, granted
 from firebrick.workflow.problem import WorkflowError
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.reference import OWN, Target, TargetError, parse_target
+from firebrick.workflow.syntax import Permissions
 
 PLAIN = {"runs-on": "x", "steps": [{"run": "x"}]}
 
@@ -92,7 +94,7 @@ def test_a_wrong_reference_is_a_mistake_of_the_file():
     with pytest.raises(WorkflowError) as raised:
         read_workflow("on: push\njobs:\n  a:\n    uses: ./x.yml\n", "ci.yml")
     (problem,) = raised.value.errors
-    assert (problem.line, problem.column) == (4, 11)
+    assert (problem.line, problem.column) == (4, 5)
     assert "rooted in '.github/workflows'" in problem.message
 
 
@@ -197,14 +199,16 @@ def test_permissions_may_only_narrow():
 
 
 def test_levels_of_permissions():
-    everything = read_permissions("write-all")
+    everything, reading = read_permissions("write-all"), read_permissions("read-all")
     assert everything.level("contents") == "write"
-    assert read_permissions("read-all").excess(everything) == []
-    assert len(everything.excess(read_permissions("read-all"))) == len(everything.scopes)
-    assert read_permissions({}).granted == {}
+    assert excess(reading, everything) == []
+    assert excess(everything, reading) == [("*", "write", "read")]
+    assert granted(reading) == {"*": "read"}
     assert read_permissions(None) is None
-    few = Permissions({"contents": "read", "pages": "none"})
-    assert few.granted == {"contents": "read"}
+    few = Permissions(scopes={"contents": "write", "pages": "none"})
+    assert granted(few) == {"contents": "write"}
+    assert excess(few, reading) == [("contents", "write", "read")]
+    assert excess(reading, few) == [("pages", "read", "none"), ("*", "read", "none")]
     assert effective(None, None, few) is few
     assert effective(everything, few, None) is few
     assert effective(everything, None, few) is everything

@@ -148,7 +148,7 @@ def test_called_workflows_are_looked_into():
     assert jobs["c.one.0"].needs == ("a",)
     assert jobs["c.two"].needs == ("c.one",)
     assert [jobs[key].runs for key in ("c.one.0", "c.two", "c.never")] == [None, None, False]
-    assert jobs["c.one.0"].permissions["contents"] == "read"
+    assert jobs["c.one.0"].permissions == {"*": "read"}
 
 
 def test_calls_that_cannot_be_looked_into_are_one_job():
@@ -197,7 +197,7 @@ def test_more_jobs_than_a_run_may_have():
     [
         ({"if": "fromJSON('x')"}, "Error when evaluating 'if' for job 'a'"),
         ({"runs-on": "${{ vars.NONE }}"}, "Error when evaluating 'runs-on' for job 'a'"),
-        ({"concurrency": "${{ vars.NONE }}"}, "Error when evaluating 'concurrency' for job 'a'"),
+        ({"concurrency": "${{ fromJSON('[]') }}"}, "Error when evaluating 'concurrency' for job 'a'"),
         ({"concurrency": {"group": "g", "cancel-in-progress": "${{ 'yes' }}"}}, "Unexpected value 'yes'"),
         ({"concurrency": {"group": "g", "queue": "max", "cancel-in-progress": "${{ true }}"}}, "cannot be combined"),
         ({"environment": "${{ fromJSON('[]') }}"}, "Error when evaluating 'environment' for job 'a'"),
@@ -255,7 +255,7 @@ def test_what_a_workflow_asks_for():
     asked = group_request(workflow.concurrency, Scope(CONTEXTS))
     assert (asked.group, asked.cancel_in_progress, asked.queue) == ("x", False, "single")
     assert group_request(None, Scope(CONTEXTS)) is None
-    with pytest.raises(EvaluationError, match="1 to 400 characters"):
+    with pytest.raises(EvaluationError, match="400 characters"):
         group_request(read({"a": PLAIN}, concurrency="x" * 401).concurrency, Scope(CONTEXTS))
 
 
