@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from firebrick.node.action.source import ActionSource
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.cancel import Cancellation
 from firebrick.node.context import guest_paths, run_facts
@@ -57,6 +58,7 @@ class Shared:
     settings: NodeSettings
     shelf: ArtifactShelf
     emit: Emit
+    actions: ActionSource
     turnstile: Turnstile
     calls: Calls = field(default_factory=Calls)
     results: dict[str, JobResult] = field(default_factory=dict)
@@ -249,6 +251,7 @@ class Course:
             lender=self._shared.lender,
             settings=self._shared.settings,
             shelf=self._shared.shelf,
+            actions=self._shared.actions,
             log=self._log(copy),
             cancellation=cancellation,
         )

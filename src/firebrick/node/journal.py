@@ -17,6 +17,7 @@ from typing import IO, Final, Self
 import msgspec
 
 from firebrick.node.event import (
+    ActionResolved,
     Annotation,
     ArtifactStored,
     Event,
@@ -35,6 +36,7 @@ AnyEvent = (
     RunStarted
     | JobsPlanned
     | JobStarted
+    | ActionResolved
     | StepStarted
     | LogLine
     | Annotation

@@ -7,8 +7,9 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from firebrick.node.action.source import ActionSource, NoActions
 from firebrick.node.artifact import ArtifactShelf
-from firebrick.node.callee import NoRepositories, Repositories, load_called
+from firebrick.node.callee import load_called
 from firebrick.node.contract import RunResult
 from firebrick.node.course import Course, Shared, order_contexts
 from firebrick.node.errors import NodeError, told
@@ -37,12 +38,11 @@ class Run:
         settings: NodeSettings,
         journal: Journal,
         *,
+        actions: ActionSource,
         turnstile: Turnstile,
-        repositories: Repositories,
     ) -> None:
         self.order = order
         self._journal = journal
-        self._repositories = repositories
         self._began = time.monotonic()
         self._has_started = False
         self._outcomes: dict[str, JobOutcome] = {}
@@ -53,6 +53,7 @@ class Run:
             settings=settings,
             shelf=shelf,
             emit=self._emit,
+            actions=actions,
             turnstile=turnstile,
             secrets=frozenset(order.secrets.values()),
         )
@@ -90,7 +91,7 @@ class Run:
 
     async def _prepared(self) -> tuple[Plan, GroupRequest | None]:
         """The plan of the run, and the concurrency group it wants to be in. Raises WorkflowError, NodeError, EvaluationError."""
-        self._shared.calls = await load_called(self.order, self._repositories)
+        self._shared.calls = await load_called(self.order, self._shared.actions, self._shared.settings)
         contexts = order_contexts(self.order)
         planned = plan(self.order.workflow, contexts=contexts, only=self.order.jobs)
         self._shared.count(len(planned.jobs))
@@ -167,20 +168,20 @@ async def start_run(
     settings: NodeSettings,
     journal: Journal,
     *,
+    actions: ActionSource | None = None,
     turnstile: Turnstile | None = None,
-    repositories: Repositories | None = None,
 ) -> AsyncIterator[Run]:
     """The run, going on while the context lasts. Leaving it early ends the run's machines; the last event has come when it is left.
 
-    Runs with the same `turnstile` share concurrency groups; `repositories` are where called workflows of other repositories are from."""
+    Actions and called workflows of other repositories come from `actions`. Runs with the same `turnstile` share concurrency groups."""
     with journal:
         run = Run(
             order,
             lender,
             settings,
             journal,
+            actions=actions or NoActions(),
             turnstile=turnstile or Turnstile(),
-            repositories=repositories or NoRepositories(),
         )
         task = asyncio.create_task(run.carry_out(), name=f"run-{order.id}")
         try:

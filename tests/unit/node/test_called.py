@@ -3,10 +3,9 @@
 import asyncio
 import textwrap
 
-from firebrick.node.errors import NodeError
+import msgspec
+
 from firebrick.node.event import CancelCause, JobsPlanned, JobStarted, LogLine
-from firebrick.node.journal import Journal
-from firebrick.node.run import start_run
 
 BUILD = """
     on:
@@ -168,37 +167,35 @@ async def test_a_link_out_of_the_source_is_not_followed(bed):
 
 async def test_calls_nest_and_files_of_other_repositories_call_their_own(bed):
     put(bed, build="on: workflow_call\njobs: {x: {runs-on: base, steps: [{run: echo ours}]}}\n")
-    elsewhere = bed.directory / "elsewhere" / ".github" / "workflows"
-    elsewhere.mkdir(parents=True)
-    (elsewhere / "outer.yml").write_text("on: workflow_call\njobs: {in: {uses: ./.github/workflows/build.yml}}\n")
-    (elsewhere / "build.yml").write_text(
-        "on: workflow_call\njobs: {x: {runs-on: base, steps: [{run: echo $GITHUB_REPOSITORY theirs}]}}\n"
+    bed.actions.add(
+        "other/repo@v1",
+        {
+            ".github/workflows/outer.yml": "on: workflow_call\njobs: {in: {uses: ./.github/workflows/build.yml}}\n",
+            ".github/workflows/build.yml": """
+                on: workflow_call
+                jobs: {x: {runs-on: base, steps: [{run: echo $GITHUB_REPOSITORY theirs}]}}
+                """,
+        },
     )
-
-    class Mirror:
-        async def tree(self, repository, ref):
-            if (repository, ref) != ("other/repo", "v1"):
-                raise NodeError(f"there is no {repository}@{ref}", hint="Mirror it.")
-            return bed.directory / "elsewhere"
-
-    async def run(uses):
-        order = bed.order(f"on: push\njobs: {{a: {{uses: {uses}}}}}\n")
-        journal = Journal.create(bed.directory / "runs")
-        async with start_run(order, bed.lender, bed.settings, journal, repositories=Mirror()) as run:
-            events = [event async for event in run.events()]
-            return events, await run.result()
-
-    events, result = await run("other/repo/.github/workflows/outer.yml@v1")
-    assert {job: one.conclusion.value for job, one in result.jobs.items()} == {"a.in.x": "success"}
-    assert "octo/hello theirs" in [event.text for event in events if isinstance(event, LogLine)]
-    _, result = await run("other/repo/.github/workflows/outer.yml@v2")
-    assert result.message == "there is no other/repo@v2. Mirror it."
+    text = "on: push\njobs: {a: {uses: other/repo/.github/workflows/%s}}\n"
+    told = await bed.run(text % "outer.yml@v1")
+    assert told.jobs() == {"a.in.x": "success"}
+    assert told.lines("a.in.x", 0) == ["octo/hello theirs"]
+    assert bed.actions.fetched == ["other/repo@v1"]
+    told = await bed.run(text % "outer.yml@v2")
+    assert told.result.conclusion == "failure"
+    assert told.result.message.startswith("cannot call the workflow other/repo/.github/workflows/outer.yml@v2: ")
+    assert told.result.message.endswith("Make it.")
+    told = await bed.run(text % "none.yml@v1")
+    assert "'other/repo/.github/workflows/none.yml@v1': workflow was not found." in told.result.message
 
 
-async def test_without_repositories_a_remote_call_says_so(bed):
+async def test_a_node_calls_only_what_it_allows(bed):
+    bed.settings = msgspec.structs.replace(bed.settings, actions_allow=("octo/*",))
     told = await bed.run("on: push\njobs: {a: {uses: other/repo/.github/workflows/x.yml@v1}}\n")
     assert told.result.conclusion == "failure"
-    assert "cannot read the workflow of other/repo@v1" in told.result.message
+    assert "not allowed on this node" in told.result.message
+    assert bed.actions.fetched == []
 
 
 async def test_cancel_reaches_the_jobs_of_called_workflows(bed):
