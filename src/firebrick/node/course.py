@@ -7,25 +7,20 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Final
 
-from firebrick.node.action.source import ActionSource
-from firebrick.node.artifact import ArtifactShelf
+from firebrick.node.call import called_order
 from firebrick.node.cancel import Cancellation
-from firebrick.node.context import guest_paths, run_facts
 from firebrick.node.contract import JobResult
 from firebrick.node.event import CancelCause, Conclusion, JobFinished, JobsPlanned
-from firebrick.node.guest import Lender
 from firebrick.node.job import JobTask, cause_message, run_job
-from firebrick.node.log import Emit, JobLog
+from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
-from firebrick.node.settings import NodeSettings
-from firebrick.node.turnstile import Turnstile, group_key
-from firebrick.workflow.called import Calls, declared_secrets
-from firebrick.workflow.context import github_context
+from firebrick.node.shared import Shared, order_contexts
+from firebrick.node.turnstile import group_key
 from firebrick.workflow.expression import EvaluationError, Scope, Value
-from firebrick.workflow.inputs import InputError, call_inputs, read_inputs
+from firebrick.workflow.inputs import InputError
 from firebrick.workflow.outcome import (
     FAILURE,
     SUCCESS,
@@ -37,47 +32,14 @@ from firebrick.workflow.outcome import (
     should_run,
     timeout_s,
 )
-from firebrick.workflow.plan import MAX_PLANNED, Caller, Plan, PlannedJob, expand, plan
+from firebrick.workflow.plan import Plan, PlannedJob, expand, plan
 from firebrick.workflow.policy import GroupRequest, flag, group_request
 from firebrick.workflow.problem import WorkflowError
-from firebrick.workflow.reference import OWN
 from firebrick.workflow.syntax import Call, Workflow
-from firebrick.workflow.value import fold
 
 # A job with `always()` or `cancelled()` in its `if` still runs when this is why the run is cancelled.
 _OUTLIVED: Final = frozenset({CancelCause.USER, CancelCause.CONCURRENCY})
 _MISTAKES: Final = (EvaluationError, InputError, WorkflowError)
-
-
-@dataclass(kw_only=True)
-class Shared:
-    """What all courses of a run have in common. `live` are the jobs under way by key, callers too; `cancellation`
-    is that of the run; no job's log shows any of `secrets`, whether it is given them or not."""
-
-    lender: Lender
-    settings: NodeSettings
-    shelf: ArtifactShelf
-    emit: Emit
-    actions: ActionSource
-    turnstile: Turnstile
-    calls: Calls = field(default_factory=Calls)
-    results: dict[str, JobResult] = field(default_factory=dict)
-    live: dict[str, Cancellation] = field(default_factory=dict)
-    secrets: frozenset[str] = frozenset()
-    cancellation: Cancellation = field(default_factory=lambda: Cancellation(0.0))
-    planned: int = 0
-
-    def count(self, jobs: int) -> None:
-        """Raises EvaluationError where the run would have too many."""
-        self.planned += jobs
-        if self.planned > MAX_PLANNED:
-            raise EvaluationError(f"The run would have more than {MAX_PLANNED} jobs")
-
-    def cancel(self, key: str, cause: CancelCause) -> None:
-        """Ask a job to end, and all that it calls."""
-        for other, cancellation in list(self.live.items()):
-            if other == key or other.startswith(f"{key}."):
-                cancellation.request(cause)
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +258,7 @@ class Course:
     ) -> _Ended:
         """The workflow a job calls, whose jobs are jobs of this run."""
         try:
-            caller, order = self._called(copy, call, scope)
+            caller, order = called_order(self._order, self._plan, copy, call, scope, self._shared.calls)
             contexts = order_contexts(order)
             planned = plan(order.workflow, contexts=contexts, caller=caller)
             self._shared.count(len(planned.jobs) - 1)
@@ -312,27 +274,6 @@ class Course:
             else:
                 await course.carry_out()
         return self._called_end(copy, course, order.workflow, contexts)
-
-    def _called(self, copy: PlannedJob, call: Call, scope: Scope) -> tuple[Caller, RunOrder]:
-        """Who calls, and the order for what is called: its own workflow, inputs and secrets."""
-        here = self._plan.caller.target if self._plan.caller is not None else OWN
-        target, workflow = self._shared.calls.callee(here, call)
-        inputs = call_inputs(read_inputs(workflow.on["workflow_call"]), _call_with(call, scope))
-        order = replace(
-            self._order,
-            workflow=workflow,
-            inputs=inputs,
-            secrets=self._call_secrets(call, scope, workflow),
-            caller=self._order.caller or self._order.workflow,
-        )
-        return Caller(key=copy.key, name=copy.name, target=target, permissions=copy.permissions), order
-
-    def _call_secrets(self, call: Call, scope: Scope, called: Workflow) -> Mapping[str, str]:
-        if call.inherit_secrets:
-            return self._order.secrets
-        within = scope.with_contexts(secrets=dict(self._order.secrets))
-        given = {fold(name): text for name, text in call.secrets.texts(within).items() if text}
-        return {name: given[fold(name)] for name in declared_secrets(called) if fold(name) in given}
 
     def _called_end(self, copy: PlannedJob, course: Course, called: Workflow, contexts: Mapping[str, Value]) -> _Ended:
         conclusion = Conclusion(run_result(course.outcomes.values()))
@@ -383,21 +324,6 @@ class Course:
                 message=result.message,
             )
         )
-
-
-def order_contexts(order: RunOrder, job: str = "") -> dict[str, Value]:
-    """The contexts known before a job has its machine: `github`, `inputs`, `vars`."""
-    github = github_context(run_facts(order), job=job, paths=guest_paths(order))
-    return {"github": github, "inputs": order.inputs, "vars": dict(order.variables)}
-
-
-def _call_with(call: Call, scope: Scope) -> Mapping[str, Value]:
-    if call.with_.expression is None:
-        return {name: template.value(scope) for name, template in call.with_.entries.items()}
-    value = call.with_.expression.value(scope)
-    if not isinstance(value, Mapping):
-        raise EvaluationError("Expected a mapping")
-    return value
 
 
 def _not_run(cause: CancelCause | None) -> JobResult:

@@ -11,7 +11,7 @@ from firebrick.node.action.source import ActionSource, NoActions
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.callee import load_called
 from firebrick.node.contract import RunResult
-from firebrick.node.course import Course, Shared, order_contexts
+from firebrick.node.course import Course
 from firebrick.node.errors import NodeError, told
 from firebrick.node.event import CancelCause, Conclusion, Event, RunFinished, RunStarted
 from firebrick.node.guest import Lender
@@ -19,6 +19,7 @@ from firebrick.node.job import cause_message
 from firebrick.node.journal import Journal
 from firebrick.node.order import RunOrder
 from firebrick.node.settings import NodeSettings
+from firebrick.node.shared import Shared, order_contexts
 from firebrick.node.turnstile import Turnstile, group_key
 from firebrick.process import shielded
 from firebrick.workflow.expression import EvaluationError, Scope

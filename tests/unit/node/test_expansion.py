@@ -67,7 +67,7 @@ async def test_the_name_of_a_job_may_ask_for_outputs(bed):
 
 
 async def test_a_run_may_not_grow_without_end(bed, monkeypatch):
-    monkeypatch.setattr("firebrick.node.course.MAX_PLANNED", 4)
+    monkeypatch.setattr("firebrick.node.shared.MAX_PLANNED", 4)
     told = await bed.run(LIST % ("[1, 2]", ""))
     assert told.result.conclusion == "success"
     told = await bed.run(LIST % ("[1, 2, 3]", ""))
