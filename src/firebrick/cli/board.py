@@ -76,7 +76,7 @@ class Board:
             case JobStarted() | JobFinished():
                 self._job(event)
             case RunStarted():
-                self.run, self.workflow = event.run, event.workflow
+                self.run, self.workflow = event.run, event.name or event.workflow
                 self.jobs = {job: JobCard(job, name=job) for job in event.jobs}
             case JobsPlanned():
                 self._become(event)

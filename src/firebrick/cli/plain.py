@@ -105,7 +105,7 @@ class PlainView:
         match event:
             case RunStarted():
                 self._several = len(event.jobs) > 1
-                self._write("", f"run {event.run}: {event.workflow}")
+                self._write("", f"run {event.run}: {event.name or event.workflow}")
             case JobsPlanned():
                 self._several = True
             case JobStarted():

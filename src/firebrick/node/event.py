@@ -39,9 +39,12 @@ class Event(msgspec.Struct, frozen=True, tag_field="event", tag=_tag, kw_only=Tr
 
 
 class RunStarted(Event, frozen=True, kw_only=True):
+    """`name` is what `run-name` comes to, empty where there is none."""
+
     run: str
     workflow: str
     jobs: tuple[str, ...]
+    name: str = ""
 
 
 class JobsPlanned(Event, frozen=True, kw_only=True):

@@ -25,7 +25,7 @@ from firebrick.process import shielded
 from firebrick.workflow.expression import EvaluationError, Scope
 from firebrick.workflow.outcome import FAILURE, JobOutcome, run_result
 from firebrick.workflow.plan import Plan, plan
-from firebrick.workflow.policy import GroupRequest, group_request
+from firebrick.workflow.policy import GroupRequest, group_request, run_name
 from firebrick.workflow.problem import WorkflowError
 
 
@@ -46,6 +46,7 @@ class Run:
         self._journal = journal
         self._began = time.monotonic()
         self._has_started = False
+        self._name = ""
         self._outcomes: dict[str, JobOutcome] = {}
         self._done: asyncio.Future[RunResult] = asyncio.get_running_loop().create_future()
         shelf = ArtifactShelf(order.artifact_dir, self._emit, limit=settings.artifact_limit_mib << 20)
@@ -94,13 +95,15 @@ class Run:
         """The plan of the run, and the concurrency group it wants to be in. Raises WorkflowError, NodeError, EvaluationError."""
         self._shared.calls = await load_called(self.order, self._shared.actions, self._shared.settings)
         contexts = order_contexts(self.order)
+        self._name = run_name(self.order.workflow, Scope(contexts))
         planned = plan(self.order.workflow, contexts=contexts, only=self.order.jobs)
         self._shared.count(len(planned.jobs))
         return planned, group_request(self.order.workflow.concurrency, Scope(contexts))
 
     def _start(self, jobs: tuple[str, ...]) -> None:
         self._has_started = True
-        self._emit(RunStarted(at=time.time(), run=self.order.id, workflow=self.order.workflow.name, jobs=jobs))
+        workflow = self.order.workflow.name
+        self._emit(RunStarted(at=time.time(), run=self.order.id, workflow=workflow, jobs=jobs, name=self._name))
 
     async def _in_turn(self, planned: Plan, asked: GroupRequest | None) -> None:
         """All jobs, when the run has its place in its concurrency group; none where another has taken that."""
