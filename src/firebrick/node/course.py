@@ -12,6 +12,7 @@ from typing import Final
 
 from firebrick.node.call import called_order
 from firebrick.node.cancel import Cancellation
+from firebrick.node.context import debugging
 from firebrick.node.contract import JobResult
 from firebrick.node.event import CancelCause, Conclusion, JobFinished, JobsPlanned
 from firebrick.node.job import JobTask, cause_message, run_job
@@ -296,7 +297,13 @@ class Course:
     def _log(self, copy: PlannedJob) -> JobLog:
         secrets = self._shared.secrets.union(self._order.secrets.values())
         limit = self._shared.settings.log_limit_mib << 20
-        return JobLog(copy.key, self._shared.emit, secrets=secrets, limit=limit)
+        return JobLog(
+            copy.key,
+            self._shared.emit,
+            secrets=secrets,
+            limit=limit,
+            debugging=debugging(self._order.secrets, dict(self._order.variables)),
+        )
 
     def _failed(self, copy: PlannedJob, message: str) -> JobResult:
         log = self._log(copy)

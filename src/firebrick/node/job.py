@@ -150,7 +150,8 @@ def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions)
         cancellation=task.cancellation,
         scope=task.scope,
         defaults=task.planned.job.defaults,
-        runner=runner_context(name=loan.machine, arch=architecture(), paths=paths),
+        runner=runner_context(name=loan.machine, arch=architecture(), paths=paths, debug=task.log.debugging),
+        debug=task.log.debugging,
     )
 
 

@@ -168,6 +168,7 @@ def check(events: list[Event], story: str) -> None:
     said = [event.text for event in events if isinstance(event, LogLine) and event.stream == "stdout"]
     assert said == [
         "say first of octo/tools@v1: ***",
+        "##[warning]`pre` execution is not supported for local action from './.github/actions/greet'",
         "say first of octo/tools@v1: none",
         "greeted Hello World from greet",
         "depth 7 with node 24",

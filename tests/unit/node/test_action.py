@@ -51,7 +51,9 @@ async def test_a_main_that_fails_has_its_post_and_one_that_did_not_run_has_none(
     bed.actions.add("octo/b@v1", {**phases("b"), "action.yml": PHASES.replace("pre: pre.js, ", "")})
     told = await bed.run(job("uses: octo/a@v1", "uses: octo/b@v1"))
     assert told.steps() == ["failure", "skipped", "success"]
-    assert said(told) == ["##[error]Process completed with exit code 1.", "a-post"]
+    assert said(told) == ["a-post"]
+    [exit_code] = [event.exit_code for event in told.events if isinstance(event, StepFinished) and event.exit_code]
+    assert exit_code == 1
 
 
 async def test_a_pre_that_ran_has_its_post_though_its_main_did_not_run(bed):
@@ -107,8 +109,8 @@ async def test_inputs_become_variables_and_what_is_not_right_with_them_is_said(b
     valid = "['fetch-depth', 'My Name', 'old', 'where']"
     assert said(told) == [
         f"##[warning]Unexpected input(s) 'extra', valid inputs are {valid}",
-        "##[warning]Input required and not supplied: My Name",
         "##[warning]Input 'old' has been deprecated with message: use new",
+        "##[warning]Input required and not supplied: My Name",
         *("INPUT_FETCH-DEPTH=0", "INPUT_MY_NAME=", "INPUT_OLD=x", "INPUT_WHERE=Linux", "INPUT_EXTRA=y"),
     ]
     assert [annotation.level for annotation in told.annotations()] == ["warning", "warning"]
@@ -270,8 +272,8 @@ async def test_an_action_of_the_workspace_has_no_pre_but_a_post(bed):
     bed.actions.add("octo/a@v1", phases("a"))
     told = await bed.run(job("uses: ./act"))
     assert [line for line in said(told) if "pre" in line] == [
-        "`pre` execution is not supported for local action from './act'",
-        "`pre` execution is not supported for local action from './js'",
+        "##[warning]`pre` execution is not supported for local action from './act'",
+        "##[warning]`pre` execution is not supported for local action from './js'",
     ]
     assert [line for line in said(told) if "`" not in line] == ["js-main", "a-main", "a-post", "js-post"]
     assert bed.actions.fetched == ["octo/a@v1"]
@@ -312,7 +314,7 @@ async def test_the_time_of_a_step_is_that_of_all_steps_of_its_action(bed):
     bed.local("act", composite("run: wait\n      shell: bash", "if: always()\n      run: wait\n      shell: bash"))
     told = await bed.run(job("timeout-minutes: 0.003\n        uses: ./act"))
     assert told.steps() == ["failure"]
-    assert said(told) == ["##[error]The step has timed out after 0.003 minutes."] * 2
+    assert said(told) == ["##[error]The action 'Run ./act' has timed out after 0.003 minutes."] * 2
 
 
 async def test_a_cancelled_action_ends_and_is_cleaned_up(bed):
@@ -341,7 +343,7 @@ async def test_what_the_node_does_for_a_step_ends_with_it(bed):
     bed.local("act", composite("uses: octo/slow@v1"))
     bed.actions.fetch = hang
     told = await bed.run(job("timeout-minutes: 0.003\n        uses: ./act"))
-    assert said(told) == ["##[error]The step has timed out after 0.003 minutes."]
+    assert said(told) == ["##[error]The action 'Run ./act' has timed out after 0.003 minutes."]
     async with bed.live(job("uses: ./act", "if: always()\n        run: echo last")) as run:
         ended = []
         async for event in run.events():
@@ -406,6 +408,15 @@ async def test_actions_that_multiply_have_an_end(bed):
     bed.actions.add("octo/a4@v1", {"action.yml": JS, "main.js": ""})
     told = await bed.run(job("uses: octo/a0@v1"))
     assert "more than 1000 times" in told.result.jobs["build"].message
+
+
+async def test_the_steps_of_all_actions_have_an_end(bed):
+    bed.local("many", composite(*["{run: x, shell: sh}"] * 6000))
+    bed.local("twice", composite("uses: ./many\n      if: always()", "uses: ./many\n      if: always()"))
+    bed.local("many2", composite("run: echo on\n      shell: bash"))
+    told = await bed.run(job("uses: ./twice", "if: always()\n        uses: ./many2"))
+    assert told.steps() == ["failure", "success"]
+    assert said(told)[-2:] == ["##[error]the composite actions of the job have more than 10000 steps", "on"]
 
 
 async def test_what_a_node_does_not_allow(bed):
