@@ -35,10 +35,11 @@ T = TypeVar("T")
 @dataclass(slots=True)
 class Variables:
     """What every step of a job begins with, those within actions too: `env` is what workflow and job set and `GITHUB_ENV` changed, `path` what
-    `GITHUB_PATH` added."""
+    `GITHUB_PATH` added, `spare` a directory of files for commands that no step has used."""
 
     env: dict[str, str] = field(default_factory=dict)
     path: tuple[str, ...] = ()
+    spare: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
