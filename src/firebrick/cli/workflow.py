@@ -11,11 +11,13 @@ import typer
 
 from firebrick.cli.evaluate import evaluate
 from firebrick.cli.graph import graph
+from firebrick.cli.plan import plan
 from firebrick.workflow.problem import Problem, WorkflowError, printable
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.yaml import MAX_BYTES
 
 app = typer.Typer(help="Look at workflow files.", no_args_is_help=True)
+app.command("plan")(plan)
 
 
 @app.callback()

@@ -14,6 +14,8 @@ from typing import Self
 
 from firebrick.home import Home
 from firebrick.machine import Driver, reap
+from firebrick.node.action.source import ActionSource
+from firebrick.node.action.store import ActionStore
 from firebrick.node.contract import LiveRun
 from firebrick.node.door import open_door
 from firebrick.node.driver import Warn, check_privileges, open_driver
@@ -23,16 +25,19 @@ from firebrick.node.order import Resources, RunOrder
 from firebrick.node.pool import Pool
 from firebrick.node.run import start_run
 from firebrick.node.settings import NodeSettings, read_settings
+from firebrick.node.turnstile import Turnstile
 from firebrick.process import shielded
 
 
 class Node:
     """A `RunHost`. Made by `open`."""
 
-    def __init__(self, home: Home, pool: Pool, settings: NodeSettings) -> None:
+    def __init__(self, home: Home, pool: Pool, settings: NodeSettings, actions: ActionSource) -> None:
         self.home = home
         self.settings = settings
         self._pool = pool
+        self._actions = actions
+        self._turnstile = Turnstile()
 
     @classmethod
     @asynccontextmanager
@@ -58,9 +63,11 @@ class Node:
             chosen = await stack.enter_async_context(open_driver(home, told, warn)) if driver is None else driver
             pool = Pool(home, chosen, told, capacity=capacity or told.capacity)
             await pool.sweep()
+            actions = ActionStore(home.cache, told)
+            await actions.sweep()
             stack.push_async_callback(lambda: shielded(pool.roster.close()))
             async with open_door(home.nodes, pool.roster):
-                yield cls(home, pool, told)
+                yield cls(home, pool, told, actions)
 
     @property
     def machines(self) -> int:
@@ -68,7 +75,8 @@ class Node:
 
     def start_run(self, order: RunOrder) -> AbstractAsyncContextManager[LiveRun]:
         """See `RunHost.start_run`."""
-        return start_run(order, self._pool, self.settings, Journal.create(self.home.runs))
+        journal = Journal.create(self.home.runs)
+        return start_run(order, self._pool, self.settings, journal, actions=self._actions, turnstile=self._turnstile)
 
     async def prepare(self, image: str, resources: Resources, say: Say = lambda _: None) -> None:
         """See `RunHost.prepare`; `say` is told what is being done."""

@@ -52,7 +52,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     workspace. `jail` None is the driver's own: Firecracker in its jailer, QEMU without; `slots` are networks made ahead; with `page_server` a
     restored Firecracker machine gets its memory page by page. A cancelled step gets SIGINT, `interrupt_s` later SIGTERM, `terminate_s` later SIGKILL; the steps that still run
     after a cancellation have `cancel_s` together. With `network` a job reaches what listens on the host's loopback, as 10.0.2.2;
-    `network_reaches_loopback` says that this is known, and a server of builds does not start without it."""
+    `network_reaches_loopback` says that this is known, and a server of builds does not start without it. Actions of other repositories come from
+    `actions`, a folder of bare repositories, and else from the forge at `actions_url`; `actions_limit_mib` bounds one of them."""
 
     machines: Positive | None = None
     default_image: str = "toolchain"
@@ -71,6 +72,11 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     page_server: bool = False
     slots: Positive = 2
     allow: tuple[Allowed, ...] = ()
+    actions: str = ""
+    actions_url: str = ""
+    actions_allow: tuple[str, ...] = ()
+    actions_pinned: bool = False
+    actions_limit_mib: Positive = 512
 
     @property
     def jailed(self) -> bool:
