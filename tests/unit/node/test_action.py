@@ -456,6 +456,13 @@ async def test_what_an_action_keeps_is_bounded(bed):
     assert "Unable to process file command 'state' successfully." in said(told)[1]
 
 
+async def test_a_machine_that_cannot_run_nodejs_is_said_to_need_another_image(bed):
+    del bed.lender.programs["/opt/externals/node24/bin/node"]
+    bed.local("js", phases("js"))
+    told = await bed.run(job("uses: ./js"))
+    assert any("cannot start Node.js in this machine. It needs an image with glibc 2.28" in line for line in said(told))
+
+
 async def test_a_step_with_more_variables_than_a_machine_takes_fails_alone(bed):
     told = await bed.run(
         job("run: fill 2 50000 S >> $GITHUB_ENV", "run: echo never", "if: always()\n        uses: ./missing")
