@@ -36,7 +36,7 @@ def guest_paths(order: RunOrder) -> GuestPaths:
 
 
 def run_facts(order: RunOrder) -> RunFacts:
-    source, workflow = order.source, order.workflow
+    source, workflow = order.source, order.caller or order.workflow
     return RunFacts(
         run_id=order.id,
         repository=source.repository,

@@ -112,6 +112,8 @@ def cause_message(cause: CancelCause | None) -> str:
             return "The time for this job or run is over."
         case CancelCause.MATRIX:
             return "Cancelled, because another job of the matrix failed."
+        case CancelCause.CONCURRENCY:
+            return "Cancelled, because another run or job took its place in the concurrency group."
         case CancelCause.SHUTDOWN:
             return "Cancelled, because the node ends."
         case _:

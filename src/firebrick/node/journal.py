@@ -22,6 +22,7 @@ from firebrick.node.event import (
     ArtifactStored,
     Event,
     JobFinished,
+    JobsPlanned,
     JobStarted,
     LogLine,
     RunFinished,
@@ -33,6 +34,7 @@ from firebrick.text import encodable
 
 AnyEvent = (
     RunStarted
+    | JobsPlanned
     | JobStarted
     | ActionResolved
     | StepStarted

@@ -25,6 +25,7 @@ from firebrick.node.order import Resources, RunOrder
 from firebrick.node.pool import Pool
 from firebrick.node.run import start_run
 from firebrick.node.settings import NodeSettings, read_settings
+from firebrick.node.turnstile import Turnstile
 from firebrick.process import shielded
 
 
@@ -36,6 +37,7 @@ class Node:
         self.settings = settings
         self._pool = pool
         self._actions = actions
+        self._turnstile = Turnstile()
 
     @classmethod
     @asynccontextmanager
@@ -74,7 +76,7 @@ class Node:
     def start_run(self, order: RunOrder) -> AbstractAsyncContextManager[LiveRun]:
         """See `RunHost.start_run`."""
         journal = Journal.create(self.home.runs)
-        return start_run(order, self._pool, self.settings, journal, actions=self._actions)
+        return start_run(order, self._pool, self.settings, journal, actions=self._actions, turnstile=self._turnstile)
 
     async def prepare(self, image: str, resources: Resources, say: Say = lambda _: None) -> None:
         """See `RunHost.prepare`; `say` is told what is being done."""
