@@ -71,9 +71,22 @@ def _defaults(at: Allowed | None) -> Shape:
 
 # --- jobs ---
 
+_ANY_VALUE = anything(allowed.STRATEGY)
+_COMBINATIONS = Key(
+    Shape(
+        "a sequence of combinations",
+        items=Shape("values by name", records=(Record(others=_ANY_VALUE),), expression=allowed.STRATEGY),
+        expression=allowed.STRATEGY,
+    )
+)
 _MATRIX = Shape(
     "vectors by name, include, exclude",
-    records=(Record(others=anything(allowed.STRATEGY)),),
+    records=(
+        Record(
+            {"include": _COMBINATIONS, "exclude": _COMBINATIONS},
+            others=Shape("a sequence of values", items=_ANY_VALUE, expression=allowed.STRATEGY),
+        ),
+    ),
     expression=allowed.STRATEGY,
 )
 _STRATEGY = record(
