@@ -26,6 +26,7 @@ from firebrick.node.errors import NodeError, StepError, told
 from firebrick.node.event import CancelCause, Conclusion, JobStarted
 from firebrick.node.glob import find_files, parse_searches
 from firebrick.node.guest import Lender, Loan
+from firebrick.node.hook import Hook, run_hook
 from firebrick.node.label import image_of
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
@@ -193,7 +194,9 @@ async def _work(task: JobTask, bench: Bench, entries: Sequence[Entry]) -> JobRes
         await _set_up(bench)
         bench.env.update(await bench.evaluate(task.order.workflow.env.texts))
         bench.env.update(await bench.evaluate(job.env.texts))
+        await run_hook(bench, Hook.STARTED)
         await _run_steps(bench, entries)
+        await run_hook(bench, Hook.COMPLETED)
         return await _finish(task, bench)
     finally:
         timer.cancel()

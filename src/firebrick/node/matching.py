@@ -7,7 +7,8 @@ import posixpath
 from firebrick.guest.errors import AgentError, FileMissingError
 from firebrick.node.bench import Bench
 from firebrick.workflow.command import Message
-from firebrick.workflow.matcher import MAX_FILE, Hit, Matcher, MatcherError, parse_matchers, plain
+from firebrick.workflow.matcher import Hit, Matcher, MatcherError, plain
+from firebrick.workflow.matcher_file import MAX_FILE, parse_matchers
 
 _MAX_PATH = 4096
 
@@ -76,6 +77,7 @@ async def _read(bench: Bench, number: int, path: str) -> tuple[Matcher, ...]:
     """The matchers of a file of the guest; none where it is none, and the log says why."""
     absolute = posixpath.join(bench.paths.workspace, path)
     try:
+        bench.matchers.count_file()
         if not await _is_file(bench, absolute):  # reading a pipe would never end
             return _complain(bench, number, path, "It is no file.")
         return parse_matchers(await bench.guest.files.read(absolute, limit=MAX_FILE + 1))

@@ -53,7 +53,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     restored Firecracker machine gets its memory page by page. A cancelled step gets SIGINT, `interrupt_s` later SIGTERM, `terminate_s` later SIGKILL; the steps that still run
     after a cancellation have `cancel_s` together. With `network` a job reaches what listens on the host's loopback, as 10.0.2.2;
     `network_reaches_loopback` says that this is known, and a server of builds does not start without it. Actions of other repositories come from
-    `actions`, a folder of bare repositories, and else from the forge at `actions_url`; `actions_limit_mib` bounds one of them."""
+    `actions`, a folder of bare repositories, and else from the forge at `actions_url`; `actions_limit_mib` bounds one of them. `job_started` and
+    `job_completed` are scripts in the machine that every job runs before its first step and after its last one."""
 
     machines: Positive | None = None
     default_image: str = "toolchain"
@@ -72,6 +73,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     page_server: bool = False
     slots: Positive = 2
     allow: tuple[Allowed, ...] = ()
+    job_started: str = ""
+    job_completed: str = ""
     actions: str = ""
     actions_url: str = ""
     actions_allow: tuple[str, ...] = ()
