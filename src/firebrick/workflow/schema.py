@@ -89,13 +89,18 @@ _MATRIX = Shape(
     ),
     expression=allowed.STRATEGY,
 )
-_STRATEGY = record(
+_STRATEGY = Shape(
     "matrix, fail-fast, max-parallel",
-    {
-        "matrix": Key(_MATRIX),
-        "fail-fast": Key(boolean(allowed.STRATEGY)),
-        "max-parallel": Key(number("a number", allowed.STRATEGY)),
-    },
+    records=(
+        Record(
+            {
+                "matrix": Key(_MATRIX),
+                "fail-fast": Key(boolean(allowed.STRATEGY)),
+                "max-parallel": Key(number("a number", allowed.STRATEGY)),
+            }
+        ),
+    ),
+    expression=allowed.STRATEGY,
 )
 _RUNS_ON = Shape(
     "a label or a sequence of labels",
