@@ -46,6 +46,11 @@ class Home:
         return self.root / "cache"
 
     @property
+    def containers(self) -> Path:
+        """What is known of images that came from registries."""
+        return self.root / "containers"
+
+    @property
     def database(self) -> Path:
         return self.root / "firebrick.db"
 
