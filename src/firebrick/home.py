@@ -51,6 +51,11 @@ class Home:
         return self.root / "results"
 
     @property
+    def containers(self) -> Path:
+        """What is known of images that came from registries."""
+        return self.root / "containers"
+
+    @property
     def database(self) -> Path:
         return self.root / "firebrick.db"
 

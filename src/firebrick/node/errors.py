@@ -21,6 +21,10 @@ class LabelError(NodeError):
     """`runs-on` names no image this node knows."""
 
 
+class ContainerError(NodeError):
+    """The image of a container cannot be had, or a service did not become ready."""
+
+
 class SourceError(NodeError):
     """The source tree of the order cannot be read or is larger than allowed."""
 

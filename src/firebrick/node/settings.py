@@ -7,6 +7,9 @@ network = true              # outgoing connections for jobs
 driver = "firecracker"      # or "qemu", the default
 jail = true                 # default: yes under Firecracker, no under QEMU; needs root
 
+containers = "/srv/containers"      # OCI layouts and archives: <repository>/<tag>.tar and others
+registries = ["docker.io"]  # where other images may be fetched from; none by default
+
 [[node.allow]]              # what jobs with a network namespace of their own may reach; nothing else
 to = "*.example.org"
 ports = [443]
@@ -52,7 +55,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     workspace. `jail` None is the driver's own: Firecracker in its jailer, QEMU without; `slots` are networks made ahead; with `page_server` a
     restored Firecracker machine gets its memory page by page. A cancelled step gets SIGINT, `interrupt_s` later SIGTERM, `terminate_s` later SIGKILL; the steps that still run
     after a cancellation have `cancel_s` together. With `network` a job reaches what listens on the host's loopback, as 10.0.2.2;
-    `network_reaches_loopback` says that this is known, and a server of builds does not start without it."""
+    `containers` is a folder of OCI layouts and archives, for images of containers and services; what is not there is fetched from the
+    `registries`, if it is in one of them, by this host. `network_reaches_loopback` says that this is known, and a server of builds does not start without it."""
 
     machines: Positive | None = None
     default_image: str = "toolchain"
@@ -70,6 +74,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     jail: bool | None = None
     page_server: bool = False
     slots: Positive = 2
+    containers: str | None = None
+    registries: tuple[str, ...] = ()
     allow: tuple[Allowed, ...] = ()
 
     @property
