@@ -18,7 +18,12 @@ from firebrick.results.token import Grant
 from tests.e2e.clients import Clients, Job, install_clients, loopback
 
 GRANT = Grant(
-    repository="acme/rocket", run="run:7", job="build (3.11, a b)", read=("refs/heads/main",), write="refs/heads/main"
+    tenant="host/acme/rocket",
+    repository="acme/rocket",
+    run="run:7",
+    job="build (3.11, a b)",
+    read=("refs/heads/main",),
+    write="refs/heads/main",
 )
 MakeJob = Callable[..., Job]
 

@@ -19,7 +19,14 @@ from firebrick.results.serve import open_results
 from firebrick.results.token import Grant, read_key, sign_grant
 
 ROOT = Path(__file__).resolve().parents[2]
-GRANT = Grant(repository="acme/rocket", run="1", job="build", read=("refs/heads/main",), write="refs/heads/main")
+GRANT = Grant(
+    tenant="host/acme/rocket",
+    repository="acme/rocket",
+    run="1",
+    job="build",
+    read=("refs/heads/main",),
+    write="refs/heads/main",
+)
 IDS = {"workflow_run_backend_id": "1", "workflow_job_run_backend_id": "build"}
 TWIRP = "/twirp/github.actions.results.api.v1.ArtifactService"
 PIECE = 1 << 20

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
@@ -17,29 +17,13 @@ from firebrick.results.clock import SECOND, Clock
 from firebrick.results.errors import InvalidError, MissingError, QuotaError, ResultsError, TakenError
 from firebrick.results.limits import DAY_S, MOST_ARTIFACTS, ResultsLimits
 from firebrick.results.name import check_artifact_name, check_mime
+from firebrick.results.record import ZIP, Artifact, Offer, Watcher, Watchers
 from firebrick.results.schema import artifacts, uploads
 from firebrick.results.token import Grant
 from firebrick.results.upload import Kind, NewUpload, Upload, Uploads
 
-ZIP: Final = "application/zip"
 _ZIPS: Final = ("zip", ZIP)
-_TAKEN_OVER: Final = ("repository", "run", "job", "name", "mime", "sha256", "size", "expires_us")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Artifact:
-    """`mime` is `application/zip` for the archive of files clients make, else the type of the one file it is."""
-
-    number: int
-    repository: str
-    run: str
-    job: str
-    name: str
-    mime: str
-    sha256: str
-    size: int
-    created_us: int
-    expires_us: int
+_TAKEN_OVER: Final = ("tenant", "run", "job", "name", "mime", "sha256", "size", "expires_us")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,43 +35,33 @@ class Finished:
     sha256: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watcher:
-    """Told of the artifacts of a run as they come, with the file each is in, and go. Both may raise ResultsError: then the client is refused, and
-    nothing has changed."""
-
-    kept: Callable[[Artifact, Path], Awaitable[None]]
-    dropped: Callable[[Artifact], Awaitable[None]]
-
-
 class Artifacts:
     """The artifacts of all runs. A grant sees those of its own run; those of other runs of its repository, `of_run` and `find`."""
 
     def __init__(
-        self, database: Database, blobs: BlobStore, uploads: Uploads, limits: ResultsLimits, clock: Clock
+        self,
+        database: Database,
+        blobs: BlobStore,
+        uploads: Uploads,
+        limits: ResultsLimits,
+        clock: Clock,
+        watchers: Watchers,
     ) -> None:
         self._database = database
         self._blobs = blobs
         self._uploads = uploads
         self._limits = limits
         self._clock = clock
-        self._watchers: dict[tuple[str, str], Watcher] = {}
-
-    @contextmanager
-    def watched(self, repository: str, run: str, watcher: Watcher) -> Iterator[None]:
-        """Tell `watcher` of this run's artifacts while the context lasts."""
-        self._watchers[repository, run] = watcher
-        try:
-            yield
-        finally:
-            del self._watchers[repository, run]
+        self._watchers = watchers
+        self._taken: WeakKeyDictionary[Watcher, dict[str, int]] = WeakKeyDictionary()
+        self._taking = asyncio.Lock()
 
     async def create(self, grant: Grant, name: str, *, mime: str = "", expires_us: int | None = None) -> int:
         """Begin the upload of an artifact, and return its number. An upload the same job has begun and not finished is forgotten.
 
         Raises InvalidError, TakenError where the run has or is about to get one of that name, QuotaError."""
         new = NewUpload(
-            repository=grant.repository,
+            tenant=grant.tenant,
             run=grant.run,
             job=grant.job,
             kind=Kind.ARTIFACT,
@@ -95,6 +69,7 @@ class Artifacts:
             mime=ZIP if mime in ("", *_ZIPS) else check_mime(mime),
             expires_us=self._expiry(expires_us),
         )
+        await self._take_offers(grant)
         stale: list[Upload] = []
 
         def begin(connection: Connection) -> int:
@@ -126,9 +101,9 @@ class Artifacts:
 
         upload, artifact = await self._database.transact(keep)
         self._uploads.discard(upload)
-        if watcher := self._watchers.get((grant.repository, grant.run)):
+        if watcher := self._watchers.find(grant.tenant, grant.run):
             try:
-                await watcher.kept(artifact, self.path(artifact))
+                await watcher.keep(artifact, self.path(artifact))
             except ResultsError:
                 await self._drop(artifact)
                 raise
@@ -136,13 +111,14 @@ class Artifacts:
 
     async def find_all(self, grant: Grant, *, name: str | None = None, number: int | None = None) -> list[Artifact]:
         """Those of the grant's run, newest first: all, or those of this name or number."""
+        await self._take_offers(grant)
         wanted = [artifacts.c.name == name] if name is not None else []
         wanted += [artifacts.c.number == number] if number is not None else []
-        return await self.of_run(grant.repository, grant.run, *wanted)
+        return await self.of_run(grant.tenant, grant.run, *wanted)
 
-    async def of_run(self, repository: str, run: str, *conditions: sa.ColumnElement[bool]) -> list[Artifact]:
+    async def of_run(self, tenant: str, run: str, *conditions: sa.ColumnElement[bool]) -> list[Artifact]:
         """Those of any run, newest first."""
-        query = self._alive().where(artifacts.c.repository == repository, artifacts.c.run == run, *conditions)
+        query = self._alive().where(artifacts.c.tenant == tenant, artifacts.c.run == run, *conditions)
         query = query.order_by(artifacts.c.number.desc())
         return await self._database.transact(lambda c: [_artifact(row) for row in c.execute(query).mappings()])
 
@@ -153,11 +129,11 @@ class Artifacts:
             raise MissingError(f"the run has no artifact with the name {name!r}")
         return found[0]
 
-    async def find(self, number: int, *, repository: str | None = None) -> Artifact:
+    async def find(self, number: int, *, tenant: str | None = None) -> Artifact:
         """By its number, of any run. Raises MissingError."""
         query = self._alive().where(artifacts.c.number == number)
-        if repository is not None:
-            query = query.where(artifacts.c.repository == repository)
+        if tenant is not None:
+            query = query.where(artifacts.c.tenant == tenant)
         row = await self._database.transact(lambda c: c.execute(query).mappings().one_or_none())
         if row is None:
             raise MissingError(f"there is no artifact {number}", hint="It may have expired.")
@@ -166,8 +142,8 @@ class Artifacts:
     async def delete(self, grant: Grant, name: str) -> Artifact:
         """Forget the one of that name of the grant's run. Raises MissingError."""
         artifact = await self.get(grant, name)
-        if watcher := self._watchers.get((grant.repository, grant.run)):
-            await watcher.dropped(artifact)
+        if watcher := self._watchers.find(grant.tenant, grant.run):
+            await watcher.drop(artifact)
         await self._drop(artifact)
         return artifact
 
@@ -177,6 +153,41 @@ class Artifacts:
 
     def drop_expired(self, connection: Connection) -> None:
         connection.execute(artifacts.delete().where(artifacts.c.expires_us < self._clock()))
+
+    async def _take_offers(self, grant: Grant) -> None:
+        """Make artifacts of what the run keeps elsewhere, each once."""
+        watcher = self._watchers.find(grant.tenant, grant.run)
+        if watcher is None:
+            return
+        async with self._taking:
+            taken = self._taken.setdefault(watcher, {})
+            for offer in watcher.offers():
+                if taken.get(offer.name) != offer.version:
+                    await self._take(replace(grant, job=offer.job), offer)
+                    taken[offer.name] = offer.version
+
+    async def _take(self, grant: Grant, offer: Offer) -> None:
+        whole = await self._uploads.make(offer.write)
+        values: dict[str, Any] = {
+            "tenant": grant.tenant,
+            "run": grant.run,
+            "job": grant.job,
+            "name": offer.name,
+            "mime": ZIP,
+        }
+        values |= {"sha256": whole.sha256, "size": whole.size, "expires_us": self._expiry(None)}
+
+        def keep(connection: Connection) -> None:
+            named = (artifacts.c.tenant == grant.tenant, artifacts.c.run == grant.run, artifacts.c.name == offer.name)
+            connection.execute(artifacts.delete().where(*named))
+            self._check_quota(connection, grant, whole.size)
+            self._blobs.keep(connection, whole.path, whole.sha256, whole.size)
+            connection.execute(artifacts.insert().values(**values, created_us=self._clock()))
+
+        try:
+            await self._database.transact(keep)
+        finally:
+            whole.path.unlink(missing_ok=True)
 
     async def _drop(self, artifact: Artifact) -> None:
         statement = artifacts.delete().where(artifacts.c.number == artifact.number)
@@ -194,7 +205,7 @@ class Artifacts:
         return min(wanted, most)
 
     def _pending(self, connection: Connection, grant: Grant, name: str) -> list[Upload]:
-        mine = (uploads.c.repository == grant.repository, uploads.c.run == grant.run)
+        mine = (uploads.c.tenant == grant.tenant, uploads.c.run == grant.run)
         return self._uploads.pending(connection, *mine, uploads.c.kind == Kind.ARTIFACT, uploads.c.name == name)
 
     def _uploaded(self, connection: Connection, grant: Grant, finished: Finished) -> Upload:
@@ -211,7 +222,7 @@ class Artifacts:
         return upload
 
     def _check_free(self, connection: Connection, grant: Grant, name: str) -> None:
-        of_run = sa.and_(artifacts.c.repository == grant.repository, artifacts.c.run == grant.run)
+        of_run = sa.and_(artifacts.c.tenant == grant.tenant, artifacts.c.run == grant.run)
         names = set(
             connection.scalars(sa.select(artifacts.c.name).where(of_run, artifacts.c.expires_us >= self._clock()))
         )
@@ -223,7 +234,7 @@ class Artifacts:
 
     def _check_quota(self, connection: Connection, grant: Grant, size: int) -> None:
         total = sa.func.coalesce(sa.func.sum(artifacts.c.size), 0)
-        used = connection.execute(sa.select(total).where(artifacts.c.repository == grant.repository)).scalar_one()
+        used = connection.execute(sa.select(total).where(artifacts.c.tenant == grant.tenant)).scalar_one()
         if used + size > self._limits.artifact_bytes:
             raise QuotaError(
                 f"the artifacts of {grant.repository} are more than {self._limits.artifacts_mib} MiB",

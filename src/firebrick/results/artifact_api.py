@@ -14,10 +14,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from firebrick.results.artifact import Artifact, Finished
+from firebrick.results.artifact import Finished
 from firebrick.results.clock import SECOND, rfc3339
 from firebrick.results.errors import DeniedError, InvalidError
 from firebrick.results.link import Right
+from firebrick.results.record import Artifact
 from firebrick.results.schema import artifacts
 from firebrick.results.token import Grant
 from firebrick.results.wire import answer, granted, link, number_of, parts, read_json
@@ -162,10 +163,10 @@ async def _rest_list(request: Request) -> Response:
     grant = _of_repository(request)
     name = request.query_params.get("name")
     wanted = [artifacts.c.name == name] if name else []
-    found = await parts(request).artifacts.of_run(grant.repository, request.path_params["run"], *wanted)
+    found = await parts(request).artifacts.of_run(grant.tenant, request.path_params["run"], *wanted)
     size = max(1, min(_number(request, "per_page", 30), _PER_PAGE))
     first = (max(1, _number(request, "page", 1)) - 1) * size
-    page = [_rest_view(request, artifact) for artifact in found[first : first + size]]
+    page = [_rest_view(request, grant, artifact) for artifact in found[first : first + size]]
     return answer({"total_count": len(found), "artifacts": page})
 
 
@@ -174,8 +175,8 @@ def _number(request: Request, name: str, default: int) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 9 else default
 
 
-def _rest_view(request: Request, artifact: Artifact) -> dict[str, Any]:
-    address = f"{request.base_url}repos/{artifact.repository}/actions/artifacts/{artifact.number}"
+def _rest_view(request: Request, grant: Grant, artifact: Artifact) -> dict[str, Any]:
+    address = f"{request.base_url}repos/{grant.repository}/actions/artifacts/{artifact.number}"
     return {
         "id": artifact.number,
         "name": artifact.name,
@@ -193,7 +194,7 @@ def _rest_view(request: Request, artifact: Artifact) -> dict[str, Any]:
 
 async def _rest_zip(request: Request) -> Response:
     grant = _of_repository(request)
-    artifact = await parts(request).artifacts.find(number_of(request), repository=grant.repository)
+    artifact = await parts(request).artifacts.find(number_of(request), tenant=grant.tenant)
     return RedirectResponse(_download(request, artifact), status_code=302)
 
 

@@ -13,11 +13,11 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
-from firebrick.results.artifact import ZIP
 from firebrick.results.clock import SECOND
 from firebrick.results.errors import InvalidError, MissingError
 from firebrick.results.limits import MOST_BLOCKS
 from firebrick.results.link import Right, check_link
+from firebrick.results.record import ZIP
 from firebrick.results.upload import Upload
 from firebrick.results.wire import body_of, number_of, parts, read_body
 

@@ -31,7 +31,7 @@ _WRITE_DENIED = "cache write denied:"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     number: int
-    repository: str
+    tenant: str
     scope: str
     key: str
     folded: str
@@ -43,7 +43,7 @@ class Entry:
 
 
 class Cache:
-    """The cache entries of all repositories. A grant reads and writes those of its own, in its scopes."""
+    """The cache entries of all tenants. A grant reads and writes those of its own, in its scopes."""
 
     def __init__(
         self, database: Database, blobs: BlobStore, uploads: Uploads, limits: ResultsLimits, clock: Clock
@@ -75,7 +75,7 @@ class Cache:
         folded = _fold(check_cache_key(key))
         query = (
             entries.select()
-            .where(entries.c.repository == grant.repository, entries.c.scope.in_(grant.read), _begins(folded))
+            .where(entries.c.tenant == grant.tenant, entries.c.scope.in_(grant.read), _begins(folded))
             .order_by(entries.c.number.desc())
             .limit(most)
         )
@@ -90,7 +90,7 @@ class Cache:
         if size is not None and size > self._limits.cache_bytes:
             raise QuotaError(f"a cache of {size} bytes is over the limit of {self._limits.cache_mib} MiB")
         new = NewUpload(
-            repository=grant.repository,
+            tenant=grant.tenant,
             run=grant.run,
             job=grant.job,
             kind=Kind.CACHE,
@@ -130,7 +130,7 @@ class Cache:
                 raise _taken(key)
             entry = self._insert(connection, upload)
             self._uploads.forget(connection, upload)
-            self._evict(connection, grant.repository, entry)
+            self._evict(connection, grant.tenant, entry)
             return upload, entry
 
         upload, entry = await self._database.transact(keep)
@@ -170,7 +170,7 @@ class Cache:
         return None if row is None else _entry(row)
 
     def _pending(self, connection: Connection, grant: Grant, key: str, version: str) -> list[Upload]:
-        mine = (uploads.c.repository == grant.repository, uploads.c.scope == grant.write)
+        mine = (uploads.c.tenant == grant.tenant, uploads.c.scope == grant.write)
         same = (uploads.c.kind == Kind.CACHE, uploads.c.version == version)
         found = self._uploads.pending(connection, *mine, *same)
         return [upload for upload in found if _fold(upload.name) == _fold(key)]
@@ -183,7 +183,7 @@ class Cache:
         return mine[0]
 
     def _insert(self, connection: Connection, upload: Upload) -> Entry:
-        same = ("repository", "scope", "version", "sha256", "size")
+        same = ("tenant", "scope", "version", "sha256", "size")
         values = {name: getattr(upload, name) for name in same} | {"key": upload.name, "folded": _fold(upload.name)}
         now = self._clock()
         result = connection.execute(entries.insert().values(**values, created_us=now, used_us=now))
@@ -191,11 +191,11 @@ class Cache:
         row = connection.execute(entries.select().where(entries.c.number == number)).mappings().one()
         return _entry(row)
 
-    def _evict(self, connection: Connection, repository: str, newest: Entry) -> None:
+    def _evict(self, connection: Connection, tenant: str, newest: Entry) -> None:
         """Make room: what pull requests wrote goes first, so that they push nothing of a branch out; among equals, what was not used longest."""
-        of_repository = entries.c.repository == repository
+        mine = entries.c.tenant == tenant
         pull_first = sa.case((entries.c.scope.startswith(PULL, autoescape=True), 0), else_=1)
-        query = sa.select(entries.c.number, entries.c.size).where(of_repository)
+        query = sa.select(entries.c.number, entries.c.size).where(mine)
         rows = list(connection.execute(query.order_by(pull_first, entries.c.used_us, entries.c.number)))
         total, count = sum(size for _, size in rows), len(rows)
         for number, size in rows:
@@ -213,7 +213,7 @@ def _fold(key: str) -> str:
 
 def _within(grant: Grant, scope: str, version: str) -> sa.Select[tuple[object, ...]]:
     return entries.select().where(
-        entries.c.repository == grant.repository, entries.c.scope == scope, entries.c.version == version
+        entries.c.tenant == grant.tenant, entries.c.scope == scope, entries.c.version == version
     )
 
 

@@ -145,8 +145,8 @@ async def _own(request: Request) -> Upload:
     """The upload in the path, if the job of the token has begun it: one number tells nobody about the uploads of others. Raises MissingError."""
     grant = granted(request)
     upload = await parts(request).uploads.find(number_of(request))
-    mine = (upload.repository, upload.run, upload.job, upload.kind)
-    if mine != (grant.repository, grant.run, grant.job, Kind.CACHE):
+    mine = (upload.tenant, upload.run, upload.job, upload.kind)
+    if mine != (grant.tenant, grant.run, grant.job, Kind.CACHE):
         raise MissingError("there is no such upload")
     return upload
 

@@ -26,6 +26,7 @@ from firebrick.results.cache import Cache
 from firebrick.results.clock import Clock, now_us
 from firebrick.results.limits import ResultsLimits
 from firebrick.results.parts import Parts
+from firebrick.results.record import Watchers
 from firebrick.results.staging import Staging
 from firebrick.results.token import read_key
 from firebrick.results.upload import Uploads
@@ -48,16 +49,14 @@ class Results:
     socket: Path
     parts: Parts
 
-    @property
-    def artifacts(self) -> Artifacts:
-        return self.parts.artifacts
-
 
 @asynccontextmanager
-async def open_results(directory: Path, limits: ResultsLimits) -> AsyncIterator[Results]:
-    """Serve while the context lasts. What is under way at its end is cut off: the clients' jobs have ended by then."""
+async def open_results(
+    directory: Path, limits: ResultsLimits, *, watchers: Watchers | None = None
+) -> AsyncIterator[Results]:
+    """Serve while the context lasts; `watchers` are told of the artifacts of their runs. What is under way at its end is cut off: the clients' jobs have ended by then."""
     async with AsyncExitStack() as stack:
-        parts = await stack.enter_async_context(open_parts(directory, limits))
+        parts = await stack.enter_async_context(open_parts(directory, limits, watchers=watchers))
         socket = new_name(directory / "sockets")
         door = stack.enter_context(listen_unix(socket))
         ready = asyncio.Event()
@@ -86,7 +85,9 @@ async def _stop(server: WebServer, task: asyncio.Task[None]) -> None:
 
 
 @asynccontextmanager
-async def open_parts(directory: Path, limits: ResultsLimits, *, clock: Clock = now_us) -> AsyncIterator[Parts]:
+async def open_parts(
+    directory: Path, limits: ResultsLimits, *, clock: Clock = now_us, watchers: Watchers | None = None
+) -> AsyncIterator[Parts]:
     """What the services are made over, without a socket. While the context lasts, what is over its time is removed now and then."""
     await asyncio.to_thread(directory.mkdir, mode=0o700, parents=True, exist_ok=True)
     blobs = BlobStore(directory / "blobs")
@@ -96,7 +97,7 @@ async def open_parts(directory: Path, limits: ResultsLimits, *, clock: Clock = n
         uploads = Uploads(database, blobs, staging, clock)
         parts = Parts(
             key=read_key(directory / "key"),
-            artifacts=Artifacts(database, blobs, uploads, limits, clock),
+            artifacts=Artifacts(database, blobs, uploads, limits, clock, watchers or Watchers()),
             cache=Cache(database, blobs, uploads, limits, clock),
             uploads=uploads,
         )

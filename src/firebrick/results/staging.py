@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from firebrick.results.errors import InvalidError, MissingError, QuotaError
 from firebrick.results.limits import MOST_BLOCKS
@@ -103,6 +103,11 @@ class Staging:
             raise self._too_much()
         self._check_room(size)
         return await asyncio.to_thread(_assemble, self._place(upload), blocks)
+
+    async def make(self, write: Callable[[BinaryIO], None]) -> Whole:
+        """A file that `write` fills, in a thread. Raises QuotaError where the disk is full, and what `write` does; then nothing is left."""
+        self._check_room(0)
+        return await asyncio.to_thread(_make, self._directory / f"{_PART}{secrets.token_hex(8)}", write)
 
     def discard(self, upload: int) -> None:
         """Forget all of an upload. Idempotent."""
@@ -197,3 +202,17 @@ def _append(source: FileIO, target: FileIO, update: Callable[[bytes], object]) -
         target.write(piece)
         size += len(piece)
     return size
+
+
+def _make(path: Path, write: Callable[[BinaryIO], None]) -> Whole:
+    try:
+        with path.open("x+b") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+            size = file.tell()
+            file.seek(0)
+            return Whole(path, hashlib.file_digest(file, "sha256").hexdigest(), size)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise

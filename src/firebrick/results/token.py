@@ -26,8 +26,10 @@ _LEEWAY_S: Final = 60
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """One job of one run of `repository` (`owner/name`). `read` and `write` are the scopes of `firebrick.results.scope`."""
+    """One job of one run of `repository` (`owner/name`). `tenant` is whom that name belongs to and all that is kept: where the repository is, not what
+    it calls itself; what one tenant keeps, no other sees. `read` and `write` are the scopes of `firebrick.results.scope`."""
 
+    tenant: str
     repository: str
     run: str
     job: str
@@ -51,6 +53,7 @@ def sign_grant(key: bytes, grant: Grant, *, lifetime_s: float) -> str:
         "iat": now,
         "exp": now + int(lifetime_s),
         "scp": f"Actions.Results:{grant.run_id}:{grant.job_id}",
+        "tenant": grant.tenant,
         "repository": grant.repository,
         "run": grant.run,
         "job": grant.job,
@@ -72,6 +75,7 @@ def read_grant(key: bytes, token: str) -> Grant:
             options={"require": ["exp", "iss", "scp"]},
         )
         return Grant(
+            tenant=claims["tenant"],
             repository=claims["repository"],
             run=claims["run"],
             job=claims["job"],

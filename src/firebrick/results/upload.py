@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
@@ -22,7 +22,7 @@ from firebrick.results.clock import SECOND, Clock
 from firebrick.results.errors import InvalidError, MissingError, QuotaError, TakenError
 from firebrick.results.limits import MOST_BLOCKS, MOST_UPLOADS, UPLOAD_S
 from firebrick.results.schema import uploads
-from firebrick.results.staging import Body, Staging
+from firebrick.results.staging import Body, Staging, Whole
 
 _OFFSET_DIGITS: Final = 20
 _BLOCK_ID: Final = 128
@@ -39,7 +39,7 @@ class Upload:
     """`sha256` and `size` are of its content once it is committed. `expires_us` is when the artifact it becomes expires."""
 
     number: int
-    repository: str
+    tenant: str
     run: str
     job: str
     kind: Kind
@@ -58,7 +58,7 @@ class Upload:
 class NewUpload:
     """What an upload is begun with."""
 
-    repository: str
+    tenant: str
     run: str
     job: str
     kind: Kind
@@ -83,7 +83,7 @@ class Uploads:
 
     def begin(self, connection: Connection, new: NewUpload) -> int:
         """Note a new upload. Raises QuotaError where its run has too many open."""
-        of_run = sa.and_(uploads.c.repository == new.repository, uploads.c.run == new.run)
+        of_run = sa.and_(uploads.c.tenant == new.tenant, uploads.c.run == new.run)
         count = connection.execute(sa.select(sa.func.count()).where(of_run)).scalar_one()
         if count >= MOST_UPLOADS:
             raise QuotaError(f"this run has {MOST_UPLOADS} uploads that are not finished")
@@ -118,19 +118,19 @@ class Uploads:
     async def put_block(self, number: int, block_id: str, body: Body) -> None:
         """One block of a list that is committed later. Raises InvalidError, QuotaError, TakenError for an upload that is committed."""
         upload = _open(await self.find(number))
-        await self._staging.receive(number, upload.repository, _block_file(block_id), body)
+        await self._staging.receive(number, upload.tenant, _block_file(block_id), body)
 
     async def put_range(self, number: int, start: int, body: Body) -> None:
         """The bytes from `start` on, of `body.length`. As `put_block`."""
         upload = _open(await self.find(number))
-        await self._staging.receive(number, upload.repository, f"at-{start:0{_OFFSET_DIGITS}}", body)
+        await self._staging.receive(number, upload.tenant, f"at-{start:0{_OFFSET_DIGITS}}", body)
 
     async def put_whole(self, number: int, body: Body) -> Upload:
         """All of it at once, and commit it. Raises as the others do."""
         upload = await self.find(number)
         if upload.sha256 is not None:
             return await _repeated(upload, body)
-        await self._staging.receive(number, upload.repository, _WHOLE, body)
+        await self._staging.receive(number, upload.tenant, _WHOLE, body)
         return await self._commit(number, [_WHOLE])
 
     async def commit(self, number: int, block_ids: Sequence[str]) -> Upload:
@@ -172,6 +172,11 @@ class Uploads:
                 raise TakenError("the upload was finished by another request")
         self._staging.discard(number)
         return await self.find(number)
+
+    async def make(self, write: Callable[[BinaryIO], None]) -> Whole:
+        """A content of our own making: `write` is called in a thread. Whoever takes it removes the file that is left. Raises QuotaError, and what
+        `write` does."""
+        return await self._staging.make(write)
 
     # --- of what was left ---
 

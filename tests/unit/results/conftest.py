@@ -13,6 +13,7 @@ import pytest
 from firebrick.results.app import create_app
 from firebrick.results.limits import ResultsLimits
 from firebrick.results.parts import Parts
+from firebrick.results.record import Watchers
 from firebrick.results.serve import open_parts
 from firebrick.results.staging import Body
 from firebrick.results.token import Grant, sign_grant
@@ -23,7 +24,10 @@ VERSION = "a" * 64
 
 def grant(run: str = "1", job: str = "build", *, ref: str = MAIN, repository: str = "acme/rocket", **more) -> Grant:
     read = tuple(dict.fromkeys((ref, MAIN)))
-    return Grant(**{"repository": repository, "run": run, "job": job, "read": read, "write": ref} | more)
+    return Grant(
+        **{"tenant": f"host/{repository}", "repository": repository, "run": run, "job": job, "read": read, "write": ref}
+        | more
+    )
 
 
 def body(data: bytes, *, length: int | None = None, md5: bytes | None = None, pieces: int = 3) -> Body:
@@ -54,9 +58,11 @@ class World:
 
     directory: Path
     time: Time = field(default_factory=Time)
+    watchers: Watchers = field(default_factory=Watchers)
 
     def open(self, **limits: int) -> AbstractAsyncContextManager[Parts]:
-        return open_parts(self.directory, ResultsLimits(**{"free_mib": 1} | limits), clock=self.time)
+        chosen = ResultsLimits(**{"free_mib": 1} | limits)
+        return open_parts(self.directory, chosen, clock=self.time, watchers=self.watchers)
 
     def contents(self) -> set[str]:
         return {path.name for path in (self.directory / "blobs").rglob("*") if path.is_file()}

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
-from firebrick.results.artifact import Artifact, Finished, Watcher
+from firebrick.results.artifact import Finished
 from firebrick.results.errors import InvalidError, MissingError, QuotaError, TakenError
 from firebrick.results.parts import Parts
+from firebrick.results.record import Artifact, Offer
 from firebrick.results.token import Grant
 from tests.unit.results.conftest import World, body, grant
 
@@ -26,7 +30,7 @@ async def test_an_artifact_belongs_to_its_run(parts: Parts):
     with pytest.raises(MissingError):
         await parts.artifacts.delete(grant("2"), "n")
     with pytest.raises(MissingError):
-        await parts.artifacts.find(stored.number, repository="acme/other")
+        await parts.artifacts.find(stored.number, tenant="host/acme/other")
 
 
 async def test_the_newest_is_listed_first_and_a_filter_narrows(parts: Parts):
@@ -115,18 +119,28 @@ async def test_a_repository_keeps_so_much_and_no_more(world: World):
         await store(parts, grant("2", repository="acme/other"), "n", b"x" * (700 << 10))
 
 
-async def test_who_watches_a_run_is_told_and_may_refuse(parts: Parts):
-    told: list[str] = []
+class Watching:
+    """Keeps what it is told, refuses what is `bad`, and offers what a test puts into `offered`."""
 
-    async def kept(artifact: Artifact, path: Path) -> None:
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.offered: list[Offer] = []
+
+    async def keep(self, artifact: Artifact, content: Path) -> None:
         if artifact.name == "bad":
             raise QuotaError("no room for it")
-        told.append(f"kept {artifact.name} {path.read_bytes().decode()}")
+        self.told.append(f"kept {artifact.name} {content.read_bytes().decode()}")
 
-    async def dropped(artifact: Artifact) -> None:
-        told.append(f"dropped {artifact.name}")
+    async def drop(self, artifact: Artifact) -> None:
+        self.told.append(f"dropped {artifact.name}")
 
-    with parts.artifacts.watched("acme/rocket", "1", Watcher(kept=kept, dropped=dropped)):
+    def offers(self) -> list[Offer]:
+        return self.offered
+
+
+async def test_who_watches_a_run_is_told_and_may_refuse(parts: Parts, world: World):
+    watching = Watching()
+    with world.watchers.watched(grant().tenant, "1", watching):
         await store(parts, grant("1"), "n")
         await store(parts, grant("2"), "n")
         with pytest.raises(QuotaError, match="no room"):
@@ -134,4 +148,29 @@ async def test_who_watches_a_run_is_told_and_may_refuse(parts: Parts):
         assert [each.name for each in await parts.artifacts.find_all(grant("1"))] == ["n"]
         await parts.artifacts.delete(grant("1"), "n")
     await store(parts, grant("1"), "after")
-    assert told == ["kept n data", "dropped n"]
+    assert watching.told == ["kept n data", "dropped n"]
+
+
+async def test_what_a_run_keeps_elsewhere_is_offered_to_its_clients(parts: Parts, world: World):
+    watching, made = Watching(), []
+
+    def writer(data: bytes) -> Callable[[BinaryIO], None]:
+        def write(file: BinaryIO) -> None:
+            made.append(data)
+            file.write(data)
+
+        return write
+
+    with world.watchers.watched(grant().tenant, "1", watching):
+        watching.offered = [Offer(job="a", name="n", version=1, write=writer(b"one"))]
+        [listed], [again] = await asyncio.gather(*(parts.artifacts.find_all(grant("1")) for _ in range(2)))
+        assert listed == again
+        assert (listed.job, parts.artifacts.path(listed).read_bytes()) == ("a", b"one")
+        with pytest.raises(TakenError):
+            await parts.artifacts.create(grant("1"), "n")
+        assert await parts.artifacts.find_all(grant("2")) == []
+        watching.offered = [Offer(job="a", name="n", version=2, write=writer(b"two"))]
+        [newer] = await parts.artifacts.find_all(grant("1"))
+        assert parts.artifacts.path(newer).read_bytes() == b"two"
+    assert made == [b"one", b"two"]
+    assert world.staged() == set()

@@ -36,7 +36,7 @@ def upgrade() -> None:
     op.create_table(
         "uploads",
         _number(),
-        *_texts("repository", "run", "job"),
+        *_texts("tenant", "run", "job"),
         sa.Column("kind", sa.String(16), nullable=False),
         *_texts("name", "mime", "scope", "version"),
         *_numbers("expires_us", "created_us"),
@@ -45,14 +45,14 @@ def upgrade() -> None:
         sa.Column("size", sa.BigInteger()),
         sqlite_autoincrement=True,
     )
-    op.create_index("uploads_by_run", "uploads", ["repository", "run", "kind", "name"])
+    op.create_index("uploads_by_run", "uploads", ["tenant", "run", "kind", "name"])
     op.create_table(
         "artifacts",
         _number(),
-        *_texts("repository", "run", "job", "name", "mime"),
+        *_texts("tenant", "run", "job", "name", "mime"),
         _digest(),
         *_numbers("size", "created_us", "expires_us"),
-        sa.UniqueConstraint("repository", "run", "name", name="one_artifact_a_name"),
+        sa.UniqueConstraint("tenant", "run", "name", name="one_artifact_a_name"),
         sqlite_autoincrement=True,
     )
     op.create_index("ix_artifacts_sha256", "artifacts", ["sha256"])
@@ -60,10 +60,10 @@ def upgrade() -> None:
     op.create_table(
         "cache_entries",
         _number(),
-        *_texts("repository", "scope", "key", "folded", "version"),
+        *_texts("tenant", "scope", "key", "folded", "version"),
         _digest(),
         *_numbers("size", "created_us", "used_us"),
-        sa.UniqueConstraint("repository", "scope", "version", "folded", name="one_entry_a_key"),
+        sa.UniqueConstraint("tenant", "scope", "version", "folded", name="one_entry_a_key"),
         sqlite_autoincrement=True,
     )
     op.create_index("ix_cache_entries_sha256", "cache_entries", ["sha256"])
