@@ -22,6 +22,7 @@ from firebrick.node.guest import Say
 from firebrick.node.journal import Journal
 from firebrick.node.order import Resources, RunOrder
 from firebrick.node.pool import Pool
+from firebrick.node.results import NodeResults
 from firebrick.node.run import start_run
 from firebrick.node.settings import NodeSettings, read_settings
 from firebrick.process import shielded
@@ -30,10 +31,11 @@ from firebrick.process import shielded
 class Node:
     """A `RunHost`. Made by `open`."""
 
-    def __init__(self, home: Home, pool: Pool, settings: NodeSettings) -> None:
+    def __init__(self, home: Home, pool: Pool, settings: NodeSettings, results: NodeResults) -> None:
         self.home = home
         self.settings = settings
         self._pool = pool
+        self._results = results
         self._actions = ActionStore(home.cache, settings)
 
     @classmethod
@@ -61,8 +63,10 @@ class Node:
             pool = Pool(home, chosen, told, capacity=capacity or told.capacity)
             await pool.sweep()
             stack.push_async_callback(lambda: shielded(pool.roster.close()))
+            results = NodeResults(home.results, told.results)
+            stack.push_async_callback(lambda: shielded(results.close()))
             async with open_door(home.nodes, pool.roster):
-                yield cls(home, pool, told)
+                yield cls(home, pool, told, results)
 
     @property
     def machines(self) -> int:
@@ -71,7 +75,7 @@ class Node:
     def start_run(self, order: RunOrder) -> AbstractAsyncContextManager[LiveRun]:
         """See `RunHost.start_run`."""
         journal = Journal.create(self.home.runs)
-        return start_run(order, self._pool, self.settings, journal, actions=self._actions)
+        return start_run(order, self._pool, self.settings, journal, actions=self._actions, results=self._results)
 
     async def prepare(self, image: str, resources: Resources, say: Say = lambda _: None) -> None:
         """See `RunHost.prepare`; `say` is told what is being done."""

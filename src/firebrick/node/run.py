@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +21,7 @@ from firebrick.node.job import JobTask, cause_message, run_job
 from firebrick.node.journal import Journal
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
+from firebrick.node.results import NodeResults
 from firebrick.node.settings import NodeSettings
 from firebrick.process import shielded
 from firebrick.workflow.context import github_context
@@ -53,10 +54,17 @@ class Run:
     """A `LiveRun`. Made by `start_run`."""
 
     def __init__(
-        self, order: RunOrder, lender: Lender, settings: NodeSettings, journal: Journal, actions: ActionSource
+        self,
+        order: RunOrder,
+        lender: Lender,
+        settings: NodeSettings,
+        journal: Journal,
+        actions: ActionSource,
+        services: NodeResults | None,
     ) -> None:
         self.order = order
         self._actions = actions
+        self._services = services
         self._lender = lender
         self._settings = settings
         self._journal = journal
@@ -91,7 +99,8 @@ class Run:
         try:
             planned = plan(self.order.workflow, contexts=self._contexts(), only=self.order.jobs)
             self._emit(self._started(planned))
-            await self._run_all(planned)
+            with self._watched():
+                await self._run_all(planned)
         except WorkflowError as error:
             self._emit(RunStarted(at=time.time(), run=self.order.id, workflow=self.order.workflow.name, jobs=()))
             message = str(error)
@@ -101,6 +110,10 @@ class Run:
         finally:
             timer.cancel()
             self._finish(message)
+
+    def _watched(self) -> AbstractContextManager[None]:
+        """What clients store in this run is among its artifacts."""
+        return nullcontext() if self._services is None else self._services.watched(self.order, self._shelf)
 
     def _contexts(self, job: str = "") -> dict[str, Value]:
         github = github_context(run_facts(self.order), job=job, paths=guest_paths(self.order))
@@ -177,6 +190,7 @@ class Run:
                 lender=self._lender,
                 settings=self._settings,
                 shelf=self._shelf,
+                services=self._services,
                 actions=self._actions,
                 log=log,
                 cancellation=cancellation,
@@ -241,11 +255,17 @@ def _not_run(cancellation: Cancellation) -> JobResult:
 
 @asynccontextmanager
 async def start_run(
-    order: RunOrder, lender: Lender, settings: NodeSettings, journal: Journal, *, actions: ActionSource | None = None
+    order: RunOrder,
+    lender: Lender,
+    settings: NodeSettings,
+    journal: Journal,
+    *,
+    actions: ActionSource | None = None,
+    results: NodeResults | None = None,
 ) -> AsyncIterator[Run]:
-    """The run, going on while the context lasts. Leaving it early ends the run's machines; the last event has come when it is left."""
+    """The run, going on while the context lasts; `results` are the services its actions may use. Leaving it early ends the run's machines; the last event has come when it is left."""
     with journal:
-        run = Run(order, lender, settings, journal, actions or NoActions())
+        run = Run(order, lender, settings, journal, actions or NoActions(), results)
         task = asyncio.create_task(run.carry_out(), name=f"run-{order.id}")
         try:
             yield run
