@@ -10,7 +10,7 @@ import posixpath
 import re
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,11 @@ class ArtifactShelf:
         self._names: dict[str, str] = {}  # of what workflows have stored, with its directory
         self._taken: set[str] = set()
         self._stored: dict[str, Stored] = {}  # by steps, not by clients of the artifact service
+
+    @property
+    def names(self) -> Mapping[str, Path]:
+        """The artifacts that workflows have stored, and the directory each is in."""
+        return {name: self._directory / directory for name, directory in self._names.items()}
 
     async def store(
         self, job: str, name: str, files: Files, found: Sequence[Found], *, root: str, overwrite: bool = False

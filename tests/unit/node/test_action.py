@@ -1,5 +1,7 @@
 """Actions: phases in their order, what they are given, what they leave, and what a hostile one cannot do."""
 
+import asyncio
+
 import pytest
 
 from firebrick.node.event import ActionResolved, CancelCause, JobStarted, LogLine, StepFinished, StepStarted
@@ -329,6 +331,27 @@ async def test_a_cancelled_action_ends_and_is_cleaned_up(bed):
     assert texts[-4:] == ["interrupted", "##[error]The operation was canceled.", "STATE_x is not set", "a-post"]
     ended = [event.conclusion.value for event in events if isinstance(event, StepFinished)]
     assert ended == ["cancelled", "skipped", "success"]
+
+
+async def test_what_the_node_does_for_a_step_ends_with_it(bed):
+    async def hang(action, say):
+        bed.actions.fetched.append(str(action))
+        await asyncio.Event().wait()
+
+    bed.local("act", composite("uses: octo/slow@v1"))
+    bed.actions.fetch = hang
+    told = await bed.run(job("timeout-minutes: 0.003\n        uses: ./act"))
+    assert said(told) == ["##[error]The step has timed out after 0.003 minutes."]
+    async with bed.live(job("uses: ./act", "if: always()\n        run: echo last")) as run:
+        ended = []
+        async for event in run.events():
+            if isinstance(event, StepStarted):
+                run.cancel(CancelCause.USER)
+            elif isinstance(event, StepFinished):
+                ended.append(event.conclusion.value)
+        assert (await run.result()).conclusion == "cancelled"
+    assert ended == ["cancelled", "success"]
+    assert bed.actions.fetched[0] == "octo/slow@v1"
 
 
 # --- what cannot be ---

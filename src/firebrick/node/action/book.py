@@ -176,18 +176,20 @@ class JobActions:
 
     # --- what is in the machine ---
 
-    async def place(self, place: Place, guest: Guest) -> None:
-        """The files of the repository an action belongs to, into the machine. Raises AgentError, TreeError."""
+    async def place(self, place: Place, guest: Guest, *, node: bool = False) -> None:
+        """The files of the repository an action belongs to, into the machine; with `node` the program JavaScript actions run in, too.
+
+        Raises ActionError, AgentError, TreeError."""
         if place.tree and place.tree not in self._placed:
             tree = self._trees[place.tree]
             repository, _, ref = place.tree.partition("@")
             await guest.upload(tree.root, posixpath.join(ACTIONS, repository, ref), uid=0, gid=0)
             self._placed.add(place.tree)
+        if node and EXTERNALS not in self._placed:
+            await self._place_node(guest)
 
-    async def place_node(self, guest: Guest) -> None:
-        """The program JavaScript actions run in. Raises ActionError, AgentError, TreeError."""
-        if EXTERNALS in self._placed:
-            return
+    async def _place_node(self, guest: Guest) -> None:
+        """A machine may have it: its template was made with it, or its image is."""
         if not await guest.files.exists(f"{EXTERNALS}/bin/node"):
             await guest.upload(await self._source.node(self._log.node), EXTERNALS, uid=0, gid=0)
         self._placed.add(EXTERNALS)

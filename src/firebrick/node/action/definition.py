@@ -19,6 +19,7 @@ NAMES: Final = ("action.yml", "action.yaml")
 _DOCKERFILES: Final = ("Dockerfile", "dockerfile")
 _LIMIT: Final = 512 << 10
 _PATIENCE_S: Final = 30.0
+_MOST_PROBLEMS: Final = 20
 
 
 async def read_from_tree(root: Path, path: str, *, called: str) -> ActionFile:
@@ -86,7 +87,9 @@ def _parsed(content: bytes, called: str) -> ActionFile:
     try:
         return read_action_file(content, called)
     except WorkflowError as error:
-        raise ActionError(str(error), hint=error.hint) from error
+        told = [str(problem) for problem in error.errors[:_MOST_PROBLEMS]]
+        more = [f"and {len(error.errors) - len(told)} more"] if len(error.errors) > len(told) else []
+        raise ActionError("\n".join([*told, *more]), hint=error.hint) from error
 
 
 def _missing(called: str) -> ActionError:
