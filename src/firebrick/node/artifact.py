@@ -31,7 +31,7 @@ _MOST_FILES: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a step has stored by a name, and the directory that holds it. `version` counts how often."""
+    """What a step has stored by a name, and the directory that holds it. `version` is another each time."""
 
     job: str
     name: str
@@ -55,6 +55,7 @@ class ArtifactShelf:
         self._most_files = most_files
         self._names: dict[str, str] = {}  # of what workflows have stored, with its directory
         self._taken: set[str] = set()
+        self._versions = itertools.count(1)
         self._stored: dict[str, Stored] = {}  # by steps, not by clients of the artifact service
 
     @property
@@ -72,8 +73,7 @@ class ArtifactShelf:
         if name not in self._names:
             self._names[name] = self._take(name)
         size = await self._store(job, name, self._names[name], files, found, root)
-        version = self._stored[name].version + 1 if name in self._stored else 1
-        self._stored[name] = Stored(job, name, self._directory / self._names[name], version)
+        self._stored[name] = Stored(job, name, self._directory / self._names[name], next(self._versions))
         return size
 
     def stored(self) -> list[Stored]:
