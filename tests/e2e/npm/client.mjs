@@ -1,17 +1,17 @@
-// Drives the unmodified clients: one JSON array of operations on the command line, one JSON array of results in the file RESULT.
+// Drives the unmodified clients: one JSON array of operations in the variable OPERATIONS, one JSON array of results in the file RESULT.
 // The clients write to standard output, as they do in a job.
-import { pathToFileURL } from 'node:url'
 import * as fs from 'node:fs'
 
-
-async function load(name) {
-  return import(pathToFileURL(resolve(name)).href)
+const clients = {
+  'artifact-2': () => import('artifact-2'),
+  'artifact-6': () => import('artifact-6'),
+  'cache-4': () => import('cache-4'),
+  'cache-6': () => import('cache-6'),
 }
 
-function resolve(name) {
-  const root = `${process.env.CLIENTS}/node_modules/${name}`
-  const about = JSON.parse(fs.readFileSync(`${root}/package.json`))
-  return `${root}/${about.main}`
+async function load(name) {
+  const loaded = await clients[name]()
+  return loaded.default?.saveCache || loaded.default?.DefaultArtifactClient ? loaded.default : loaded
 }
 
 const operations = {
@@ -45,12 +45,16 @@ const operations = {
   },
 }
 
-const results = []
-for (const operation of JSON.parse(process.argv[2])) {
-  try {
-    results.push({ value: await operations[operation.do](operation) })
-  } catch (error) {
-    results.push({ error: `${error.name}: ${error.message}` })
+async function main() {
+  const results = []
+  for (const operation of JSON.parse(process.env.OPERATIONS)) {
+    try {
+      results.push({ value: await operations[operation.do](operation) })
+    } catch (error) {
+      results.push({ error: `${error.name}: ${error.message}` })
+    }
   }
+  fs.writeFileSync(process.env.RESULT, JSON.stringify(results))
 }
-fs.writeFileSync(process.env.RESULT, JSON.stringify(results))
+
+main()
