@@ -75,6 +75,9 @@ async def test_jobs_without_a_network_keep_artifacts_and_caches(tmp_path: Path):
         upload | {"root": f"{work}/out"},
         {"do": "save", "client": "cache-6", "paths": ["out"], "key": "deps-1"},
         {"do": "list", "client": "artifact-2"},
+        {"do": "set", "variables": {"ACTIONS_CACHE_SERVICE_V2": ""}},
+        {"do": "save", "client": "cache-6", "paths": ["out/a"], "key": "by-version-1"},
+        {"do": "restore", "client": "cache-4", "paths": ["out/a"], "key": "by-version-1"},
     )
     load = client(
         {"do": "list", "client": "artifact-6"},
@@ -103,9 +106,11 @@ jobs:
       - run: 'if [ -n "$ACTIONS_RUNTIME_TOKEN$ACTIONS_RESULTS_URL" ]; then exit 1; fi'
 """
     events, artifacts = await run(home, make_source(tmp_path / "source", clients), text)
-    stored, saved, listed = results(events, "store")
+    stored, saved, listed, _, by_v1, found_by_v1 = results(events, "store")
     assert stored["size"] > 19_000_000
     assert saved > 0
+    assert by_v1 > 0
+    assert found_by_v1 == "by-version-1"
     assert sorted(each["name"] for each in listed["artifacts"]) == ["by client", "by step"]
     found, one, two, restored = results(events, "load")
     assert len(found["artifacts"]) == 2

@@ -6,8 +6,8 @@ They are started when the first action speaks to them, which most runs never do:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,6 +19,7 @@ from firebrick.node.guest import Guest
 from firebrick.node.hosts import add_names
 from firebrick.node.order import RunOrder
 from firebrick.node.relay import HostSocket, Stream, relay
+from firebrick.process import shielded
 from firebrick.results.errors import InvalidError, ResultsError
 from firebrick.results.limits import ResultsLimits
 from firebrick.results.record import ZIP, Artifact, Offer, Watchers
@@ -46,9 +47,16 @@ class NodeResults:
     async def close(self) -> None:
         await self._stack.aclose()
 
-    def watched(self, order: RunOrder, shelf: ArtifactShelf) -> AbstractContextManager[None]:
-        """While the context lasts, what clients store in this run comes to the shelf, and what is on the shelf is shown to clients."""
-        return self._watchers.watched(tenant_of(order), order.id, _ShelfWatcher(shelf))
+    @asynccontextmanager
+    async def watched(self, order: RunOrder, shelf: ArtifactShelf) -> AsyncIterator[None]:
+        """While the context lasts, what clients store in this run comes to the shelf, and what is on the shelf is shown to clients. Nothing comes
+        to the shelf when it is left: what is half there by then is waited for."""
+        watcher = _ShelfWatcher(shelf)
+        try:
+            with self._watchers.watched(tenant_of(order), order.id, watcher):
+                yield
+        finally:
+            await shielded(watcher.idle.wait())
 
     @asynccontextmanager
     async def offered(
@@ -115,15 +123,31 @@ class _ShelfWatcher:
 
     def __init__(self, shelf: ArtifactShelf) -> None:
         self._shelf = shelf
+        self._under_way = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
 
     async def keep(self, artifact: Artifact, content: Path) -> None:
         try:
-            await self._shelf.unpack(artifact.job, artifact.name, content, archive=artifact.mime == ZIP)
+            with self._busy():
+                await self._shelf.unpack(artifact.job, artifact.name, content, archive=artifact.mime == ZIP)
         except StepError as error:
             raise InvalidError(str(error), hint=error.hint) from error
 
     async def drop(self, artifact: Artifact) -> None:
-        await self._shelf.remove(artifact.name)
+        with self._busy():
+            await self._shelf.remove(artifact.name)
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        self._under_way += 1
+        self.idle.clear()
+        try:
+            yield
+        finally:
+            self._under_way -= 1
+            if self._under_way == 0:
+                self.idle.set()
 
     def offers(self) -> Sequence[Offer]:
         return [

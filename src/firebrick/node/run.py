@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -99,7 +99,7 @@ class Run:
         try:
             planned = plan(self.order.workflow, contexts=self._contexts(), only=self.order.jobs)
             self._emit(self._started(planned))
-            with self._watched():
+            async with self._watched():
                 await self._run_all(planned)
         except WorkflowError as error:
             self._emit(RunStarted(at=time.time(), run=self.order.id, workflow=self.order.workflow.name, jobs=()))
@@ -111,7 +111,7 @@ class Run:
             timer.cancel()
             self._finish(message)
 
-    def _watched(self) -> AbstractContextManager[None]:
+    def _watched(self) -> AbstractAsyncContextManager[None]:
         """What clients store in this run is among its artifacts."""
         return nullcontext() if self._services is None else self._services.watched(self.order, self._shelf)
 

@@ -39,9 +39,15 @@ const operations = {
     const { saveCache } = await load(client)
     return saveCache(paths, key)
   },
+  async set({ variables }) {
+    for (const [name, value] of Object.entries(variables)) {
+      if (value === '') delete process.env[name]
+      else process.env[name] = value
+    }
+  },
   async restore({ client, paths, key, restoreKeys, options }) {
     const { restoreCache } = await load(client)
-    return (await restoreCache(paths, key, restoreKeys, options)) ?? null
+    return restoreCache(paths, key, restoreKeys, options)
   },
 }
 
@@ -49,7 +55,7 @@ async function main() {
   const results = []
   for (const operation of JSON.parse(process.env.OPERATIONS)) {
     try {
-      results.push({ value: await operations[operation.do](operation) })
+      results.push({ value: (await operations[operation.do](operation)) ?? null })
     } catch (error) {
       results.push({ error: `${error.name}: ${error.message}` })
     }
