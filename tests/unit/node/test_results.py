@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import zipfile
 from dataclasses import replace
@@ -101,6 +102,37 @@ def test_a_pull_request_is_granted_its_own_scope_alone():
     event = {"pull_request": {"base": {"ref": "main"}}, "repository": {"default_branch": "main"}}
     grant = _grant(order(event_name="pull_request", ref="refs/pull/7/merge", event=event), "build")
     assert (grant.read, grant.write) == (("refs/pull/7/merge", "refs/heads/main"), "refs/pull/7/merge")
+
+
+async def test_a_run_ends_after_what_its_clients_were_storing(tmp_path: Path):
+    results = NodeResults(tmp_path / "results", ResultsLimits())
+    shelf, gate, done = ArtifactShelf(tmp_path / "shelf", lambda _: None, limit=10), asyncio.Event(), []
+
+    async def unpack(job: str, name: str, content: Path, *, archive: bool) -> None:
+        await gate.wait()
+        done.append(name)
+
+    shelf.unpack = unpack  # type: ignore[method-assign]
+    leaving = asyncio.Event()
+
+    async def run() -> None:
+        async with results.watched(order(), shelf):
+            watcher = results._watchers.find("directory /src", "1")
+            assert watcher is not None
+            keeping.append(asyncio.create_task(watcher.keep(ARTIFACT, tmp_path)))
+            await asyncio.sleep(0)
+            leaving.set()
+
+    keeping: list[asyncio.Task[None]] = []
+    ending = asyncio.create_task(run())
+    await leaving.wait()
+    await asyncio.sleep(0)
+    assert results._watchers.find("directory /src", "1") is None
+    assert not ending.done()
+    gate.set()
+    await ending
+    assert done == ["n"]
+    await asyncio.gather(*keeping)
 
 
 ARTIFACT = Artifact(
