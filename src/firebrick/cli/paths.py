@@ -20,6 +20,8 @@ _WHAT: Final = {
     "runs": "logs and artifacts of `firebrick run`",
     "builds": "logs and artifacts of `firebrick serve`",
     "database": "builds of `firebrick serve`",
+    "results": "artifacts and caches of jobs that actions store",
+    "containers": "what is known of images from registries",
     "cache": "what can be fetched or made again",
 }
 
