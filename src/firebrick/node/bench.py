@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.cancel import Cancellation
@@ -24,13 +24,26 @@ from firebrick.workflow.hashing import HashMemo, HashNeededError, combine
 from firebrick.workflow.outcome import CANCELLED, FAILURE, SUCCESS, StepOutcome, step_scope, steps_context
 from firebrick.workflow.syntax import RunDefaults
 
+if TYPE_CHECKING:
+    from firebrick.node.keeper import Keeper
+
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A command of a step, whole: what it takes to run it again. `text` is its script as it was written."""
+
+    argv: tuple[str, ...]
+    directory: str
+    env: Mapping[str, str]
+    text: str = ""
 
 
 @dataclass(kw_only=True)
 class Bench:
-    """One job at work. `env` is what workflow and job set and `GITHUB_ENV` changed, `path` what `GITHUB_PATH` added, `scope` what the job's own
-    expressions see, `runner` the context of that name, `step_end` what ends the step that runs now."""
+    """One job at work. `env` is what workflow and job set (`given`) and `GITHUB_ENV` changed, `path` what `GITHUB_PATH` added, `scope` what the
+    job's own expressions see, `runner` the context of that name, `step_end` what ends the step that runs now, `command` what it runs or ran last."""
 
     order: RunOrder
     job_id: str
@@ -44,7 +57,10 @@ class Bench:
     scope: Scope
     defaults: RunDefaults
     runner: Mapping[str, Value]
+    keeper: Keeper
     env: dict[str, str] = field(default_factory=dict)
+    given: Mapping[str, str] = field(default_factory=dict)
+    command: Command | None = None
     path: tuple[str, ...] = ()
     outcomes: dict[str, StepOutcome] = field(default_factory=dict)
     failed: bool = False

@@ -7,6 +7,7 @@ import json
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,11 +21,15 @@ from firebrick.node.context import TEMP, TOOL_CACHE, architecture, guest_paths
 from firebrick.node.contract import JobResult
 from firebrick.node.errors import NodeError, StepError, told
 from firebrick.node.event import CancelCause, Conclusion, JobStarted
+from firebrick.node.fork import Branch, Trunk
 from firebrick.node.glob import find_files, parse_searches
 from firebrick.node.guest import Lender, Loan
+from firebrick.node.keeper import Keeper
 from firebrick.node.label import image_of
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
+from firebrick.node.rerun import Rerun
+from firebrick.node.resume import Resume, needs_of
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader, open_source
 from firebrick.node.step import run_step
@@ -41,7 +46,7 @@ _LOSSES: Final = (MachineError, GuestError, ImageError, NodeError, EvaluationErr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobTask:
-    """Everything one job needs from its run and its node. `scope` is what the job's own expressions see."""
+    """Everything one job needs from its run and its node. `scope` is what the job's own expressions see, `rerun` what it goes on from, `trunk` the common part it shares with the other jobs of its matrix."""
 
     order: RunOrder
     planned: PlannedJob
@@ -51,6 +56,8 @@ class JobTask:
     shelf: ArtifactShelf
     log: JobLog
     cancellation: Cancellation
+    rerun: Rerun | None = None
+    trunk: Trunk | None = None
 
 
 async def run_job(task: JobTask) -> JobResult:
@@ -113,13 +120,29 @@ def cause_message(cause: CancelCause | None) -> str:
 
 
 async def _carry_out(task: JobTask) -> JobResult:
-    image = await _image(task)
-    purpose = f"job {task.planned.key} of {task.order.id}"
-    lent = task.lender.lend(image, task.order.resources, purpose=purpose, say=task.log.node)
+    if task.trunk is None:
+        return await _on_machine(task, Branch(resume=Resume.of(task.rerun.entry) if task.rerun is not None else None))
+    async with task.trunk.joined() as branch:
+        return await _on_machine(task, branch)
+
+
+async def _on_machine(task: JobTask, branch: Branch) -> JobResult:
+    image = branch.resume.image if branch.resume is not None else await _image(task)
     limit = task.settings.source_limit_mib << 20
-    async with lent as loan, open_source(task.order.source, loan.scratch / "source", limit=limit) as source:
-        _report_start(task, loan, image)
-        return await _work(task, _bench(task, loan, source))
+    async with (
+        _lent(task, image, branch.resume) as loan,
+        open_source(task.order.source, loan.scratch / "source", limit=limit) as source,
+    ):
+        _report_start(task, loan, image, branch.resume)
+        branch.listen(task.log)
+        return await _work(task, _bench(task, loan, source), branch, loan)
+
+
+def _lent(task: JobTask, image: str, resume: Resume | None) -> AbstractAsyncContextManager[Loan]:
+    purpose = f"job {task.planned.key} of {task.order.id}"
+    if resume is not None:
+        return task.lender.revive(resume.snapshot, image, purpose=purpose, say=task.log.node)
+    return task.lender.lend(image, task.order.resources, purpose=purpose, say=task.log.node)
 
 
 def _bench(task: JobTask, loan: Loan, source: SourceReader) -> Bench:
@@ -137,6 +160,7 @@ def _bench(task: JobTask, loan: Loan, source: SourceReader) -> Bench:
         scope=task.scope,
         defaults=task.planned.job.defaults,
         runner=runner_context(name=loan.machine, arch=architecture(), paths=paths),
+        keeper=Keeper(settings=task.settings, keep=loan.keep, machine=loan.machine, needs=needs_of(task.scope)),
     )
 
 
@@ -149,7 +173,7 @@ async def _image(task: JobTask) -> str:
     return image_of(labels, images=images, configured=settings.labels, default=settings.default_image)
 
 
-def _report_start(task: JobTask, loan: Loan, image: str) -> None:
+def _report_start(task: JobTask, loan: Loan, image: str, resume: Resume | None) -> None:
     steps = tuple(task.log.mask(step.display_name) for step in task.planned.job.steps)
     task.log.start(
         JobStarted(
@@ -161,20 +185,26 @@ def _report_start(task: JobTask, loan: Loan, image: str) -> None:
             start=loan.start,
             start_ms=loan.start_ms,
             steps=steps,
+            resumed=resume.words if resume is not None else "",
         )
     )
 
 
-async def _work(task: JobTask, bench: Bench) -> JobResult:
+async def _work(task: JobTask, bench: Bench, branch: Branch, loan: Loan) -> JobResult:
     job = task.planned.job
     limit = timeout_s(job.timeout_minutes, task.scope, task.order.resources.timeout_s)
     timer = asyncio.get_running_loop().call_later(limit, task.cancellation.request, CancelCause.TIMEOUT)
     try:
-        await _set_up(bench)
+        if branch.resume is None:
+            await _set_up(bench)
         bench.env.update(await bench.evaluate(task.order.workflow.env.texts))
         bench.env.update(await bench.evaluate(job.env.texts))
-        for number, step in enumerate(job.steps):
+        bench.given = dict(bench.env)
+        first = await branch.begin(bench)
+        for number, step in enumerate(job.steps[first:], first):
+            await branch.arrive(bench, loan, number)
             await run_step(bench, number, step)
+        await bench.keeper.ended(bench, len(job.steps))
         return await _finish(task, bench)
     finally:
         timer.cancel()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from firebrick.node.rerun import Rerun
 from firebrick.workflow.syntax import Workflow
 
 
@@ -35,7 +36,8 @@ class Resources:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOrder:
     """One run: `artifact_dir` is where artifacts are put (made if missing), `jobs` narrows the run to these (and their needs),
-    `image` overrides what `runs-on` says, `collect` are globs of files to bring out of the workspace of every job that succeeded."""
+    `image` overrides what `runs-on` says, `collect` are globs of files to bring out of the workspace of every job that succeeded. With `rerun` it
+    is one job of another run, from a checkpoint on."""
 
     id: str
     workflow: Workflow
@@ -46,3 +48,4 @@ class RunOrder:
     image: str | None = None
     collect: tuple[str, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict)
+    rerun: Rerun | None = None

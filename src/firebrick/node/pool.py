@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from firebrick.home import Home
 from firebrick.image.model import Image, Kernel
 from firebrick.image.store import ImageStore
-from firebrick.machine import BootError, Driver, Machine, MachineSpec, Network, Snapshot, SnapshotError, restore
+from firebrick.machine import BootError, Driver, Machine, MachineSpec, Network, Snapshot, SnapshotError, owner, restore
 from firebrick.node.driver import network_kind, policy_of
+from firebrick.node.errors import NodeError
 from firebrick.node.guest import Loan, Say
+from firebrick.node.kept import Entry, Kept, KeptShelf, Quota
 from firebrick.node.order import Resources
 from firebrick.node.roster import Roster
 from firebrick.node.settings import NodeSettings
@@ -37,6 +42,7 @@ class Pool:
         self._store = store or ImageStore(home)
         self._templates = TemplateShelf(home, driver, self._store, kept=settings.templates_kept)
         self._turns = asyncio.Semaphore(capacity)
+        self.kept = KeptShelf(home, Quota(mib=settings.keep_mib, count=settings.keep_count))
 
     async def images(self) -> Sequence[str]:
         return sorted({*self._store.list_definitions(), *(image.name for image in self._store.list_images())})
@@ -44,15 +50,87 @@ class Pool:
     @asynccontextmanager
     async def lend(self, image: str, resources: Resources, *, purpose: str, say: Say) -> AsyncIterator[Loan]:
         """See `Lender.lend`."""
-        if self._turns.locked():
-            say(f"Waiting for a machine: the node carries {self.capacity} at once.")
-        async with self._turns, AsyncExitStack() as stack:
+        async with self._turn(say), AsyncExitStack() as stack:
             found, kernel, spec = await self._finalize(image, resources, say)
             machine, milliseconds = await self._start(stack, spec, found, kernel, say)
             stack.enter_context(self.roster.registered(machine, image, purpose))
-            yield Loan(
-                guest=machine, machine=machine.id, start="fork", start_ms=milliseconds, scratch=machine.directory
+            yield self._loan(machine, image, milliseconds)
+
+    @asynccontextmanager
+    async def revive(self, taken: Snapshot, image: str, *, purpose: str, say: Say) -> AsyncIterator[Loan]:
+        """See `Lender.revive`."""
+        async with self._turn(say), AsyncExitStack() as stack:
+            began = time.perf_counter()
+            machine = await stack.enter_async_context(self._again(taken))
+            milliseconds = (time.perf_counter() - began) * 1000
+            stack.enter_context(self.roster.registered(machine, image, purpose))
+            yield self._loan(machine, image, milliseconds)
+
+    @asynccontextmanager
+    async def reopen(self, entry: Entry, *, purpose: str) -> AsyncIterator[Loan]:
+        """A machine that begins where that of a kept entry was: for those who look into it, so it waits for no turn. The entry may go then.
+
+        Raises SnapshotError, BootError, HostError."""
+        async with AsyncExitStack() as stack:
+            began = time.perf_counter()
+            async with self.kept.locked():
+                machine = await stack.enter_async_context(self._again(entry.snapshot))
+            milliseconds = (time.perf_counter() - began) * 1000
+            stack.enter_context(self.roster.registered(machine, entry.record.image, purpose))
+            yield self._loan(machine, entry.record.image, milliseconds)
+
+    @contextmanager
+    def shelter(self) -> Iterator[Path]:
+        """See `Lender.shelter`. Made as the directory of a machine is, so that it is found, and known to be nobody's, when this process dies."""
+        name = owner.new_id()
+        with owner.claimed(self._home.machines / name, name) as directory:
+            yield directory
+
+    @asynccontextmanager
+    async def _turn(self, say: Say) -> AsyncIterator[None]:
+        if self._turns.locked():
+            say(f"Waiting for a machine: the node carries {self.capacity} at once.")
+        async with self._turns:
+            yield
+
+    def _loan(self, machine: Machine, image: str, milliseconds: float) -> Loan:
+        return Loan(
+            guest=machine,
+            machine=machine.id,
+            start="fork",
+            start_ms=milliseconds,
+            scratch=machine.directory,
+            image=image,
+            save=machine.snapshot,
+            keep=lambda record: self._keep(machine, image, record),
+        )
+
+    async def _keep(self, machine: Machine, image: str, record: Kept) -> Entry | None:
+        """See `firebrick.node.guest.Keep`."""
+        async with self.kept.drafted(record.run, record.job) as draft:
+            began = time.perf_counter()
+            taken = await machine.snapshot(draft / "snapshot")
+            milliseconds = (time.perf_counter() - began) * 1000
+            cost = msgspec.structs.replace(record, milliseconds=milliseconds, bytes=taken.size, image=image)
+            entry = await self.kept.put(draft, cost)
+        if entry is not None:
+            self._claim(machine.spec, entry.path)
+        return entry
+
+    def _claim(self, spec: MachineSpec, user: Path) -> None:
+        """The image stays as long as what is kept of it."""
+        for found in self._store.list_images():
+            if found.path == spec.root:
+                self._store.claim(found, user)
+
+    def _again(self, taken: Snapshot) -> AbstractAsyncContextManager[Machine]:
+        if taken.driver != self._driver.name:
+            raise NodeError(
+                f"the machine was kept under the driver {taken.driver}, and this node has {self._driver.name}",
+                hint=f"Say --driver {taken.driver}.",
             )
+        today = dataclasses.replace(taken.spec, policy=policy_of(self._settings))
+        return self._fork(taken, today)
 
     async def prepare(self, image: str, resources: Resources, say: Say) -> None:
         """Make what a fork needs: kernel, image and template."""
@@ -60,8 +138,9 @@ class Pool:
         await self._templates.ensure(spec, found, kernel, say)
 
     async def sweep(self) -> None:
-        """Remove what processes that died while they made kernels or images have left."""
+        """Remove what processes that died while they made kernels or images have left, and machines that were kept long enough."""
         await self._store.sweep()
+        await self.kept.sweep()
 
     async def _finalize(self, image: str, resources: Resources, say: Say) -> tuple[Image, Kernel, MachineSpec]:
         progress = _Spoken(say)

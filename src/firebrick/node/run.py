@@ -15,6 +15,7 @@ from firebrick.node.cancel import Cancellation
 from firebrick.node.context import guest_paths, run_facts
 from firebrick.node.contract import JobResult, RunResult
 from firebrick.node.event import CancelCause, Conclusion, Event, JobFinished, RunFinished, RunStarted
+from firebrick.node.fork import Trunk, open_trunk
 from firebrick.node.guest import Lender
 from firebrick.node.job import JobTask, cause_message, run_job
 from firebrick.node.journal import Journal
@@ -86,6 +87,8 @@ class Run:
         message = ""
         try:
             planned = plan(self.order.workflow, contexts=self._contexts(), only=self.order.jobs)
+            if self.order.rerun is not None:
+                planned = self.order.rerun.narrow(planned)
             self._emit(self._started(planned))
             await self._run_all(planned)
         except WorkflowError as error:
@@ -119,16 +122,21 @@ class Run:
         copies = planned.copies(job_id)
         turns = asyncio.Semaphore(copies[0].max_parallel if len(copies) > 1 else 1)
         outcomes: list[JobOutcome] = []
-        async with asyncio.TaskGroup() as group:
+        async with open_trunk(copies, self._lender) as trunk, asyncio.TaskGroup() as group:
             for copy in copies:
                 group.create_task(
-                    self._run_copy(planned, copy, turns, outcomes), name=f"run-{self.order.id}-{copy.key}"
+                    self._run_copy(planned, copy, turns, outcomes, trunk), name=f"run-{self.order.id}-{copy.key}"
                 )
         self._outcomes[job_id] = merge(outcomes)
         over[job_id].set()
 
     async def _run_copy(
-        self, planned: Plan, copy: PlannedJob, turns: asyncio.Semaphore, outcomes: list[JobOutcome]
+        self,
+        planned: Plan,
+        copy: PlannedJob,
+        turns: asyncio.Semaphore,
+        outcomes: list[JobOutcome],
+        trunk: Trunk | None,
     ) -> None:
         """One combination of a job, or the job itself where it has no matrix: its turn, its work, its report."""
         cancellation = self._live[copy.key] = Cancellation(self._patience)
@@ -138,7 +146,7 @@ class Run:
         result = JobResult(conclusion=Conclusion.CANCELLED, message=cause_message(CancelCause.SHUTDOWN))
         try:
             async with turns:
-                result = await self._decide(planned, copy, cancellation)
+                result = await self._decide(planned, copy, cancellation, trunk)
         finally:
             cancellation.close()
             self._live.pop(copy.key, None)
@@ -151,17 +159,22 @@ class Run:
     def _patience(self) -> float:
         return self._settings.cancel_s
 
-    async def _decide(self, planned: Plan, copy: PlannedJob, cancellation: Cancellation) -> JobResult:
+    async def _decide(
+        self, planned: Plan, copy: PlannedJob, cancellation: Cancellation, trunk: Trunk | None
+    ) -> JobResult:
         """Run it, skip it, or say why it cannot be decided."""
         log = JobLog(
             copy.key, self._emit, secrets=self.order.secrets.values(), limit=self._settings.log_limit_mib << 20
         )
         contexts = self._contexts(copy.job.id)
         cancelled = cancellation.cause is not None
+        rerun = self.order.rerun
+        before = self._outcomes if rerun is None else rerun.outcomes()
         try:
-            if not should_run(planned, copy, self._outcomes, contexts, cancelled=cancelled):
+            # A job that is gone on with has run: what it was asked then is not asked again.
+            if rerun is None and not should_run(planned, copy, before, contexts, cancelled=cancelled):
                 return _not_run(cancellation)
-            scope = job_scope(planned, copy, self._outcomes, contexts, cancelled=cancelled)
+            scope = job_scope(planned, copy, before, contexts, cancelled=cancelled)
         except EvaluationError as error:
             log.node(f"The template is not valid. `if` of the job: {error}")
             return JobResult(conclusion=Conclusion.FAILURE, message=str(error))
@@ -175,6 +188,8 @@ class Run:
                 shelf=self._shelf,
                 log=log,
                 cancellation=cancellation,
+                rerun=rerun,
+                trunk=trunk,
             )
         )
 

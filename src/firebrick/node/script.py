@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from firebrick.guest.client import ExitStatus, Process
 from firebrick.guest.errors import FileMissingError
-from firebrick.node.bench import Bench
+from firebrick.node.bench import Bench, Command
 from firebrick.node.context import TEMP
 from firebrick.node.errors import StepError
 from firebrick.node.lines import LineSplitter
@@ -80,10 +80,14 @@ def _directory(bench: Bench, script: Script) -> str:
 
 
 async def _execute(bench: Bench, shell: Shell, path: str, script: Script, listener: _Listener) -> ExitStatus:
+    command = Command(
+        argv=tuple(shell.argv(path)), directory=_directory(bench, script), env=script.env, text=script.text
+    )
+    bench.command = command
     started = bench.guest.exec(
-        shell.argv(path),
-        env=script.env,
-        cwd=_directory(bench, script),
+        command.argv,
+        env=command.env,
+        cwd=command.directory,
         timeout=script.timeout_s,
         merge=True,
     )

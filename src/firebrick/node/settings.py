@@ -39,6 +39,14 @@ class DriverName(StrEnum):
     FIRECRACKER = "firecracker"
 
 
+class Keep(StrEnum):
+    """When a machine is kept for `firebrick debug`: where a step failed; there, and after the last step of a job that had none; never."""
+
+    ON_FAILURE = "on-failure"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
 class Allowed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One `[[node.allow]]`: a network, an address or a name, and which of its ports; none means all."""
 
@@ -52,7 +60,9 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     workspace. `jail` None is the driver's own: Firecracker in its jailer, QEMU without; `slots` are networks made ahead; with `page_server` a
     restored Firecracker machine gets its memory page by page. A cancelled step gets SIGINT, `interrupt_s` later SIGTERM, `terminate_s` later SIGKILL; the steps that still run
     after a cancellation have `cancel_s` together. With `network` a job reaches what listens on the host's loopback, as 10.0.2.2;
-    `network_reaches_loopback` says that this is known, and a server of builds does not start without it."""
+    `network_reaches_loopback` says that this is known, and a server of builds does not start without it. What is kept (`keep`) stays for
+    `keep_minutes`, as long as all of it is no more than `keep_mib` and `keep_count`. `checkpoint` is before which steps one is taken: `none`, every
+    one (`step`), one of them (`before:N`, from 1), or those a workflow asks it for (`asked`, see `firebrick.node.keeper`)."""
 
     machines: Positive | None = None
     default_image: str = "toolchain"
@@ -71,6 +81,11 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     page_server: bool = False
     slots: Positive = 2
     allow: tuple[Allowed, ...] = ()
+    keep: Keep = Keep.ON_FAILURE
+    keep_minutes: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    keep_mib: Positive = 8192
+    keep_count: Positive = 16
+    checkpoint: Annotated[str, msgspec.Meta(pattern=r"^(none|asked|step|before:[1-9][0-9]{0,3})$")] = "asked"
 
     @property
     def jailed(self) -> bool:

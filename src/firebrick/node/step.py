@@ -47,10 +47,15 @@ async def run_step(bench: Bench, number: int, step: Step) -> None:
         bench.record(step.id, StepOutcome(SKIPPED, SKIPPED))
         _report(bench, number, SKIPPED, began, Ending(outcome=SKIPPED))
         return
-    bench.log.emit(StepStarted(at=time.time(), job=bench.log.job, step=number, name=await _name(bench, step)))
+    name = await _name(bench, step)
+    bench.log.emit(StepStarted(at=time.time(), job=bench.log.job, step=number, name=name))
+    await bench.keeper.before(bench, number, step, name)
+    bench.command = None
     ending = Ending(outcome=FAILURE) if wanted is None else await _attempt(bench, number, step)
     forgiven = ending.outcome == FAILURE and await _continues(bench, number, step)
     conclusion = SUCCESS if forgiven else ending.outcome
+    if conclusion == FAILURE:
+        await bench.keeper.failed(bench, number, name, ending.exit_code)
     bench.record(step.id, StepOutcome(ending.outcome, conclusion, ending.outputs))
     _report(bench, number, conclusion, began, ending)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from firebrick.workflow import allowed
+from firebrick.workflow.fork import check_fork
 from firebrick.workflow.graph import check_needs
 from firebrick.workflow.parser import Allowed
 from firebrick.workflow.problem import Position, WorkflowError
@@ -95,7 +96,7 @@ def _job(name: str, position: Position, fields: Fields, walk: Walk, jobs: Iterab
         _check_steps(name, fields, walk)
     defaults = _defaults(fields.get("defaults"))
     _check_shell(defaults.shell, walk)
-    return Job(
+    job = Job(
         id=name,
         position=position,
         name=fields.get("name"),
@@ -110,6 +111,8 @@ def _job(name: str, position: Position, fields: Fields, walk: Walk, jobs: Iterab
         strategy=_strategy(fields.get("strategy")),
         continue_on_error=fields.get("continue-on-error"),
     )
+    check_fork(job, walk.problem)
+    return job
 
 
 def _check_steps(name: str, fields: Fields, walk: Walk) -> None:

@@ -1,0 +1,131 @@
+"""What it takes to go on from a snapshot of a job's machine, besides the machine: left in the guest, and found there again.
+
+Environment, outputs and masked values came from the guest or were given to it, and may be secret: so they lie where they were before, in the
+guest's memory, in a file that is there while the snapshot is made. The node's record has only its digest, so whoever changed the file inside
+cannot pass another state off as this one. Secrets of the order are not in it: who goes on from here gives them again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import shlex
+from collections.abc import Mapping
+from typing import Annotated, Final
+
+import msgspec
+
+from firebrick.guest.errors import AgentError, OutputTooLargeError
+from firebrick.node.bench import Bench
+from firebrick.node.context import TEMP
+from firebrick.node.errors import NodeError
+from firebrick.node.guest import Guest
+from firebrick.text import encodable
+from firebrick.workflow.masker import MAX_ADDED
+from firebrick.workflow.outcome import StepOutcome
+
+VERSION: Final = 1
+DIRECTORY: Final = f"{TEMP}/_firebrick"
+STEP: Final = f"{DIRECTORY}/step"
+"""A script of the guest that runs the last command of the step again."""
+_STATE: Final = f"{DIRECTORY}/state"
+_MOST: Final = 32 << 20
+
+Texts = Mapping[str, str]
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """A `StepOutcome`."""
+
+    outcome: str
+    conclusion: str
+    outputs: Texts
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """`added` is what `GITHUB_ENV` changed, `masks` what the job masked; `environment` is that of the last command. `nonce` makes the digest say
+    nothing of the contents."""
+
+    version: int
+    nonce: bytes
+    added: Texts
+    path: tuple[str, ...]
+    outcomes: Mapping[str, Outcome]
+    failed: bool
+    masks: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_ADDED)]
+    environment: Texts
+
+
+def state_of(bench: Bench) -> State:
+    """The state of a job between two steps, or after the one that has just ended."""
+    outcomes = {
+        name: Outcome(step.outcome, step.conclusion, _texts(step.outputs)) for name, step in bench.outcomes.items()
+    }
+    added = {name: value for name, value in bench.env.items() if bench.given.get(name) != value}
+    return State(
+        version=VERSION,
+        nonce=secrets.token_bytes(32),
+        added=_texts(added),
+        path=tuple(encodable(entry) for entry in bench.path),
+        outcomes=outcomes,
+        failed=bench.failed,
+        masks=tuple(encodable(mask) for mask in bench.log.masks),
+        environment=_texts(bench.command.env) if bench.command is not None else {},
+    )
+
+
+async def leave(bench: Bench) -> str:
+    """Put the state into the guest, and beside it the script `STEP` where a command was run; the digest is what `collect` asks for.
+
+    Raises AgentError, NodeError for a state too large to be kept, and for one that would not mask what this job masks."""
+    if bench.log.closed:
+        raise NodeError("the job has more masked than can be")
+    data = msgspec.msgpack.encode(state_of(bench))
+    if len(data) > _MOST:
+        raise NodeError(f"the outputs and variables of the job are more than {_MOST >> 20} MiB")
+    files = bench.guest.files
+    await files.write(_STATE, data, mode=0o600, parents=True)
+    if bench.command is not None:
+        again = f"cd {shlex.quote(bench.command.directory)} || exit\nexec {shlex.join(bench.command.argv)}\n"
+        await files.write(STEP, f"#!/bin/sh\n{again}".encode(), mode=0o755)
+    return hashlib.sha256(data).hexdigest()
+
+
+async def clear(guest: Guest) -> None:
+    """Take away what `leave` has put there. Raises AgentError."""
+    await guest.files.remove(DIRECTORY, recursive=True, missing_ok=True)
+
+
+async def collect(guest: Guest, digest: str) -> State:
+    """The state found in a machine that was restored. Raises NodeError where it is not what was left there."""
+    try:
+        data = await guest.files.read(_STATE, limit=_MOST + 1)
+    except (AgentError, OutputTooLargeError) as error:
+        raise NodeError(f"cannot find the state of the job in its machine: {error}") from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise NodeError("cannot go on from the machine: the state of the job in it was changed from inside")
+    try:
+        state = msgspec.msgpack.decode(data, type=State)
+    except msgspec.MsgspecError as error:
+        raise NodeError(f"cannot go on from the machine: the state of its job cannot be read: {error}") from error
+    if state.version != VERSION:
+        raise NodeError(
+            f"cannot go on from the machine: it was kept by another release (state {state.version}, this one has {VERSION})"
+        )
+    return state
+
+
+def apply(state: State, bench: Bench) -> None:
+    """Make the bench what it was; what workflow and job give to the environment is there already."""
+    for mask in state.masks:
+        bench.log.add_mask(-1, mask)
+    bench.env.update(state.added)
+    bench.path = state.path
+    bench.outcomes.update(
+        {name: StepOutcome(step.outcome, step.conclusion, step.outputs) for name, step in state.outcomes.items()}
+    )
+    bench.failed = state.failed
+
+
+def _texts(values: Texts) -> dict[str, str]:
+    return {encodable(name): encodable(value) for name, value in values.items()}
