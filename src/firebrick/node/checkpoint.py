@@ -17,7 +17,7 @@ import msgspec
 
 from firebrick.guest.errors import AgentError, OutputTooLargeError
 from firebrick.node.bench import Bench
-from firebrick.node.context import TEMP
+from firebrick.node.context import HOME, PATH, TEMP
 from firebrick.node.errors import NodeError
 from firebrick.node.guest import Guest
 from firebrick.text import encodable
@@ -28,7 +28,7 @@ VERSION: Final = 1
 DIRECTORY: Final = f"{TEMP}/_firebrick"
 STEP: Final = f"{DIRECTORY}/step"
 """A script of the guest that runs the last command of the step again."""
-_STATE: Final = f"{DIRECTORY}/state"
+STATE: Final = f"{DIRECTORY}/state"
 _MOST: Final = 32 << 20
 
 Texts = Mapping[str, str]
@@ -43,8 +43,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """`added` is what `GITHUB_ENV` changed, `masks` what the job masked; `environment` is that of the last command. `nonce` makes the digest say
-    nothing of the contents."""
+    """`added` is what `GITHUB_ENV` changed, `masks` what the job masked; `directory` and `environment` are those of the last command, or what a next
+    one has at least. `nonce` makes the digest say nothing of the contents."""
 
     version: int
     nonce: bytes
@@ -53,6 +53,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     outcomes: Mapping[str, Outcome]
     failed: bool
     masks: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_ADDED)]
+    directory: str
     environment: Texts
 
 
@@ -62,6 +63,8 @@ def state_of(bench: Bench) -> State:
         name: Outcome(step.outcome, step.conclusion, _texts(step.outputs)) for name, step in bench.outcomes.items()
     }
     added = {name: value for name, value in bench.env.items() if bench.given.get(name) != value}
+    command = bench.command
+    environment = {"HOME": HOME, "PATH": PATH, **bench.env} if command is None else command.env
     return State(
         version=VERSION,
         nonce=secrets.token_bytes(32),
@@ -70,7 +73,8 @@ def state_of(bench: Bench) -> State:
         outcomes=outcomes,
         failed=bench.failed,
         masks=tuple(encodable(mask) for mask in bench.log.masks),
-        environment=_texts(bench.command.env) if bench.command is not None else {},
+        directory=bench.paths.workspace if command is None else command.directory,
+        environment=_texts(environment),
     )
 
 
@@ -84,7 +88,7 @@ async def leave(bench: Bench) -> str:
     if len(data) > _MOST:
         raise NodeError(f"the outputs and variables of the job are more than {_MOST >> 20} MiB")
     files = bench.guest.files
-    await files.write(_STATE, data, mode=0o600, parents=True)
+    await files.write(STATE, data, mode=0o600, parents=True)
     if bench.command is not None:
         again = f"cd {shlex.quote(bench.command.directory)} || exit\nexec {shlex.join(bench.command.argv)}\n"
         await files.write(STEP, f"#!/bin/sh\n{again}".encode(), mode=0o755)
@@ -99,7 +103,7 @@ async def clear(guest: Guest) -> None:
 async def collect(guest: Guest, digest: str) -> State:
     """The state found in a machine that was restored. Raises NodeError where it is not what was left there."""
     try:
-        data = await guest.files.read(_STATE, limit=_MOST + 1)
+        data = await guest.files.read(STATE, limit=_MOST + 1)
     except (AgentError, OutputTooLargeError) as error:
         raise NodeError(f"cannot find the state of the job in its machine: {error}") from error
     if hashlib.sha256(data).hexdigest() != digest:

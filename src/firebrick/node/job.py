@@ -160,8 +160,14 @@ def _bench(task: JobTask, loan: Loan, source: SourceReader) -> Bench:
         scope=task.scope,
         defaults=task.planned.job.defaults,
         runner=runner_context(name=loan.machine, arch=architecture(), paths=paths),
-        keeper=Keeper(settings=task.settings, keep=loan.keep, machine=loan.machine, needs=needs_of(task.scope)),
+        keeper=_keeper(task, loan),
     )
+
+
+def _keeper(task: JobTask, loan: Loan) -> Keeper:
+    begun_at = task.rerun.entry.record.step if task.rerun is not None else None
+    needs = needs_of(task.scope)
+    return Keeper(settings=task.settings, keep=loan.keep, machine=loan.machine, needs=needs, begun_at=begun_at)
 
 
 async def _image(task: JobTask) -> str:

@@ -28,17 +28,19 @@ _MOST_SCRIPT: Final = 64 << 10
 
 @dataclass(kw_only=True)
 class Keeper:
-    """That of one job. `keep` is None where its machine cannot be saved. Nothing that goes wrong here touches the job: the log says it."""
+    """That of one job. `keep` is None where its machine cannot be saved; `begun_at` is the step the job begins with where that is a checkpoint
+    already, `anything` whether a machine was kept. Nothing that goes wrong here touches the job: the log says it."""
 
     settings: NodeSettings
     keep: KeepMachine | None
     machine: str
     needs: Mapping[str, Ended] = field(default_factory=dict)
+    begun_at: int | None = None
     anything: bool = False
 
     async def before(self, bench: Bench, number: int, step: Step, name: str) -> None:
         """A step is about to run."""
-        if self._wants_checkpoint(bench, number, step):
+        if number != self.begun_at and self._wants_checkpoint(bench, number, step):
             await self._take(bench, Kind.BEFORE, number, name)
 
     async def failed(self, bench: Bench, number: int, name: str, exit_code: int | None) -> None:
@@ -91,7 +93,7 @@ class Keeper:
             await checkpoint.clear(bench.guest)
 
     def _record(self, bench: Bench, kind: Kind, number: int, name: str, exit_code: int | None, state: str) -> Kept:
-        mask, command, now = bench.log.mask, bench.command if kind is not Kind.BEFORE else None, time.time()
+        mask, command, now = bench.log.mask, bench.command, time.time()
         return Kept(
             version=kept.VERSION,
             run=bench.order.id,

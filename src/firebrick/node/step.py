@@ -49,8 +49,8 @@ async def run_step(bench: Bench, number: int, step: Step) -> None:
         return
     name = await _name(bench, step)
     bench.log.emit(StepStarted(at=time.time(), job=bench.log.job, step=number, name=name))
-    await bench.keeper.before(bench, number, step, name)
     bench.command = None
+    await bench.keeper.before(bench, number, step, name)
     ending = Ending(outcome=FAILURE) if wanted is None else await _attempt(bench, number, step)
     forgiven = ending.outcome == FAILURE and await _continues(bench, number, step)
     conclusion = SUCCESS if forgiven else ending.outcome

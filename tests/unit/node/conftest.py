@@ -124,3 +124,11 @@ class Bed:
 @pytest.fixture
 def bed(tmp_path: Path) -> Bed:
     return Bed(tmp_path, DoubleLender(), NodeSettings(interrupt_s=0.05, terminate_s=0.05, cancel_s=1.0))
+
+
+@pytest.fixture
+def forks(tmp_path: Path):
+    """Runs on machines that can be saved."""
+    from tests.unit.node.forks import Forks
+
+    return Forks(tmp_path)
