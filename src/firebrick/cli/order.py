@@ -36,12 +36,19 @@ class Wish:
     secrets: Mapping[str, str]
 
 
-async def make_order(wish: Wish, *, id: str, artifact_dir: Path) -> RunOrder:  # noqa: A002 - the field of the order
-    """Raises UsageError where there is nothing to run or too much to choose from, WorkflowError for a file with mistakes."""
+async def make_order(
+    wish: Wish,
+    *,
+    id: str,  # noqa: A002 - the field of the order
+    artifact_dir: Path,
+    given: Workflow | None = None,
+) -> RunOrder:
+    """The order for what was asked, with the workflow `given` where there is one. Raises UsageError where there is nothing to run or too much to
+    choose from, WorkflowError for a file with mistakes."""
     if not wish.repository.is_dir():
         raise UsageError(f"there is no directory {wish.repository}", hint="Name a repository with -C.")
     source = await describe_source(wish.repository)
-    workflow, collect = _choose(wish, source.path)
+    workflow, collect = (given, ()) if given is not None else _choose(wish, source.path)
     unknown = sorted(set(wish.jobs) - set(workflow.jobs))
     if unknown:
         raise UsageError(

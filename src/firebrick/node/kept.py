@@ -173,6 +173,10 @@ class KeptShelf:
         now = time.time()
         return [entry for entry in self._all() if entry.record.expires > now]
 
+    def run_named(self, name: str) -> str:
+        """The run of this name, or whose name begins so; `last` is the last of which something is kept. Raises NodeError."""
+        return _chosen_run(name, self.entries())
+
     def find(self, run: str, job: str | None = None, label: str | None = None, *, kind: Kind | None = None) -> Entry:
         """The entry meant by the name of a run, or its beginning, or `last`; of several, what failed first counts, and before that what
         failed at all. Raises NodeError where there is none, or jobs to choose from."""

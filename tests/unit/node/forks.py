@@ -44,7 +44,7 @@ class Forks:
     def pool(self) -> Pool:
         return Pool(self.home, self.driver, self.settings, capacity=self.capacity, store=self.store)
 
-    def order(self, text: str, *, id: str = "run-1", **fields: object) -> RunOrder:
+    def order(self, text: str, *, id: str = "run-1", **fields: object) -> RunOrder:  # noqa: A002 - the field of the order
         source = self.directory / "source"
         source.mkdir(exist_ok=True)
         return RunOrder(
