@@ -145,6 +145,12 @@ async def describe_source(directory: Path) -> Source:
     return Source(path=path, repository=repository, ref=ref, sha=sha, event=event)
 
 
+async def commit_time(repository: Path) -> int | None:
+    """When the checked-out commit was made, in seconds since 1970; None where there is none."""
+    text = await _git(repository, "show", "--no-patch", "--format=%ct", "HEAD")
+    return int(text) if text.isdecimal() else None
+
+
 def _user() -> str:
     try:
         return getpass.getuser()

@@ -102,7 +102,7 @@ def run(
         if verify_reproducible:
             from firebrick.cli.reproduce import verify
 
-            raise typer.Exit(asyncio.run(verify(wish, view, artifacts, settings)))
+            raise typer.Exit(asyncio.run(verify(wish, view, artifacts, settings, as_json=as_json)))
         raise typer.Exit(asyncio.run(carry_out(wish, view, artifacts, settings)))
 
 

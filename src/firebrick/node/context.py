@@ -48,3 +48,9 @@ def run_facts(order: RunOrder) -> RunFacts:
 def architecture() -> str:
     """Of this host and so of its guests, in the words of the `runner` context."""
     return _ARCHITECTURES.get(platform.machine(), platform.machine().upper())
+
+
+def fixed_environment(order: RunOrder) -> dict[str, str]:
+    """What tells programs that ask for it to be the same each time; empty in a run that need not be."""
+    fixed = order.resources.fixed
+    return {} if fixed is None else {"SOURCE_DATE_EPOCH": str(fixed.time_s), "PYTHONHASHSEED": "0"}

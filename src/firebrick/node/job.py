@@ -17,7 +17,7 @@ from firebrick.machine.errors import BootError, MachineError
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.bench import Bench
 from firebrick.node.cancel import Cancellation
-from firebrick.node.context import TEMP, TOOL_CACHE, architecture, guest_paths
+from firebrick.node.context import TEMP, TOOL_CACHE, architecture, fixed_environment, guest_paths
 from firebrick.node.contract import JobResult
 from firebrick.node.errors import NodeError, StepError, told
 from firebrick.node.event import CancelCause, Conclusion, JobStarted
@@ -146,7 +146,7 @@ def _lent(task: JobTask, image: str, resume: Resume | None) -> AbstractAsyncCont
 
 
 def _bench(task: JobTask, loan: Loan, source: SourceReader) -> Bench:
-    paths = guest_paths(task.order)
+    paths, fixed = guest_paths(task.order), task.order.resources.fixed
     return Bench(
         order=task.order,
         job_id=task.planned.job.id,
@@ -159,7 +159,9 @@ def _bench(task: JobTask, loan: Loan, source: SourceReader) -> Bench:
         cancellation=task.cancellation,
         scope=task.scope,
         defaults=task.planned.job.defaults,
-        runner=runner_context(name=loan.machine, arch=architecture(), paths=paths),
+        runner=runner_context(
+            name=fixed.hostname if fixed is not None else loan.machine, arch=architecture(), paths=paths
+        ),
         keeper=_keeper(task, loan),
     )
 
@@ -205,6 +207,7 @@ async def _work(task: JobTask, bench: Bench, branch: Branch, loan: Loan) -> JobR
             await _set_up(bench)
         bench.env.update(await bench.evaluate(task.order.workflow.env.texts))
         bench.env.update(await bench.evaluate(job.env.texts))
+        bench.env = {**fixed_environment(task.order), **bench.env}
         bench.given = dict(bench.env)
         first = await branch.begin(bench)
         for number, step in enumerate(job.steps[first:], first):

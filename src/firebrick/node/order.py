@@ -23,14 +23,26 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fixed:
+    """What else differs from machine to machine, told: where its clock starts, in seconds since 1970, its hostname, and what its random numbers
+    and its machine-id are made of. The kernel mixes more into random numbers than that."""
+
+    time_s: int
+    hostname: str
+    seed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """Of each machine of the run. `timeout_s` bounds the whole run. `network`: outgoing connections, besides what the node's settings allow."""
+    """Of each machine of the run. `timeout_s` bounds the whole run. `network`: outgoing connections, besides what the node's settings allow.
+    `fixed` is who each machine is, where that is to be the same each time."""
 
     vcpus: int = 2
     memory_mib: int = 2048
     scratch_mib: int = 8192
     timeout_s: float = 600.0
     network: bool = False
+    fixed: Fixed | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
@@ -12,6 +13,8 @@ from typing import Final
 
 import msgspec
 
+from firebrick.guest.client import Identity
+from firebrick.guest.protocol import MAX_ENTROPY
 from firebrick.home import Home
 from firebrick.image.model import Image, Kernel
 from firebrick.image.store import ImageStore
@@ -20,7 +23,7 @@ from firebrick.node.driver import network_kind, policy_of
 from firebrick.node.errors import NodeError
 from firebrick.node.guest import Loan, Say
 from firebrick.node.kept import Entry, Kept, KeptShelf, Quota
-from firebrick.node.order import Resources
+from firebrick.node.order import Fixed, Resources
 from firebrick.node.roster import Roster
 from firebrick.node.settings import NodeSettings
 from firebrick.node.template import TemplateShelf, machine_spec
@@ -52,7 +55,8 @@ class Pool:
         """See `Lender.lend`."""
         async with self._turn(say), AsyncExitStack() as stack:
             found, kernel, spec = await self._finalize(image, resources, say)
-            machine, milliseconds = await self._start(stack, spec, found, kernel, say)
+            identity = identity_of(resources.fixed)
+            machine, milliseconds = await self._start(stack, spec, found, kernel, say, identity)
             stack.enter_context(self.roster.registered(machine, image, purpose))
             yield self._loan(machine, image, milliseconds)
 
@@ -151,25 +155,46 @@ class Pool:
         return found, kernel, machine_spec(found, kernel, resources, self._driver, network=network, policy=policy)
 
     async def _start(
-        self, stack: AsyncExitStack, spec: MachineSpec, image: Image, kernel: Kernel, say: Say
+        self,
+        stack: AsyncExitStack,
+        spec: MachineSpec,
+        image: Image,
+        kernel: Kernel,
+        say: Say,
+        identity: Identity | None,
     ) -> tuple[Machine, float]:
         """A fork and how long it took. A template it cannot be had from is made anew, once."""
         template = await self._templates.ensure(spec, image, kernel, say)
         began = time.perf_counter()
         try:
-            machine = await stack.enter_async_context(self._fork(template, spec))
+            machine = await stack.enter_async_context(self._fork(template, spec, identity))
         except (SnapshotError, BootError) as error:
             say(f"The template cannot be used and is made anew: {error}")
             self._templates.discard(template)
             template = await self._templates.ensure(spec, image, kernel, say)
             began = time.perf_counter()
-            machine = await stack.enter_async_context(self._fork(template, spec))
+            machine = await stack.enter_async_context(self._fork(template, spec, identity))
         return machine, (time.perf_counter() - began) * 1000
 
-    def _fork(self, template: Snapshot, spec: MachineSpec) -> AbstractAsyncContextManager[Machine]:
+    def _fork(
+        self, template: Snapshot, spec: MachineSpec, identity: Identity | None = None
+    ) -> AbstractAsyncContextManager[Machine]:
         """With the policy of `spec`: what may be reached can change after a template was made."""
         today = dataclasses.replace(template, spec=dataclasses.replace(template.spec, policy=spec.policy))
-        return restore(today, self._driver, home=self._home.root)
+        return restore(today, self._driver, home=self._home.root, identity=identity)
+
+
+def identity_of(fixed: Fixed | None) -> Identity | None:
+    """The same for the same `fixed`; None where each machine is to be itself."""
+    if fixed is None:
+        return None
+    stream = hashlib.shake_256(f"{fixed.seed}\0{fixed.hostname}".encode()).digest(MAX_ENTROPY // 2 + 16)
+    return Identity(
+        entropy=stream[16:],
+        realtime_ns=fixed.time_s * 1_000_000_000,
+        hostname=fixed.hostname,
+        machine_id=stream[:16].hex(),
+    )
 
 
 class _Spoken:

@@ -84,7 +84,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     keep: Keep = Keep.ON_FAILURE
     keep_minutes: Annotated[float, msgspec.Meta(gt=0)] = 60.0
     keep_mib: Positive = 8192
-    keep_count: Positive = 16
+    keep_count: Positive = 64
     checkpoint: Annotated[str, msgspec.Meta(pattern=r"^(none|asked|step|before:[1-9][0-9]{0,3})$")] = "asked"
 
     @property
