@@ -17,12 +17,12 @@ import msgspec
 
 from firebrick.guest.errors import AgentError, OutputTooLargeError
 from firebrick.node.bench import Bench
+from firebrick.node.carried import Outcome, Used, outcomes_from, outcomes_of, take_up, texts, uses_of
 from firebrick.node.context import HOME, PATH, TEMP
 from firebrick.node.errors import NodeError
 from firebrick.node.guest import Guest
 from firebrick.text import encodable
 from firebrick.workflow.masker import MAX_ADDED
-from firebrick.workflow.outcome import StepOutcome
 
 VERSION: Final = 1
 DIRECTORY: Final = f"{TEMP}/_firebrick"
@@ -34,16 +34,8 @@ _MOST: Final = 32 << 20
 Texts = Mapping[str, str]
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """A `StepOutcome`."""
-
-    outcome: str
-    conclusion: str
-    outputs: Texts
-
-
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """`added` is what `GITHUB_ENV` changed, `masks` what the job masked; `directory` and `environment` are those of the last command, or what a next
+    """`added` is what `GITHUB_ENV` changed, `posts` the actions that have something to do after the last step, `masks` what the job masked; `directory` and `environment` are those of the last command, or what a next
     one has at least. `nonce` makes the digest say nothing of the contents."""
 
     version: int
@@ -51,6 +43,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     added: Texts
     path: tuple[str, ...]
     outcomes: Mapping[str, Outcome]
+    posts: tuple[Used, ...]
     failed: bool
     masks: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_ADDED)]
     directory: str
@@ -59,22 +52,21 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 def state_of(bench: Bench) -> State:
     """The state of a job between two steps, or after the one that has just ended."""
-    outcomes = {
-        name: Outcome(step.outcome, step.conclusion, _texts(step.outputs)) for name, step in bench.outcomes.items()
-    }
-    added = {name: value for name, value in bench.env.items() if bench.given.get(name) != value}
-    command = bench.command
+    given = bench.variables.given
+    added = {name: value for name, value in bench.env.items() if given.get(name) != value}
+    command = bench.variables.command
     environment = {"HOME": HOME, "PATH": PATH, **bench.env} if command is None else command.env
     return State(
         version=VERSION,
         nonce=secrets.token_bytes(32),
-        added=_texts(added),
+        added=texts(added),
         path=tuple(encodable(entry) for entry in bench.path),
-        outcomes=outcomes,
+        outcomes=outcomes_of(bench),
+        posts=uses_of(bench, bench.entries),
         failed=bench.failed,
         masks=tuple(encodable(mask) for mask in bench.log.masks),
         directory=bench.paths.workspace if command is None else command.directory,
-        environment=_texts(environment),
+        environment=texts(environment),
     )
 
 
@@ -89,8 +81,9 @@ async def leave(bench: Bench) -> str:
         raise NodeError(f"the outputs and variables of the job are more than {_MOST >> 20} MiB")
     files = bench.guest.files
     await files.write(STATE, data, mode=0o600, parents=True)
-    if bench.command is not None:
-        again = f"cd {shlex.quote(bench.command.directory)} || exit\nexec {shlex.join(bench.command.argv)}\n"
+    command = bench.variables.command
+    if command is not None:
+        again = f"cd {shlex.quote(command.directory)} || exit\nexec {shlex.join(command.argv)}\n"
         await files.write(STEP, f"#!/bin/sh\n{again}".encode(), mode=0o755)
     return hashlib.sha256(data).hexdigest()
 
@@ -119,17 +112,12 @@ async def collect(guest: Guest, digest: str) -> State:
     return state
 
 
-def apply(state: State, bench: Bench) -> None:
-    """Make the bench what it was; what workflow and job give to the environment is there already."""
+async def apply(state: State, bench: Bench) -> None:
+    """Make the bench what it was; what workflow and job give to the environment is there already. Raises NodeError, AgentError."""
     for mask in state.masks:
         bench.log.add_mask(-1, mask)
     bench.env.update(state.added)
     bench.path = state.path
-    bench.outcomes.update(
-        {name: StepOutcome(step.outcome, step.conclusion, step.outputs) for name, step in state.outcomes.items()}
-    )
+    bench.outcomes.update(outcomes_from(state.outcomes))
     bench.failed = state.failed
-
-
-def _texts(values: Texts) -> dict[str, str]:
-    return {encodable(name): encodable(value) for name, value in values.items()}
+    await take_up(bench, bench.entries, state.posts)

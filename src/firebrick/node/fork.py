@@ -32,10 +32,12 @@ _OF_STEPS: Final = (StepStarted, LogLine, Annotation, StepFinished)
 
 
 class Trunk:
-    """The common part of one matrix. Made by `open_trunk`. `step` is the first that is each job's own."""
+    """The common part of one matrix. Made by `open_trunk`. `step` is the first that is each job's own, `first` the number it has among
+    all that run: actions may have something to do before the job's first step."""
 
     def __init__(self, step: int, directory: Path, journals: ExitStack) -> None:
         self.step = step
+        self.first = step
         self._directory = directory
         self._journals = journals
         self._resume: Resume | None = None
@@ -80,11 +82,11 @@ class Trunk:
             await checkpoint.clear(bench.guest)
         cost = f"{(time.perf_counter() - began) * 1000:.0f} ms, {taken.size / (1 << 20):.0f} MiB"
         bench.log.node(f"The other jobs of the matrix go on from here ({cost}).")
-        return Resume(snapshot=taken, image=loan.image, step=self.step, state=state)
+        return Resume(snapshot=taken, image=loan.image, step=self.first, state=state)
 
     def note(self, event: Event) -> None:
         """Something the job that runs the common part has said."""
-        if self._said is not None and isinstance(event, _OF_STEPS) and 0 <= event.step < self.step:
+        if self._said is not None and isinstance(event, _OF_STEPS) and 0 <= event.step < self.first:
             self._said.append(event)
             self._events += 1
 
@@ -113,11 +115,12 @@ class Branch:
         self._turn = turn
         self._emit: Emit | None = None
 
-    def listen(self, log: JobLog) -> None:
-        """Where this job runs the common part: note what it says, for the others."""
+    def listen(self, log: JobLog, before: int) -> None:
+        """Where this job runs the common part: note what it says, for the others. So many actions have something to do before its first step."""
         trunk, emit = self._trunk, log.emit
         if trunk is None or self._turn is None:
             return
+        trunk.first = before + trunk.step
 
         def both(event: Event) -> None:
             emit(event)
@@ -137,7 +140,7 @@ class Branch:
     async def arrive(self, bench: Bench, loan: Loan, number: int) -> None:
         """Step `number` is next. Where that is the first that is not common, the others may begin."""
         trunk, turn = self._trunk, self._turn
-        if trunk is None or turn is None or number != trunk.step:
+        if trunk is None or turn is None or number != trunk.first:
             return
         assert self._emit is not None
         bench.log.emit = self._emit

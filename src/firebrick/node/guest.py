@@ -65,9 +65,13 @@ class Lender(Protocol):
     async def images(self) -> Sequence[str]:
         """The names of images a machine can be had of."""
 
-    def lend(self, image: str, resources: Resources, *, purpose: str, say: Say) -> AbstractAsyncContextManager[Loan]:
+    def lend(
+        self, image: str, resources: Resources, *, purpose: str, say: Say, node: Path | None = None
+    ) -> AbstractAsyncContextManager[Loan]:
         """A machine for as long as the context lasts; waits for its turn where the node is full. `say` is told, in words, what takes
-        long. Raises firebrick.machine.errors.MachineError, firebrick.node.errors.NodeError."""
+        long. With `node` the machine has what is in that directory, which is Node.js, where JavaScript actions look for it.
+
+        Raises firebrick.machine.errors.MachineError, firebrick.node.errors.NodeError."""
 
     def revive(self, taken: Snapshot, image: str, *, purpose: str, say: Say) -> AbstractAsyncContextManager[Loan]:
         """A machine that begins where `taken`, a snapshot of one of `image`, was made; else as `lend`."""

@@ -9,11 +9,15 @@ import traceback
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from firebrick.guest.errors import AgentError, ChannelError, GuestError, OutputTooLargeError, TreeError
 from firebrick.image.errors import ImageError
 from firebrick.machine.errors import BootError, MachineError
+from firebrick.node.action.book import JobActions
+from firebrick.node.action.source import ActionSource
+from firebrick.node.action.use import Entry, Phase, entries_of, has_phase
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.bench import Bench
 from firebrick.node.cancel import Cancellation
@@ -28,11 +32,12 @@ from firebrick.node.keeper import Keeper
 from firebrick.node.label import image_of
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
+from firebrick.node.phase import posts_of
 from firebrick.node.rerun import Rerun
 from firebrick.node.resume import Resume, needs_of
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader, open_source
-from firebrick.node.step import run_step
+from firebrick.node.step import run_step, title
 from firebrick.process import ProcessError, shielded
 from firebrick.workflow.context import runner_context
 from firebrick.workflow.expression import EvaluationError, Scope
@@ -46,7 +51,8 @@ _LOSSES: Final = (MachineError, GuestError, ImageError, NodeError, EvaluationErr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobTask:
-    """Everything one job needs from its run and its node. `scope` is what the job's own expressions see, `rerun` what it goes on from, `trunk` the common part it shares with the other jobs of its matrix."""
+    """Everything one job needs from its run and its node. `scope` is what the job's own expressions see, `rerun` what it goes on from,
+    `trunk` the common part it shares with the other jobs of its matrix."""
 
     order: RunOrder
     planned: PlannedJob
@@ -54,6 +60,7 @@ class JobTask:
     lender: Lender
     settings: NodeSettings
     shelf: ArtifactShelf
+    actions: ActionSource
     log: JobLog
     cancellation: Cancellation
     rerun: Rerun | None = None
@@ -128,24 +135,31 @@ async def _carry_out(task: JobTask) -> JobResult:
 
 async def _on_machine(task: JobTask, branch: Branch) -> JobResult:
     image = branch.resume.image if branch.resume is not None else await _image(task)
+    actions = JobActions(task.actions, task.settings, task.log)
+    await actions.prepare(task.planned.job.steps)
+    entries = entries_of(task.planned.job.steps)
+    actions.open_known(entries, depth=0)
+    node = await actions.find_node(entries, task.order.source.path)
     limit = task.settings.source_limit_mib << 20
     async with (
-        _lent(task, image, branch.resume) as loan,
+        _lent(task, image, branch.resume, node) as loan,
         open_source(task.order.source, loan.scratch / "source", limit=limit) as source,
     ):
-        _report_start(task, loan, image, branch.resume)
-        branch.listen(task.log)
-        return await _work(task, _bench(task, loan, source), branch, loan)
+        _report_start(task, loan, image, entries, branch.resume)
+        branch.listen(task.log, before=len(_with_pre(entries)))
+        bench = _bench(task, loan, source, actions)
+        bench.entries = entries
+        return await _work(task, bench, branch, loan)
 
 
-def _lent(task: JobTask, image: str, resume: Resume | None) -> AbstractAsyncContextManager[Loan]:
+def _lent(task: JobTask, image: str, resume: Resume | None, node: Path | None) -> AbstractAsyncContextManager[Loan]:
     purpose = f"job {task.planned.key} of {task.order.id}"
     if resume is not None:
         return task.lender.revive(resume.snapshot, image, purpose=purpose, say=task.log.node)
-    return task.lender.lend(image, task.order.resources, purpose=purpose, say=task.log.node)
+    return task.lender.lend(image, task.order.resources, purpose=purpose, say=task.log.node, node=node)
 
 
-def _bench(task: JobTask, loan: Loan, source: SourceReader) -> Bench:
+def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions) -> Bench:
     paths, fixed = guest_paths(task.order), task.order.resources.fixed
     return Bench(
         order=task.order,
@@ -155,14 +169,15 @@ def _bench(task: JobTask, loan: Loan, source: SourceReader) -> Bench:
         log=task.log,
         source=source,
         shelf=task.shelf,
+        actions=actions,
         settings=task.settings,
         cancellation=task.cancellation,
         scope=task.scope,
         defaults=task.planned.job.defaults,
+        keeper=_keeper(task, loan),
         runner=runner_context(
             name=fixed.hostname if fixed is not None else loan.machine, arch=architecture(), paths=paths
         ),
-        keeper=_keeper(task, loan),
     )
 
 
@@ -181,8 +196,9 @@ async def _image(task: JobTask) -> str:
     return image_of(labels, images=images, configured=settings.labels, default=settings.default_image)
 
 
-def _report_start(task: JobTask, loan: Loan, image: str, resume: Resume | None) -> None:
-    steps = tuple(task.log.mask(step.display_name) for step in task.planned.job.steps)
+def _report_start(task: JobTask, loan: Loan, image: str, entries: Sequence[Entry], resume: Resume | None) -> None:
+    known = [*((entry, Phase.PRE) for entry in _with_pre(entries)), *((entry, Phase.MAIN) for entry in entries)]
+    steps = tuple(task.log.mask(title(entry, phase)) for entry, phase in known)
     task.log.start(
         JobStarted(
             at=time.time(),
@@ -198,6 +214,10 @@ def _report_start(task: JobTask, loan: Loan, image: str, resume: Resume | None) 
     )
 
 
+def _with_pre(entries: Sequence[Entry]) -> list[Entry]:
+    return [entry for entry in entries if has_phase(entry.use, Phase.PRE)]
+
+
 async def _work(task: JobTask, bench: Bench, branch: Branch, loan: Loan) -> JobResult:
     job = task.planned.job
     limit = timeout_s(job.timeout_minutes, task.scope, task.order.resources.timeout_s)
@@ -208,15 +228,29 @@ async def _work(task: JobTask, bench: Bench, branch: Branch, loan: Loan) -> JobR
         bench.env.update(await bench.evaluate(task.order.workflow.env.texts))
         bench.env.update(await bench.evaluate(job.env.texts))
         bench.env = {**fixed_environment(task.order), **bench.env}
-        bench.given = dict(bench.env)
-        first = await branch.begin(bench)
-        for number, step in enumerate(job.steps[first:], first):
-            await branch.arrive(bench, loan, number)
-            await run_step(bench, number, step)
-        await bench.keeper.ended(bench, len(job.steps))
+        bench.variables.given = dict(bench.env)
+        await _run_steps(bench, branch, loan)
         return await _finish(task, bench)
     finally:
         timer.cancel()
+
+
+async def _run_steps(bench: Bench, branch: Branch, loan: Loan) -> None:
+    """What comes before the first step, the steps, and what comes after the last one: that is known when they have run. What has run before a
+    snapshot was taken is left out."""
+    first = await branch.begin(bench)
+    known = [
+        *((entry, Phase.PRE) for entry in _with_pre(bench.entries)),
+        *((entry, Phase.MAIN) for entry in bench.entries),
+    ]
+    for number, (entry, phase) in enumerate(known):
+        if number >= first:
+            await branch.arrive(bench, loan, number)
+            await run_step(bench, number, entry, phase)
+    posts = posts_of(bench)
+    for number, entry in enumerate(posts, len(known)):
+        await run_step(bench, number, entry, Phase.POST)
+    await bench.keeper.ended(bench, len(known) + len(posts) - 1)
 
 
 async def _set_up(bench: Bench) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 from firebrick.guest.errors import ChannelError, GuestError
 from firebrick.machine import MachineError, MachineGoneError
 from firebrick.node import checkpoint, kept
+from firebrick.node.action.use import Entry
 from firebrick.node.bench import Bench
 from firebrick.node.errors import NodeError, told
 from firebrick.node.event import MachineKept
@@ -24,6 +25,17 @@ from firebrick.workflow.syntax import Step
 
 VARIABLE: Final = "FIREBRICK_CHECKPOINT"
 _MOST_SCRIPT: Final = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """See `Kept`."""
+
+    kind: Kind
+    number: int
+    name: str
+    index: int
+    exit_code: int | None = None
 
 
 @dataclass(kw_only=True)
@@ -38,20 +50,21 @@ class Keeper:
     begun_at: int | None = None
     anything: bool = False
 
-    async def before(self, bench: Bench, number: int, step: Step, name: str) -> None:
-        """A step is about to run."""
-        if number != self.begun_at and self._wants_checkpoint(bench, number, step):
-            await self._take(bench, Kind.BEFORE, number, name)
+    async def before(self, bench: Bench, number: int, entry: Entry, name: str) -> None:
+        """A step is about to run, as number `number` of all that run in the job, from 0."""
+        if number != self.begun_at and self._wants_checkpoint(bench, number, entry.step):
+            await self._take(bench, _Moment(Kind.BEFORE, number, name, bench.entries.index(entry)))
 
-    async def failed(self, bench: Bench, number: int, name: str, exit_code: int | None) -> None:
+    async def failed(self, bench: Bench, number: int, entry: Entry, name: str, exit_code: int | None) -> None:
         """A step has failed, and the job with it."""
         if self.settings.keep is not Keep.NEVER:
-            await self._take(bench, Kind.FAILED, number, name, exit_code)
+            moment = _Moment(Kind.FAILED, number, name, bench.entries.index(entry), exit_code)
+            await self._take(bench, moment)
 
-    async def ended(self, bench: Bench, steps: int) -> None:
-        """The last of so many steps is over."""
-        if self.settings.keep is Keep.ALWAYS and not self.anything and steps:
-            await self._take(bench, Kind.END, steps - 1, "the end of the job")
+    async def ended(self, bench: Bench, number: int) -> None:
+        """The last step, with this number, is over."""
+        if self.settings.keep is Keep.ALWAYS and not self.anything:
+            await self._take(bench, _Moment(Kind.END, number, "the end of the job", len(bench.entries)))
 
     def _wants_checkpoint(self, bench: Bench, number: int, step: Step) -> bool:
         match self.settings.checkpoint:
@@ -65,44 +78,44 @@ class Keeper:
             case before:
                 return before == f"before:{number + 1}"
 
-    async def _take(self, bench: Bench, kind: Kind, number: int, name: str, exit_code: int | None = None) -> None:
+    async def _take(self, bench: Bench, moment: _Moment) -> None:
         if self.keep is None:
             return
         try:
-            entry = await self._save(self.keep, bench, kind, number, name, exit_code)
+            entry = await self._save(self.keep, bench, moment)
         except (ChannelError, MachineGoneError):
             raise
         except (NodeError, GuestError, MachineError, OSError) as error:
-            bench.log.node(f"The machine could not be kept: {told(error)}", number)
+            bench.log.node(f"The machine could not be kept: {told(error)}", moment.number)
             return
         if entry is None:
             bench.log.node(
-                f"The machine is not kept: it takes more than the {self.settings.keep_mib} MiB of `keep_mib`.", number
+                f"The machine is not kept: it takes more than the {self.settings.keep_mib} MiB of `keep_mib`.",
+                moment.number,
             )
             return
         self._report(bench, entry.record)
 
-    async def _save(
-        self, keep: KeepMachine, bench: Bench, kind: Kind, number: int, name: str, exit_code: int | None
-    ) -> kept.Entry | None:
+    async def _save(self, keep: KeepMachine, bench: Bench, moment: _Moment) -> kept.Entry | None:
         """The state is in the guest while the snapshot is made, and no longer."""
         try:
             state = await checkpoint.leave(bench)
-            return await keep(self._record(bench, kind, number, name, exit_code, state))
+            return await keep(self._record(bench, moment, state))
         finally:
             await checkpoint.clear(bench.guest)
 
-    def _record(self, bench: Bench, kind: Kind, number: int, name: str, exit_code: int | None, state: str) -> Kept:
-        mask, command, now = bench.log.mask, bench.command, time.time()
+    def _record(self, bench: Bench, moment: _Moment, state: str) -> Kept:
+        mask, command, now = bench.log.mask, bench.variables.command, time.time()
         return Kept(
             version=kept.VERSION,
             run=bench.order.id,
             workflow=mask(bench.order.workflow.name),
             job=bench.log.job,
-            kind=kind,
-            step=number,
-            name=mask(name),
-            exit_code=exit_code,
+            kind=moment.kind,
+            step=moment.number,
+            index=moment.index,
+            name=mask(moment.name),
+            exit_code=moment.exit_code,
             script=mask(command.text)[:_MOST_SCRIPT] if command is not None else "",
             argv=tuple(mask(word) for word in command.argv) if command is not None else (),
             directory=mask(command.directory if command is not None else bench.paths.workspace),

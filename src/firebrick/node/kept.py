@@ -53,7 +53,7 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """One record. `step` counts from 0, as in events. Text is masked: no secret is in a record, only the names of those the order had, in
+    """One record. `step` counts from 0, as in events, what actions do before the first step included; `index` is that of the step in the job. Text is masked: no secret is in a record, only the names of those the order had, in
     `secrets`; what the guest knows, values included, is in its memory and so in the snapshot. `argv` is empty where no command ran.
     `state` is the digest of what lies in the guest to go on from there (see `firebrick.node.checkpoint`); `needs` is how the jobs before ended."""
 
@@ -63,6 +63,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     job: str
     kind: Kind
     step: int
+    index: int
     name: str
     exit_code: int | None = None
     script: str = ""

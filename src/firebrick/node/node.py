@@ -15,6 +15,8 @@ from typing import Self
 
 from firebrick.home import Home
 from firebrick.machine import Driver, reap
+from firebrick.node.action.source import ActionSource
+from firebrick.node.action.store import ActionStore
 from firebrick.node.contract import LiveRun
 from firebrick.node.door import open_door
 from firebrick.node.driver import Warn, check_privileges, open_driver
@@ -31,11 +33,12 @@ from firebrick.process import shielded
 class Node:
     """A `RunHost`. Made by `open`."""
 
-    def __init__(self, home: Home, pool: Pool, settings: NodeSettings, socket: Path) -> None:
+    def __init__(self, home: Home, pool: Pool, settings: NodeSettings, actions: ActionSource, socket: Path) -> None:
         self.home = home
         self.settings = settings
         self.socket = socket
         self._pool = pool
+        self._actions = actions
 
     @classmethod
     @asynccontextmanager
@@ -61,9 +64,11 @@ class Node:
             chosen = await stack.enter_async_context(open_driver(home, told, warn)) if driver is None else driver
             pool = Pool(home, chosen, told, capacity=capacity or told.capacity)
             await pool.sweep()
+            actions = ActionStore(home.cache, told)
+            await actions.sweep()
             stack.push_async_callback(lambda: shielded(pool.roster.close()))
             async with open_door(home.nodes, pool.roster) as socket:
-                yield cls(home, pool, told, socket)
+                yield cls(home, pool, told, actions, socket)
 
     @property
     def machines(self) -> int:
@@ -80,7 +85,8 @@ class Node:
 
     def start_run(self, order: RunOrder) -> AbstractAsyncContextManager[LiveRun]:
         """See `RunHost.start_run`."""
-        return start_run(order, self._pool, self.settings, Journal.create(self.home.runs))
+        journal = Journal.create(self.home.runs)
+        return start_run(order, self._pool, self.settings, journal, actions=self._actions)
 
     async def prepare(self, image: str, resources: Resources, say: Say = lambda _: None) -> None:
         """See `RunHost.prepare`; `say` is told what is being done."""

@@ -31,6 +31,17 @@ from firebrick.node.template import TemplateShelf, machine_spec
 _KERNEL: Final = "debian"
 
 
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class _Beginning:
+    """What a machine begins as: `node` is the directory of Node.js its template has, `identity` who it is where that is given."""
+
+    spec: MachineSpec
+    image: Image
+    kernel: Kernel
+    node: Path | None
+    identity: Identity | None
+
+
 class Pool:
     """A `Lender`. `roster` has the machines that are lent; `store` is where kernels and images come from."""
 
@@ -51,12 +62,15 @@ class Pool:
         return sorted({*self._store.list_definitions(), *(image.name for image in self._store.list_images())})
 
     @asynccontextmanager
-    async def lend(self, image: str, resources: Resources, *, purpose: str, say: Say) -> AsyncIterator[Loan]:
+    async def lend(
+        self, image: str, resources: Resources, *, purpose: str, say: Say, node: Path | None = None
+    ) -> AsyncIterator[Loan]:
         """See `Lender.lend`."""
         async with self._turn(say), AsyncExitStack() as stack:
             found, kernel, spec = await self._finalize(image, resources, say)
             identity = identity_of(resources.fixed)
-            machine, milliseconds = await self._start(stack, spec, found, kernel, say, identity)
+            begin = _Beginning(spec=spec, image=found, kernel=kernel, node=node, identity=identity)
+            machine, milliseconds = await self._start(stack, begin, say)
             stack.enter_context(self.roster.registered(machine, image, purpose))
             yield self._loan(machine, image, milliseconds)
 
@@ -154,27 +168,22 @@ class Pool:
         policy = policy_of(self._settings)
         return found, kernel, machine_spec(found, kernel, resources, self._driver, network=network, policy=policy)
 
-    async def _start(
-        self,
-        stack: AsyncExitStack,
-        spec: MachineSpec,
-        image: Image,
-        kernel: Kernel,
-        say: Say,
-        identity: Identity | None,
-    ) -> tuple[Machine, float]:
+    async def _start(self, stack: AsyncExitStack, begin: _Beginning, say: Say) -> tuple[Machine, float]:
         """A fork and how long it took. A template it cannot be had from is made anew, once."""
-        template = await self._templates.ensure(spec, image, kernel, say)
+        template = await self._template(begin, say)
         began = time.perf_counter()
         try:
-            machine = await stack.enter_async_context(self._fork(template, spec, identity))
+            machine = await stack.enter_async_context(self._fork(template, begin.spec, begin.identity))
         except (SnapshotError, BootError) as error:
             say(f"The template cannot be used and is made anew: {error}")
             self._templates.discard(template)
-            template = await self._templates.ensure(spec, image, kernel, say)
+            template = await self._template(begin, say)
             began = time.perf_counter()
-            machine = await stack.enter_async_context(self._fork(template, spec, identity))
+            machine = await stack.enter_async_context(self._fork(template, begin.spec, begin.identity))
         return machine, (time.perf_counter() - began) * 1000
+
+    async def _template(self, begin: _Beginning, say: Say) -> Snapshot:
+        return await self._templates.ensure(begin.spec, begin.image, begin.kernel, say, begin.node)
 
     def _fork(
         self, template: Snapshot, spec: MachineSpec, identity: Identity | None = None
@@ -185,13 +194,13 @@ class Pool:
 
 
 def identity_of(fixed: Fixed | None) -> Identity | None:
-    """The same for the same `fixed`; None where each machine is to be itself."""
+    """The same for the same `fixed`, for a machine that gets it now; None where each machine is to be itself."""
     if fixed is None:
         return None
     stream = hashlib.shake_256(f"{fixed.seed}\0{fixed.hostname}".encode()).digest(MAX_ENTROPY // 2 + 16)
     return Identity(
         entropy=stream[16:],
-        realtime_ns=fixed.time_s * 1_000_000_000,
+        clock_offset_ns=fixed.time_s * 1_000_000_000 - time.time_ns(),
         hostname=fixed.hostname,
         machine_id=stream[:16].hex(),
     )

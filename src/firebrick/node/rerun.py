@@ -29,7 +29,7 @@ class Rerun:
         planned = next((each for each in plan.jobs if each.key == self.job), None)
         if planned is None:
             raise _changed(plan, f"The workflow has no job '{self.job}' any more")
-        if self.entry.record.step >= len(planned.job.steps):
+        if self.entry.record.index >= len(planned.job.steps):
             raise _changed(plan, f"The job '{self.job}' has no step {self.entry.record.step + 1} any more")
         return Plan(plan.workflow, (replace(planned, job=self._changed(plan, planned)),), {planned.job.id: ()})
 
@@ -38,11 +38,13 @@ class Rerun:
         return {name: JobOutcome(ended.result, ended.outputs) for name, ended in self.entry.record.needs.items()}
 
     def _changed(self, plan: Plan, planned: PlannedJob) -> Job:
-        job, at = planned.job, self.entry.record.step
+        job, at = planned.job, self.entry.record.index
         if self.command is None:
             return job
         if job.steps[at].run is None:
-            raise _changed(plan, f"Step {at + 1} of the job '{self.job}' runs no command that could be another")
+            raise _changed(
+                plan, f"Step {self.entry.record.step + 1} of the job '{self.job}' runs no command that could be another"
+            )
         return replace(job, steps=(*job.steps[:at], _with_command(job.steps[at], self.command), *job.steps[at + 1 :]))
 
 

@@ -42,7 +42,7 @@ class Resume:
         """Make the bench what it was. Raises NodeError, AgentError."""
         state = await checkpoint.collect(bench.guest, self.state)
         await checkpoint.clear(bench.guest)
-        checkpoint.apply(state, bench)
+        await checkpoint.apply(state, bench)
         if self.words:
             bench.log.node(
                 f"Going on from {self.words}: the steps before it are those of that run, and are not run again."

@@ -60,7 +60,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     workspace. `jail` None is the driver's own: Firecracker in its jailer, QEMU without; `slots` are networks made ahead; with `page_server` a
     restored Firecracker machine gets its memory page by page. A cancelled step gets SIGINT, `interrupt_s` later SIGTERM, `terminate_s` later SIGKILL; the steps that still run
     after a cancellation have `cancel_s` together. With `network` a job reaches what listens on the host's loopback, as 10.0.2.2;
-    `network_reaches_loopback` says that this is known, and a server of builds does not start without it. What is kept (`keep`) stays for
+    `network_reaches_loopback` says that this is known, and a server of builds does not start without it. Actions of other repositories come from
+    `actions`, a folder of bare repositories, and else from the forge at `actions_url`; `actions_limit_mib` bounds one of them. What is kept (`keep`) stays for
     `keep_minutes`, as long as all of it is no more than `keep_mib` and `keep_count`. `checkpoint` is before which steps one is taken: `none`, every
     one (`step`), one of them (`before:N`, from 1), or those a workflow asks it for (`asked`, see `firebrick.node.keeper`)."""
 
@@ -86,6 +87,11 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     keep_mib: Positive = 8192
     keep_count: Positive = 64
     checkpoint: Annotated[str, msgspec.Meta(pattern=r"^(none|asked|step|before:[1-9][0-9]{0,3})$")] = "asked"
+    actions: str = ""
+    actions_url: str = ""
+    actions_allow: tuple[str, ...] = ()
+    actions_pinned: bool = False
+    actions_limit_mib: Positive = 512
 
     @property
     def jailed(self) -> bool:

@@ -16,7 +16,7 @@ import msgspec
 
 from firebrick.node.errors import NodeError
 
-FRAME_LIMIT: Final = 4 << 20  # the environment of a step may have more than one MiB
+FRAME_LIMIT: Final = 1 << 20
 _LENGTH: Final = struct.Struct("<I")
 
 
