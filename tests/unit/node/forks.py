@@ -17,7 +17,7 @@ from firebrick.node.pool import Pool
 from firebrick.node.run import Run, start_run
 from firebrick.node.settings import NodeSettings
 from firebrick.workflow.reader import read_workflow
-from tests.unit.node.conftest import PATIENCE, Told
+from tests.unit.node.conftest import NODE, PATIENCE, DoubleActions, Told
 from tests.unit.node.shell import shell
 from tests.unit.node.test_pool import FileStore
 
@@ -32,10 +32,11 @@ class Forks:
     directory: Path
     settings: NodeSettings = SETTINGS
     capacity: int = 4
-    driver: Fake = field(default_factory=lambda: Fake(programs={"bash": shell, "sh": shell}))
+    driver: Fake = field(default_factory=lambda: Fake(programs={"bash": shell, "sh": shell, NODE: shell}))
 
     def __post_init__(self) -> None:
         self.store = FileStore(self.directory)
+        self.actions = DoubleActions(self.directory / "actions")
 
     @property
     def home(self) -> Home:
@@ -60,7 +61,9 @@ class Forks:
     async def live(self, text: str, **fields: object) -> AsyncIterator[Run]:
         journal = Journal.create(self.directory / "runs")
         async with asyncio.timeout(PATIENCE):
-            async with start_run(self.order(text, **fields), self.pool(), self.settings, journal) as run:
+            async with start_run(
+                self.order(text, **fields), self.pool(), self.settings, journal, actions=self.actions
+            ) as run:
                 yield run
         assert all(machine.ended for machine in self.driver.machines)
         machines = self.home.machines
