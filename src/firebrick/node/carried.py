@@ -10,6 +10,7 @@ from firebrick.node.action.use import CompositeUse, Entry, JavaScriptUse
 from firebrick.node.bench import Bench, Caller
 from firebrick.node.errors import NodeError
 from firebrick.text import encodable
+from firebrick.workflow.matcher import MatcherError, parse_matchers
 from firebrick.workflow.outcome import StepOutcome
 
 Texts = Mapping[str, str]
@@ -39,6 +40,23 @@ def outcomes_of(bench: Bench) -> dict[str, Outcome]:
 
 def outcomes_from(outcomes: Mapping[str, Outcome]) -> dict[str, StepOutcome]:
     return {name: StepOutcome(step.outcome, step.conclusion, step.outputs) for name, step in outcomes.items()}
+
+
+def matchers_of(bench: Bench) -> tuple[bytes, ...]:
+    """The files of the problem matchers that are looked for, those added first at the beginning."""
+    files = (bench.variables.matchers.get(owner.lower()) for owner in reversed(bench.matchers.owners))
+    return tuple(dict.fromkeys(file for file in files if file is not None))
+
+
+def add_again(bench: Bench, files: Sequence[bytes]) -> None:
+    """Look for the problems of these files. Raises NodeError for what describes none."""
+    try:
+        for file in files:
+            matchers = parse_matchers(file)
+            bench.matchers.add(matchers)
+            bench.note_matchers(file, matchers)
+    except MatcherError as error:
+        raise NodeError(f"cannot go on from the machine: its problem matchers cannot be read: {error}") from error
 
 
 def uses_of(bench: Bench, entries: Sequence[Entry]) -> tuple[Used, ...]:

@@ -17,12 +17,23 @@ import msgspec
 
 from firebrick.guest.errors import AgentError, OutputTooLargeError
 from firebrick.node.bench import Bench
-from firebrick.node.carried import Outcome, Used, outcomes_from, outcomes_of, take_up, texts, uses_of
+from firebrick.node.carried import (
+    Outcome,
+    Used,
+    add_again,
+    matchers_of,
+    outcomes_from,
+    outcomes_of,
+    take_up,
+    texts,
+    uses_of,
+)
 from firebrick.node.context import HOME, PATH, TEMP
 from firebrick.node.errors import NodeError
 from firebrick.node.guest import Guest
 from firebrick.text import encodable
 from firebrick.workflow.masker import MAX_ADDED
+from firebrick.workflow.matcher import MAX_MATCHERS
 
 VERSION: Final = 1
 DIRECTORY: Final = f"{TEMP}/_firebrick"
@@ -35,7 +46,7 @@ Texts = Mapping[str, str]
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """`added` is what `GITHUB_ENV` changed, `posts` the actions that have something to do after the last step, `masks` what the job masked; `directory` and `environment` are those of the last command, or what a next
+    """`added` is what `GITHUB_ENV` changed, `posts` the actions that have something to do after the last step, `matchers` the files of problem matchers, `masks` what the job masked; `directory` and `environment` are those of the last command, or what a next
     one has at least. `nonce` makes the digest say nothing of the contents."""
 
     version: int
@@ -44,6 +55,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     path: tuple[str, ...]
     outcomes: Mapping[str, Outcome]
     posts: tuple[Used, ...]
+    matchers: Annotated[tuple[bytes, ...], msgspec.Meta(max_length=MAX_MATCHERS)]
     failed: bool
     masks: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_ADDED)]
     directory: str
@@ -63,6 +75,7 @@ def state_of(bench: Bench) -> State:
         path=tuple(encodable(entry) for entry in bench.path),
         outcomes=outcomes_of(bench),
         posts=uses_of(bench, bench.entries),
+        matchers=matchers_of(bench),
         failed=bench.failed,
         masks=tuple(encodable(mask) for mask in bench.log.masks),
         directory=bench.paths.workspace if command is None else command.directory,
@@ -120,4 +133,5 @@ async def apply(state: State, bench: Bench) -> None:
     bench.path = state.path
     bench.outcomes.update(outcomes_from(state.outcomes))
     bench.failed = state.failed
+    add_again(bench, state.matchers)
     await take_up(bench, bench.entries, state.posts)

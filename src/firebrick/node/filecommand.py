@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from firebrick.guest.errors import AgentError, OutputTooLargeError
 from firebrick.node.bench import Bench
 from firebrick.node.context import TEMP
-from firebrick.node.errors import StepError
+from firebrick.node.errors import StepError, told
 from firebrick.node.guest import Guest
 from firebrick.node.outputs import StepOutputs
 from firebrick.workflow.command_file import (
     MAX_SUMMARY,
     FileCommandError,
-    check_summary,
     extend_path,
     file_command_failed,
     parse_environment,
     parse_pairs,
     parse_path,
+    summary_too_large,
 )
 from firebrick.workflow.context import CommandPaths
 
@@ -60,47 +60,71 @@ class StepFiles:
                 raise written
 
     async def collect(self, bench: Bench, number: int, outputs: StepOutputs, state: StepOutputs) -> Left:
-        """Apply what the step left to the bench, to `outputs` and to `state`, and return the rest. A file that breaks the grammar or holds too
-        much is an error of the step."""
+        """Apply what the step left to the bench, to `outputs` and to `state`, and return the rest. A file that breaks the grammar or holds
+        too much is an error of the step."""
         left = Left()
-        for name in ("env", "path", "output", "state", "step_summary"):
+        for name in ("path", "env", "step_summary", "state", "output"):
             try:
-                await self._apply(name, bench, number, {"output": outputs, "state": state}, left)
+                match name:
+                    case "step_summary":
+                        left.summary = await self._summary(bench, number)
+                    case "state" | "output":
+                        await self._pairs(bench, name, state if name == "state" else outputs)
+                    case _:
+                        await self._surroundings(bench, number, name)
             except (FileCommandError, OutputTooLargeError, StepError) as error:
-                bench.log.fault(number, f"{file_command_failed(name)} {error}")
+                bench.log.fault(number, file_command_failed(name))
+                bench.log.fault(number, told(error))
                 left.failed = True
         return left
 
-    async def _apply(self, name: str, bench: Bench, number: int, kept: Mapping[str, StepOutputs], left: Left) -> None:
-        if name == "step_summary":
-            left.summary = await self._summary(bench)
-            return
-        text = (await self._read(bench.guest, name, _LIMIT)).decode(errors="replace")
-        if name == "path":
-            bench.path = _bounded_path(extend_path(bench.path, parse_path(text)))
-        elif name in kept:
-            for key, value in parse_pairs(text):
-                kept[name].set(key, value)
-        else:
-            environment = parse_environment(text)
-            bench.env = _bounded_environment({**bench.env, **environment.variables})
-            for error in environment.errors:
-                bench.log.fault(number, error)
+    async def _pairs(self, bench: Bench, name: str, values: StepOutputs) -> None:
+        for key, value in parse_pairs(await self._text(bench, name)):
+            values.set(key, value)
 
-    async def _summary(self, bench: Bench) -> str:
+    async def _surroundings(self, bench: Bench, number: int, name: str) -> None:
+        text = await self._text(bench, name)
+        if name == "path":
+            add_path(bench, parse_path(text))
+            return
+        environment = parse_environment(text)
+        add_environment(bench, environment.variables)
+        for error in environment.errors:
+            bench.log.fault(number, error)
+
+    async def _summary(self, bench: Bench, number: int) -> str:
         data = await self._read(bench.guest, "step_summary", MAX_SUMMARY)
-        check_summary(len(data))
+        if len(data) <= MAX_SUMMARY:
+            return data.decode(errors="replace")
+        try:
+            size = (await bench.guest.files.stat(self._paths["step_summary"])).size
+        except AgentError:
+            size = len(data)
+        bench.log.fault(number, summary_too_large(size))
+        return ""
+
+    async def _text(self, bench: Bench, name: str) -> str:
+        data = await self._read(bench.guest, name, _LIMIT)
+        if len(data) > _LIMIT:
+            raise FileCommandError(f"The file has more than {_LIMIT >> 20} MiB.")
         return data.decode(errors="replace")
 
     async def _read(self, guest: Guest, name: str, limit: int) -> bytes:
         """A step may have removed its files: that is as if they were empty."""
         try:
-            data = await guest.files.read(self._paths[name], limit=limit + 1)
+            return await guest.files.read(self._paths[name], limit=limit + 1)
         except AgentError:
             return b""
-        if len(data) > limit and name != "step_summary":
-            raise FileCommandError(f"The file has more than {limit >> 20} MiB.")
-        return data
+
+
+def add_environment(bench: Bench, variables: Mapping[str, str]) -> None:
+    """Variables for the steps that follow. Raises FileCommandError, changing nothing, where it is too much."""
+    bench.env = _bounded_environment({**bench.env, **variables})
+
+
+def add_path(bench: Bench, directories: Iterable[str]) -> None:
+    """Directories before PATH, for the steps that follow. Raises FileCommandError, changing nothing, where it is too much."""
+    bench.path = _bounded_path(extend_path(bench.path, directories))
 
 
 def _bounded_path(path: tuple[str, ...]) -> tuple[str, ...]:

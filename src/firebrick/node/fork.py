@@ -98,6 +98,8 @@ class Trunk:
                 async for event in events:
                     assert isinstance(event, _OF_STEPS)
                     log.emit(msgspec.structs.replace(event, job=log.job, at=time.time()))
+                    if isinstance(event, Annotation):
+                        log.skip_annotation(event.step, event.level)
                     left -= 1
                     if not left:
                         break

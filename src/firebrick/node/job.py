@@ -120,6 +120,8 @@ def cause_message(cause: CancelCause | None) -> str:
             return "The time for this job or run is over."
         case CancelCause.MATRIX:
             return "Cancelled, because another job of the matrix failed."
+        case CancelCause.CONCURRENCY:
+            return "Cancelled, because another run or job took its place in the concurrency group."
         case CancelCause.SHUTDOWN:
             return "Cancelled, because the node ends."
         case _:
@@ -176,8 +178,12 @@ def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions)
         defaults=task.planned.job.defaults,
         keeper=_keeper(task, loan),
         runner=runner_context(
-            name=fixed.hostname if fixed is not None else loan.machine, arch=architecture(), paths=paths
+            name=fixed.hostname if fixed is not None else loan.machine,
+            arch=architecture(),
+            paths=paths,
+            debug=task.log.debugging,
         ),
+        debug=task.log.debugging,
     )
 
 

@@ -27,6 +27,7 @@ from firebrick.node.order import Resources, RunOrder
 from firebrick.node.pool import Pool
 from firebrick.node.run import start_run
 from firebrick.node.settings import NodeSettings, read_settings
+from firebrick.node.turnstile import Turnstile
 from firebrick.process import shielded
 
 
@@ -39,6 +40,7 @@ class Node:
         self.socket = socket
         self._pool = pool
         self._actions = actions
+        self._turnstile = Turnstile()
 
     @classmethod
     @asynccontextmanager
@@ -86,7 +88,7 @@ class Node:
     def start_run(self, order: RunOrder) -> AbstractAsyncContextManager[LiveRun]:
         """See `RunHost.start_run`."""
         journal = Journal.create(self.home.runs)
-        return start_run(order, self._pool, self.settings, journal, actions=self._actions)
+        return start_run(order, self._pool, self.settings, journal, actions=self._actions, turnstile=self._turnstile)
 
     async def prepare(self, image: str, resources: Resources, say: Say = lambda _: None) -> None:
         """See `RunHost.prepare`; `say` is told what is being done."""

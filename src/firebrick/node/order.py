@@ -8,6 +8,7 @@ from pathlib import Path
 
 from firebrick.node.rerun import Rerun
 from firebrick.workflow.syntax import Workflow
+from firebrick.workflow.value import Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +49,9 @@ class Resources:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOrder:
     """One run: `artifact_dir` is where artifacts are put (made if missing), `jobs` narrows the run to these (and their needs),
-    `image` overrides what `runs-on` says, `collect` are globs of files to bring out of the workspace of every job that succeeded. With `rerun` it
-    is one job of another run, from a checkpoint on."""
+    `image` overrides what `runs-on` says, `collect` are globs of files to bring out of the workspace of every job that succeeded. `inputs` and
+    `variables` are the contexts `inputs` and `vars`. `caller` is the run's own workflow where `workflow` is one that it calls. With
+    `rerun` it is one job of another run, from a checkpoint on."""
 
     id: str
     workflow: Workflow
@@ -61,3 +63,6 @@ class RunOrder:
     collect: tuple[str, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict)
     rerun: Rerun | None = None
+    inputs: Mapping[str, Value] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    caller: Workflow | None = None

@@ -55,7 +55,7 @@ async def perform(bench: Bench, number: int, entry: Entry, phase: Phase, begin: 
     to; `begin` is called when it is known that it runs.
 
     Raises what loses the job: ChannelError, MachineError."""
-    bench.step_end = bench.cancellation.next_end
+    bench.step_end, bench.condition = bench.cancellation.next_end, condition_of(entry, phase)
     bench.action = entry.name
     wanted = await _wanted(bench, number, entry, phase)
     if wanted is False:
@@ -110,7 +110,8 @@ async def _attempt(bench: Bench, number: int, entry: Entry, phase: Phase) -> End
 async def _deadline(bench: Bench, step: Step, env: Mapping[str, str]) -> Deadline | None:
     own = None
     if step.timeout_minutes is not None:
-        own = Deadline.after(await bench.evaluate(lambda scope: timeout_s(step.timeout_minutes, scope, 0.0), env))
+        limit_s = await bench.evaluate(lambda scope: timeout_s(step.timeout_minutes, scope, 0.0), env)
+        own = Deadline.after(limit_s, bench.title)
     return earlier(own, bench.caller.deadline if bench.caller is not None else None)
 
 

@@ -26,12 +26,16 @@ class Rerun:
 
     def narrow(self, plan: Plan) -> Plan:
         """The plan of the job alone, which waits for none. Raises WorkflowError where the workflow has no such step any more."""
-        planned = next((each for each in plan.jobs if each.key == self.job), None)
+        planned = next((each for each in plan.jobs if self.is_of(each)), None)
         if planned is None:
-            raise _changed(plan, f"The workflow has no job '{self.job}' any more")
+            raise _changed(plan, f"The workflow itself has no job '{self.job}', or not any more")
         if self.entry.record.index >= len(planned.job.steps):
             raise _changed(plan, f"The job '{self.job}' has no step {self.entry.record.step + 1} any more")
-        return Plan(plan.workflow, (replace(planned, job=self._changed(plan, planned)),), {planned.job.id: ()})
+        return replace(plan, jobs=(replace(planned, job=self._changed(plan, planned)),), edges={planned.job.id: ()})
+
+    def is_of(self, planned: PlannedJob) -> bool:
+        """Whether it is the job, or what it may become is."""
+        return planned.key == self.job or (planned.is_open and self.job.startswith(f"{planned.key}."))
 
     def outcomes(self) -> dict[str, JobOutcome]:
         """How the jobs ended that this one needs."""

@@ -23,7 +23,7 @@ async def run_step(bench: Bench, number: int, entry: Entry, phase: Phase = Phase
 
     async def begin() -> None:
         nonlocal name
-        name = _BEFORE[phase] + await _name(bench, entry.step)
+        name = bench.title = _BEFORE[phase] + await _name(bench, entry.step)
         bench.log.emit(StepStarted(at=time.time(), job=bench.log.job, step=number, name=name))
         bench.variables.command = None
         if phase is Phase.MAIN:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import textwrap
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 
 from firebrick.guest.client import Agent, Identity
 from firebrick.guest.double.agent import GuestDouble
+from firebrick.guest.double.task import Program
 from firebrick.node.action.source import ActionTree
 from firebrick.node.contract import RunResult
 from firebrick.node.errors import ActionError
@@ -35,7 +36,7 @@ NODE = "/opt/externals/node24/bin/node"
 
 @dataclass
 class DoubleLender:
-    """Lends guests in memory, with these `files` in them; `lent` counts those out now, `most` how many there were at once,
+    """Lends guests in memory, with these `programs` and `files` in them; `lent` counts those out now, `most` how many there were at once,
     `nodes` with which Node.js they were asked for."""
 
     capacity: int = 4
@@ -46,6 +47,7 @@ class DoubleLender:
     files: dict[str, str] = field(default_factory=dict)
     nodes: list[Path | None] = field(default_factory=list)
     turns: asyncio.Semaphore | None = None
+    programs: dict[str, Program] = field(default_factory=lambda: {"bash": shell, "sh": shell, NODE: shell})
 
     async def images(self) -> list[str]:
         return ["base", "toolchain"]
@@ -59,7 +61,7 @@ class DoubleLender:
         async with self.turns:
             if self.failure is not None:
                 raise self.failure
-            guest = GuestDouble(programs={"bash": shell, "sh": shell, NODE: shell}, grace_s=0.05)
+            guest = GuestDouble(programs=self.programs, grace_s=0.05)
             for path, text in self.files.items():
                 guest.disk.open(path.encode(), parents=True, truncate=True).content.write(0, text.encode())
             self.guests.append(guest)
@@ -138,13 +140,15 @@ class Bed:
         """Put an action into the workspace of every job."""
         self.lender.files |= {f"{WORKSPACE}/{path}/{name}": textwrap.dedent(text) for name, text in files.items()}
 
-    def order(self, text: str, **fields: object) -> RunOrder:
-        source = self.directory / "source"
-        source.mkdir(exist_ok=True)
+    def order(self, text: str, source: Mapping[str, object] | None = None, **fields: object) -> RunOrder:
+        """`source` and `fields` replace what there is without them."""
+        path = self.directory / "source"
+        path.mkdir(exist_ok=True)
+        given = {"repository": "octo/hello", "ref": "refs/heads/main", "sha": "a" * 40, **(source or {})}
         return RunOrder(
             id="run-1",
             workflow=read_workflow(textwrap.dedent(text), "ci.yml"),
-            source=Source(path=source, repository="octo/hello", ref="refs/heads/main", sha="a" * 40),
+            source=Source(path=path, **given),
             artifact_dir=self.directory / "artifacts",
             **fields,
         )

@@ -51,7 +51,9 @@ async def test_a_main_that_fails_has_its_post_and_one_that_did_not_run_has_none(
     bed.actions.add("octo/b@v1", {**phases("b"), "action.yml": PHASES.replace("pre: pre.js, ", "")})
     told = await bed.run(job("uses: octo/a@v1", "uses: octo/b@v1"))
     assert told.steps() == ["failure", "skipped", "success"]
-    assert said(told) == ["##[error]Process completed with exit code 1.", "a-post"]
+    assert said(told) == ["a-post"]
+    [exit_code] = [event.exit_code for event in told.events if isinstance(event, StepFinished) and event.exit_code]
+    assert exit_code == 1
 
 
 async def test_a_pre_that_ran_has_its_post_though_its_main_did_not_run(bed):
@@ -312,7 +314,7 @@ async def test_the_time_of_a_step_is_that_of_all_steps_of_its_action(bed):
     bed.local("act", composite("run: wait\n      shell: bash", "if: always()\n      run: wait\n      shell: bash"))
     told = await bed.run(job("timeout-minutes: 0.003\n        uses: ./act"))
     assert told.steps() == ["failure"]
-    assert said(told) == ["##[error]The step has timed out after 0.003 minutes."] * 2
+    assert said(told) == ["##[error]The action 'Run ./act' has timed out after 0.003 minutes."] * 2
 
 
 async def test_a_cancelled_action_ends_and_is_cleaned_up(bed):
@@ -341,7 +343,7 @@ async def test_what_the_node_does_for_a_step_ends_with_it(bed):
     bed.local("act", composite("uses: octo/slow@v1"))
     bed.actions.fetch = hang
     told = await bed.run(job("timeout-minutes: 0.003\n        uses: ./act"))
-    assert said(told) == ["##[error]The step has timed out after 0.003 minutes."]
+    assert said(told) == ["##[error]The action 'Run ./act' has timed out after 0.003 minutes."]
     async with bed.live(job("uses: ./act", "if: always()\n        run: echo last")) as run:
         ended = []
         async for event in run.events():

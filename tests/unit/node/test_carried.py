@@ -93,3 +93,54 @@ async def test_a_failing_phase_of_an_action_keeps_its_program(bed):
     assert entry.record.name == "Post Run octo/broken@v1"
     assert entry.record.argv[-1].endswith("/post.js")
     assert entry.record.environment["STATE_main"] == "late"
+
+
+async def test_problem_matchers_are_carried_along(bed):
+    bed.settings = msgspec.structs.replace(bed.settings, checkpoint="before:2")
+    problems = '{"problemMatcher": [{"owner": "OWNER", "pattern": [{"regexp": "^OWNER: (.*)$", "message": 1}]}]}'
+    add = "\n".join(
+        f"              echo '{problems.replace('OWNER', owner)}' >> {owner}.json\n              echo ::add-matcher::{owner}.json"
+        for owner in ("kiln", "oven")
+    )
+    text = f"""
+    on: push
+    jobs:
+      build:
+        runs-on: base
+        steps:
+          - run: |
+{add}
+              echo ::remove-matcher owner=oven::
+          - run: |
+              echo "kiln: too hot"
+              echo "oven: too cold"
+    """
+    first = await bed.run(text)
+    entry = bed.pool().kept.find("run-1", "build", kind=Kind.BEFORE)
+    again = await bed.run(text, id="run-2", rerun=Rerun(entry=entry))
+    for told in (first, again):
+        assert [annotation.message for annotation in told.annotations() if annotation.step == 1] == ["too hot"]
+
+
+async def test_a_matrix_that_is_known_late_is_gone_on_with(bed):
+    bed.settings = msgspec.structs.replace(bed.settings, checkpoint="before:2")
+    text = """
+    on: push
+    jobs:
+      first:
+        runs-on: base
+        outputs: {words: '["clay", "sand"]'}
+        steps: [{run: echo}]
+      build:
+        needs: first
+        runs-on: base
+        strategy: {matrix: {word: '${{ fromJSON(needs.first.outputs.words) }}'}}
+        steps:
+          - run: echo one
+          - run: echo ${{ matrix.word }}
+    """
+    await bed.run(text)
+    entry = bed.pool().kept.find("run-1", "build.1")
+    again = await bed.run(text, id="run-2", rerun=Rerun(entry=entry, command="echo better ${{ matrix.word }}"))
+    assert again.jobs() == {"build.1": "success"}
+    assert again.steps("build.1") == ["success"]

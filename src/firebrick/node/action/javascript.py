@@ -48,6 +48,7 @@ async def run_javascript(
         directory=bench.paths.workspace,
         env={**env, **bench.runtime, **variables},
         deadline=deadline,
+        exit_is_told=False,  # what went wrong, an action says itself
     )
     return await run_program(bench, number, program, use.state)
 
