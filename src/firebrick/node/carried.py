@@ -10,7 +10,8 @@ from firebrick.node.action.use import CompositeUse, Entry, JavaScriptUse
 from firebrick.node.bench import Bench, Caller
 from firebrick.node.errors import NodeError
 from firebrick.text import encodable
-from firebrick.workflow.matcher import MatcherError, parse_matchers
+from firebrick.workflow.matcher import MatcherError
+from firebrick.workflow.matcher_file import parse_matchers
 from firebrick.workflow.outcome import StepOutcome
 
 Texts = Mapping[str, str]

@@ -45,8 +45,8 @@ class StepFiles:
     """The files of one step, or of one step of an action."""
 
     def __init__(self) -> None:
-        key = uuid.uuid4().hex
-        self._paths = {name: f"{TEMP}/_runner_file_commands/{name}_{key}" for name in _NAMES}
+        self._directory = f"{TEMP}/_runner_file_commands/{uuid.uuid4().hex}"
+        self._paths = {name: f"{self._directory}/{name}" for name in _NAMES}
 
     @property
     def paths(self) -> CommandPaths:
@@ -60,40 +60,21 @@ class StepFiles:
                 raise written
 
     async def collect(self, bench: Bench, number: int, outputs: StepOutputs, state: StepOutputs) -> Left:
-        """Apply what the step left to the bench, to `outputs` and to `state`, and return the rest. A file that breaks the grammar or holds
-        too much is an error of the step."""
+        """Apply what the step left to the bench, to `outputs` and to `state`, and return the rest. A file that breaks the grammar or holds too
+        much is an error of the step."""
         left = Left()
-        for name in ("path", "env", "step_summary", "state", "output"):
+        found = await self._contents(bench.guest)
+        for name in ("path", "env", "state", "output"):
             try:
-                match name:
-                    case "step_summary":
-                        left.summary = await self._summary(bench, number)
-                    case "state" | "output":
-                        await self._pairs(bench, name, state if name == "state" else outputs)
-                    case _:
-                        await self._surroundings(bench, number, name)
-            except (FileCommandError, OutputTooLargeError, StepError) as error:
+                _apply(name, _text(found[name]), bench, number, {"state": state, "output": outputs})
+            except (FileCommandError, StepError) as error:
                 bench.log.fault(number, file_command_failed(name))
                 bench.log.fault(number, told(error))
                 left.failed = True
+        left.summary = await self._summary(found["step_summary"], bench, number)
         return left
 
-    async def _pairs(self, bench: Bench, name: str, values: StepOutputs) -> None:
-        for key, value in parse_pairs(await self._text(bench, name)):
-            values.set(key, value)
-
-    async def _surroundings(self, bench: Bench, number: int, name: str) -> None:
-        text = await self._text(bench, name)
-        if name == "path":
-            add_path(bench, parse_path(text))
-            return
-        environment = parse_environment(text)
-        add_environment(bench, environment.variables)
-        for error in environment.errors:
-            bench.log.fault(number, error)
-
-    async def _summary(self, bench: Bench, number: int) -> str:
-        data = await self._read(bench.guest, "step_summary", MAX_SUMMARY)
+    async def _summary(self, data: bytes, bench: Bench, number: int) -> str:
         if len(data) <= MAX_SUMMARY:
             return data.decode(errors="replace")
         try:
@@ -103,18 +84,44 @@ class StepFiles:
         bench.log.fault(number, summary_too_large(size))
         return ""
 
-    async def _text(self, bench: Bench, name: str) -> str:
-        data = await self._read(bench.guest, name, _LIMIT)
-        if len(data) > _LIMIT:
-            raise FileCommandError(f"The file has more than {_LIMIT >> 20} MiB.")
-        return data.decode(errors="replace")
-
-    async def _read(self, guest: Guest, name: str, limit: int) -> bytes:
-        """A step may have removed its files: that is as if they were empty."""
+    async def _contents(self, guest: Guest) -> dict[str, bytes]:
+        """What is in each file. A step may have removed its files, or put something else in their place: that is as if they were empty."""
+        found = dict.fromkeys(_NAMES, b"")
         try:
-            return await guest.files.read(self._paths[name], limit=limit + 1)
+            entries = await guest.files.list(self._directory)
+        except (AgentError, OutputTooLargeError):
+            return found
+        left = {entry.name.decode(errors="replace"): entry for entry in entries}
+        names = [name for name in _NAMES if name in left and (left[name].size or left[name].kind != "file")]
+        found.update(zip(names, await asyncio.gather(*(self._read(guest, name) for name in names)), strict=True))
+        return found
+
+    async def _read(self, guest: Guest, name: str) -> bytes:
+        limit = MAX_SUMMARY if name == "step_summary" else _LIMIT
+        try:
+            is_file = (await guest.files.stat(self._paths[name])).kind == "file"  # a pipe would never end
+            return await guest.files.read(self._paths[name], limit=limit + 1) if is_file else b""
         except AgentError:
             return b""
+
+
+def _text(data: bytes) -> str:
+    if len(data) > _LIMIT:
+        raise FileCommandError(f"The file has more than {_LIMIT >> 20} MiB.")
+    return data.decode(errors="replace")
+
+
+def _apply(name: str, text: str, bench: Bench, number: int, kept: Mapping[str, StepOutputs]) -> None:
+    if name == "path":
+        add_path(bench, parse_path(text))
+    elif name == "env":
+        environment = parse_environment(text)
+        add_environment(bench, environment.variables)
+        for error in environment.errors:
+            bench.log.fault(number, error)
+    else:
+        for key, value in parse_pairs(text):
+            kept[name].set(key, value)
 
 
 def add_environment(bench: Bench, variables: Mapping[str, str]) -> None:

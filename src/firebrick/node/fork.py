@@ -86,9 +86,15 @@ class Trunk:
 
     def note(self, event: Event) -> None:
         """Something the job that runs the common part has said."""
-        if self._said is not None and isinstance(event, _OF_STEPS) and 0 <= event.step < self.first:
+        if self._said is not None and isinstance(event, _OF_STEPS) and self._is_common(event):
             self._said.append(event)
             self._events += 1
+
+    def _is_common(self, event: StepStarted | LogLine | Annotation | StepFinished) -> bool:
+        """What belongs to no step was said by the hook before the first one, or by the node of this one machine."""
+        if event.step < 0:
+            return not isinstance(event, LogLine) or event.stream != "node"
+        return event.step < self.first
 
     async def replay(self, log: JobLog) -> None:
         """Say what was said of the common part, as the job of this log. It is masked already."""

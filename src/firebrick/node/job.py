@@ -28,6 +28,7 @@ from firebrick.node.event import CancelCause, Conclusion, JobStarted
 from firebrick.node.fork import Branch, Trunk
 from firebrick.node.glob import find_files, parse_searches
 from firebrick.node.guest import Lender, Loan
+from firebrick.node.hook import Hook, run_hook
 from firebrick.node.keeper import Keeper
 from firebrick.node.label import image_of
 from firebrick.node.log import JobLog
@@ -235,7 +236,10 @@ async def _work(task: JobTask, bench: Bench, branch: Branch, loan: Loan) -> JobR
         bench.env.update(await bench.evaluate(job.env.texts))
         bench.env = {**fixed_environment(task.order), **bench.env}
         bench.variables.given = dict(bench.env)
+        if branch.resume is None:  # else it has run in this machine
+            await run_hook(bench, Hook.STARTED)
         await _run_steps(bench, branch, loan)
+        await run_hook(bench, Hook.COMPLETED)
         return await _finish(task, bench)
     finally:
         timer.cancel()

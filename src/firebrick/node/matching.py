@@ -7,7 +7,8 @@ import posixpath
 from firebrick.guest.errors import AgentError, FileMissingError
 from firebrick.node.bench import Bench
 from firebrick.workflow.command import Message
-from firebrick.workflow.matcher import MAX_FILE, Hit, Matcher, MatcherError, parse_matchers, plain
+from firebrick.workflow.matcher import Hit, Matcher, MatcherError, plain
+from firebrick.workflow.matcher_file import MAX_FILE, parse_matchers
 
 _MAX_PATH = 4096
 
@@ -77,6 +78,7 @@ async def _read(bench: Bench, number: int, path: str) -> tuple[bytes, tuple[Matc
     """A file of the guest and the matchers in it; none where it is none, and the log says why."""
     absolute = posixpath.join(bench.paths.workspace, path)
     try:
+        bench.matchers.count_file()
         if not await _is_file(bench, absolute):  # reading a pipe would never end
             return b"", _complain(bench, number, path, "It is no file.")
         data = await bench.guest.files.read(absolute, limit=MAX_FILE + 1)

@@ -63,7 +63,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     `network_reaches_loopback` says that this is known, and a server of builds does not start without it. Actions of other repositories come from
     `actions`, a folder of bare repositories, and else from the forge at `actions_url`; `actions_limit_mib` bounds one of them. What is kept (`keep`) stays for
     `keep_minutes`, as long as all of it is no more than `keep_mib` and `keep_count`. `checkpoint` is before which steps one is taken: `none`, every
-    one (`step`), one of them (`before:N`, from 1), or those a workflow asks it for (`asked`, see `firebrick.node.keeper`)."""
+    one (`step`), one of them (`before:N`, from 1), or those a workflow asks it for (`asked`, see `firebrick.node.keeper`). `job_started` and
+    `job_completed` are scripts in the machine that every job runs before its first step and after its last one."""
 
     machines: Positive | None = None
     default_image: str = "toolchain"
@@ -87,6 +88,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     keep_mib: Positive = 8192
     keep_count: Positive = 64
     checkpoint: Annotated[str, msgspec.Meta(pattern=r"^(none|asked|step|before:[1-9][0-9]{0,3})$")] = "asked"
+    job_started: str = ""
+    job_completed: str = ""
     actions: str = ""
     actions_url: str = ""
     actions_allow: tuple[str, ...] = ()

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from firebrick.workflow.matcher import Hit, MatcherError, MatcherSet, parse_matchers, plain
+from firebrick.workflow.matcher import Hit, MatcherError, MatcherSet, plain
+from firebrick.workflow.matcher_file import parse_matchers
 
 
 def pattern(regexp, **more):
@@ -256,7 +257,7 @@ def test_files_that_are_none(content, told):
         ([pattern("(?<!x)a", message=0)], "Look-ahead, look-behind and references back are not available"),
         ([pattern(r"(a)\1", message=0)], "Look-ahead, look-behind and references back are not available"),
         ([pattern("(?:(?:a?){60}){15}", message=0)], "is too large"),
-        ([pattern("a", message=0)] * 65, "'pattern' must be a list of at most 64 patterns."),
+        ([pattern("a", message=0)] * 65, "this and the matchers before it have more than 64 patterns."),
     ],
 )
 def test_patterns_that_are_none(patterns, told):
@@ -284,6 +285,14 @@ def test_a_job_has_no_more_than_so_many():
         known.add(matchers(pattern("a", message=0), owner="one more"))
     known.add(matchers(pattern("b", message=0), owner="o1"))
     assert len(known.owners) == 64
+
+
+def test_a_job_names_no_more_than_so_many_files():
+    known = MatcherSet()
+    for _ in range(100):
+        known.count_file()
+    with pytest.raises(MatcherError, match="100 files of matchers"):
+        known.count_file()
 
 
 # --- time ---
