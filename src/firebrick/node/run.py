@@ -106,6 +106,8 @@ class Run:
         contexts = order_contexts(self.order)
         self._name = run_name(self.order.workflow, Scope(contexts))
         planned = plan(self.order.workflow, contexts=contexts, only=self.order.jobs)
+        if self.order.rerun is not None:
+            planned = self.order.rerun.narrow(planned)
         self._shared.count(len(planned.jobs))
         return planned, group_request(self.order.workflow.concurrency, Scope(contexts))
 
