@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from graphlib import TopologicalSorter
+from itertools import islice
 
 from firebrick.workflow.problem import Position
 
@@ -19,9 +20,8 @@ def check_needs(needs: Mapping[str, Sequence[tuple[str, Position]]], report: Rep
             if need.lower() in names:
                 known[name].append((names[need.lower()], place))
             else:
-                others = ", ".join(other for other in needs if other != name)
                 message = f"Job '{name}' depends on unknown job '{need}'."
-                report(place, message, f"one of {others}" if others else "no needs")
+                report(place, message, _others(name, needs))
     if all(needs.values()):
         report(position, "The workflow must contain at least one job with no dependencies.", "a job without needs")
     else:
@@ -40,6 +40,12 @@ def _check_cycles(needs: Mapping[str, Sequence[tuple[str, Position]]], report: R
 
 
 _SHOWN = 20
+
+
+def _others(name: str, needs: Iterable[str]) -> str:
+    others = list(islice((other for other in needs if other != name), _SHOWN))
+    more = ", ..." if len(others) == _SHOWN else ""
+    return f"one of {', '.join(others)}{more}" if others else "no needs"
 
 
 def _path(name: str, need: str, edges: Mapping[str, Sequence[str]], stuck: Mapping[str, None]) -> list[str]:

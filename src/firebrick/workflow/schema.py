@@ -71,18 +71,36 @@ def _defaults(at: Allowed | None) -> Shape:
 
 # --- jobs ---
 
+_ANY_VALUE = anything(allowed.STRATEGY)
+_COMBINATIONS = Key(
+    Shape(
+        "a sequence of combinations",
+        items=Shape("values by name", records=(Record(others=_ANY_VALUE),), expression=allowed.STRATEGY),
+        expression=allowed.STRATEGY,
+    )
+)
 _MATRIX = Shape(
     "vectors by name, include, exclude",
-    records=(Record(others=anything(allowed.STRATEGY)),),
+    records=(
+        Record(
+            {"include": _COMBINATIONS, "exclude": _COMBINATIONS},
+            others=Shape("a sequence of values", items=_ANY_VALUE, expression=allowed.STRATEGY),
+        ),
+    ),
     expression=allowed.STRATEGY,
 )
-_STRATEGY = record(
+_STRATEGY = Shape(
     "matrix, fail-fast, max-parallel",
-    {
-        "matrix": Key(_MATRIX),
-        "fail-fast": Key(boolean(allowed.STRATEGY)),
-        "max-parallel": Key(number("a number", allowed.STRATEGY)),
-    },
+    records=(
+        Record(
+            {
+                "matrix": Key(_MATRIX),
+                "fail-fast": Key(boolean(allowed.STRATEGY)),
+                "max-parallel": Key(number("a number", allowed.STRATEGY)),
+            }
+        ),
+    ),
+    expression=allowed.STRATEGY,
 )
 _RUNS_ON = Shape(
     "a label or a sequence of labels",
@@ -91,7 +109,7 @@ _RUNS_ON = Shape(
     records=(
         Record(
             {
-                "group": Key(text("a group", allowed.JOB), ignored="there are no groups of runners"),
+                "group": Key(text("a group", allowed.JOB, filled=True), ignored="there are no groups of runners"),
                 "labels": Key(one_or_more("a label or a sequence of labels", allowed.JOB)),
             }
         ),
@@ -112,18 +130,17 @@ _ENVIRONMENT = Shape(
 )
 _SNAPSHOT = Shape(
     "the name of an image, or image-name, version and if",
-    leaves=(Leaf(Kind.FILLED, allowed.JOB),),
+    leaves=(Leaf(Kind.FILLED),),
     records=(
         Record(
             {
-                "image-name": Key(text("the name of an image", allowed.JOB, filled=True), required=True),
-                "version": Key(text("a version", allowed.JOB, filled=True)),
+                "image-name": Key(text("the name of an image", filled=True), required=True),
+                "version": Key(text("a version", filled=True)),
                 "if": Key(condition(allowed.SNAPSHOT_IF)),
             }
         ),
     ),
 )
-_MACHINE_ONLY = "a job that runs in the machine `runs-on` chooses"
 _COMMON_JOB = {
     "name": Key(text("a text", allowed.JOB)),
     "needs": Key(one_or_more("a job or a sequence of jobs", placed=True)),
@@ -143,8 +160,8 @@ _STEPS_JOB = Record(
         "timeout-minutes": Key(number("a number of minutes", allowed.JOB)),
         "cancel-timeout-minutes": Key(number("a number of minutes", allowed.JOB)),
         "continue-on-error": Key(boolean(allowed.JOB)),
-        "container": Key(CONTAINER, missing=_MACHINE_ONLY),
-        "services": Key(SERVICES, missing=_MACHINE_ONLY),
+        "container": Key(CONTAINER),
+        "services": Key(SERVICES),
         "environment": Key(_ENVIRONMENT, ignored="there are no environments with rules or secrets of their own"),
         "snapshot": Key(_SNAPSHOT, ignored="no image is made of the job's machine"),
     }

@@ -12,6 +12,7 @@ import pytest
 from firebrick.workflow.diagram import draw
 from firebrick.workflow.expression import Scope
 from firebrick.workflow.matrix import expand_matrix, tree_value
+from firebrick.workflow.plan import plan
 from firebrick.workflow.problem import Problem, WorkflowError
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.shape import Walk
@@ -61,6 +62,29 @@ def test_each_can_be_drawn(path):
     root = ElementTree.fromstring(draw(workflow))
     boxes = [rect for rect in root.iter("{http://www.w3.org/2000/svg}rect") if "box" in rect.get("class")]
     assert len(boxes) == len(workflow.jobs)
+
+
+CONTEXTS = {
+    "github": {
+        "ref": "refs/heads/main",
+        "ref_name": "main",
+        "event_name": "push",
+        "sha": "0" * 40,
+        "repository": "example/project",
+        "event": {},
+    },
+    "inputs": {"parallel": "2", "channel": "beta", "environment": ""},
+    "vars": {},
+}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.usefixtures("patient")
+def test_each_is_planned(path):
+    workflow = read_workflow(path.read_bytes(), path.name)
+    planned = plan(workflow, contexts=CONTEXTS)
+    assert {each.job.id for each in planned.jobs} == set(workflow.jobs)
+    assert all(each.name for each in planned.jobs)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -419,6 +419,24 @@ async def test_the_steps_of_all_actions_have_an_end(bed):
     assert said(told)[-2:] == ["##[error]the composite actions of the job have more than 10000 steps", "on"]
 
 
+async def test_an_action_of_which_a_part_cannot_be_had_stays_so(bed):
+    bed.actions.add("octo/a@v1", composite("uses: octo/gone@v1"))
+    bed.local("act", composite("uses: octo/a@v1"))
+    told = await bed.run(job("uses: ./act", "if: always()\n        uses: ./act"))
+    assert told.steps() == ["failure", "failure"]
+    assert said(told) == ["##[error]cannot get the action 'octo/gone@v1': nobody has it. Make it."] * 2
+
+
+async def test_commits_are_told_in_the_order_of_the_steps_and_so_is_a_failure(bed):
+    for name in "abcdef":
+        bed.actions.add(f"octo/{name}@v1", {"action.yml": JS, "main.js": ""})
+    told = await bed.run(job(*[f"uses: octo/{name}@v1" for name in "fedcba"]))
+    resolved = [event.action for event in told.events if isinstance(event, ActionResolved)]
+    assert resolved == [f"octo/{name}@v1" for name in "fedcba"]
+    told = await bed.run(job("uses: octo/a@v1", "uses: octo/gone@v1", "uses: octo/away@v1"))
+    assert "octo/gone@v1" in told.result.jobs["build"].message
+
+
 async def test_what_a_node_does_not_allow(bed):
     bed.settings = type(bed.settings)(actions_allow=("octo/*", "other/one@v1"), actions_pinned=False)
     for name in ("octo/a@v2", "other/one@v1", "other/one@v2"):
@@ -436,6 +454,13 @@ async def test_what_an_action_keeps_is_bounded(bed):
     told = await bed.run(job("uses: octo/a@v1"))
     assert told.steps() == ["success", "failure", "success"]
     assert "Unable to process file command 'state' successfully." in said(told)[1]
+
+
+async def test_a_machine_that_cannot_run_nodejs_is_said_to_need_another_image(bed):
+    del bed.lender.programs["/opt/externals/node24/bin/node"]
+    bed.local("js", phases("js"))
+    told = await bed.run(job("uses: ./js"))
+    assert any("cannot start Node.js in this machine. It needs an image with glibc 2.28" in line for line in said(told))
 
 
 async def test_a_step_with_more_variables_than_a_machine_takes_fails_alone(bed):
