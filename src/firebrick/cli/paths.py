@@ -21,6 +21,8 @@ _WHAT: Final = {
     "kept": "machines of failed steps and checkpoints, for a while",
     "builds": "logs and artifacts of `firebrick serve`",
     "database": "builds of `firebrick serve`",
+    "results": "artifacts and caches of jobs that actions store",
+    "containers": "what is known of images from registries",
     "cache": "what can be fetched or made again",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from firebrick.node.action.source import ActionSource, NoActions
 from firebrick.node.artifact import ArtifactShelf
@@ -18,6 +18,7 @@ from firebrick.node.guest import Lender
 from firebrick.node.job import cause_message
 from firebrick.node.journal import Journal
 from firebrick.node.order import RunOrder
+from firebrick.node.results import NodeResults
 from firebrick.node.settings import NodeSettings
 from firebrick.node.shared import Shared, order_contexts
 from firebrick.node.turnstile import Turnstile, group_key
@@ -41,6 +42,7 @@ class Run:
         *,
         actions: ActionSource,
         turnstile: Turnstile,
+        results: NodeResults | None,
     ) -> None:
         self.order = order
         self._journal = journal
@@ -57,6 +59,7 @@ class Run:
             emit=self._emit,
             actions=actions,
             turnstile=turnstile,
+            services=results,
             secrets=frozenset(order.secrets.values()),
         )
 
@@ -82,7 +85,8 @@ class Run:
         try:
             planned, asked = await self._prepared()
             self._start(tuple(job.key for job in planned.jobs))
-            await self._in_turn(planned, asked)
+            async with self._watched():
+                await self._in_turn(planned, asked)
         except (WorkflowError, NodeError, EvaluationError) as error:
             message = told(error) if isinstance(error, NodeError) else str(error)
         except asyncio.CancelledError:
@@ -90,6 +94,11 @@ class Run:
             raise
         finally:
             self._finish(message)
+
+    def _watched(self) -> AbstractAsyncContextManager[None]:
+        """What clients store in this run is among its artifacts."""
+        services = self._shared.services
+        return nullcontext() if services is None else services.watched(self.order, self._shared.shelf)
 
     async def _prepared(self) -> tuple[Plan, GroupRequest | None]:
         """The plan of the run, and the concurrency group it wants to be in. Raises WorkflowError, NodeError, EvaluationError."""
@@ -176,10 +185,12 @@ async def start_run(
     *,
     actions: ActionSource | None = None,
     turnstile: Turnstile | None = None,
+    results: NodeResults | None = None,
 ) -> AsyncIterator[Run]:
     """The run, going on while the context lasts. Leaving it early ends the run's machines; the last event has come when it is left.
 
-    Actions and called workflows of other repositories come from `actions`. Runs with the same `turnstile` share concurrency groups."""
+    Actions and called workflows of other repositories come from `actions`. Runs with the same `turnstile` share concurrency groups;
+    `results` are the services its actions may use."""
     with journal:
         run = Run(
             order,
@@ -188,6 +199,7 @@ async def start_run(
             journal,
             actions=actions or NoActions(),
             turnstile=turnstile or Turnstile(),
+            results=results,
         )
         task = asyncio.create_task(run.carry_out(), name=f"run-{order.id}")
         try:

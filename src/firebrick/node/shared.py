@@ -13,6 +13,7 @@ from firebrick.node.event import CancelCause
 from firebrick.node.guest import Lender
 from firebrick.node.log import Emit
 from firebrick.node.order import RunOrder
+from firebrick.node.results import NodeResults
 from firebrick.node.settings import NodeSettings
 from firebrick.node.turnstile import Turnstile
 from firebrick.workflow.called import Calls
@@ -32,6 +33,7 @@ class Shared:
     emit: Emit
     actions: ActionSource
     turnstile: Turnstile
+    services: NodeResults | None = None
     calls: Calls = field(default_factory=Calls)
     results: dict[str, JobResult] = field(default_factory=dict)
     live: dict[str, Cancellation] = field(default_factory=dict)
