@@ -105,7 +105,7 @@ class Board:
             step.name, step.started = event.name, event.at
         else:
             step.conclusion, step.seconds, step.exit_code = event.conclusion, event.seconds, event.exit_code
-            step.summary = event.summary
+            step.summary, step.name = event.summary, event.name or step.name
 
     def _job(self, event: JobStarted | JobFinished) -> None:
         card = self._card(event.job)

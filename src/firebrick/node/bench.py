@@ -6,11 +6,14 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
+from firebrick.node.action.book import JobActions
+from firebrick.node.action.use import Entry, Place
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.cancel import Cancellation
+from firebrick.node.deadline import Deadline
 from firebrick.node.event import CancelCause
 from firebrick.node.glob import find_files, parse_searches
 from firebrick.node.guest import Guest
@@ -27,10 +30,34 @@ from firebrick.workflow.syntax import RunDefaults
 T = TypeVar("T")
 
 
+@dataclass(slots=True)
+class Variables:
+    """What every step of a job begins with, those within actions too: `env` is what workflow and job set and `GITHUB_ENV` changed, `path` what
+    `GITHUB_PATH` added."""
+
+    env: dict[str, str] = field(default_factory=dict)
+    path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """The step that uses a composite action, as that action's own steps see it: what it gives them, and by when they must have ended. `depth`
+    counts the composite actions around them."""
+
+    bench: Bench
+    place: Place
+    env: Mapping[str, str]
+    inputs: Mapping[str, str]
+    deadline: Deadline | None
+    depth: int
+
+
 @dataclass(kw_only=True)
 class Bench:
-    """One job at work. `env` is what workflow and job set and `GITHUB_ENV` changed, `path` what `GITHUB_PATH` added, `scope` what the job's own
-    expressions see, `runner` the context of that name, `step_end` what ends the step that runs now."""
+    """One list of steps at work: a job's, or, with a `caller`, that of a composite action within it.
+
+    `scope` is what the job's own expressions see, `runner` the context of that name, `runtime` the variables that actions have besides (never
+    scripts), `step_end` what ends the step that runs now, `action` its GITHUB_ACTION, `posts` what has a post phase, in the order it began."""
 
     order: RunOrder
     job_id: str
@@ -44,16 +71,48 @@ class Bench:
     scope: Scope
     defaults: RunDefaults
     runner: Mapping[str, Value]
-    env: dict[str, str] = field(default_factory=dict)
-    path: tuple[str, ...] = ()
+    actions: JobActions
+    runtime: Mapping[str, str] = field(default_factory=dict)
+    caller: Caller | None = None
+    variables: Variables = field(default_factory=Variables)
+    action: str = ""
+    posts: list[Entry] = field(default_factory=list)
     outcomes: dict[str, StepOutcome] = field(default_factory=dict)
     failed: bool = False
     step_end: asyncio.Event = field(default_factory=asyncio.Event)
     _hashes: HashMemo = field(default_factory=HashMemo)
 
+    def within(self, caller: Caller) -> Bench:
+        """The bench of a composite action's own steps: they share the job's machine and variables, and know of no other steps."""
+        return replace(self, caller=caller, defaults=RunDefaults(), action="", posts=[], outcomes={}, failed=False)
+
+    @property
+    def env(self) -> dict[str, str]:
+        return self.variables.env
+
+    @env.setter
+    def env(self, env: dict[str, str]) -> None:
+        self.variables.env = env
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        return self.variables.path
+
+    @path.setter
+    def path(self, path: tuple[str, ...]) -> None:
+        self.variables.path = path
+
+    @property
+    def depth(self) -> int:
+        return self.caller.depth if self.caller is not None else 0
+
+    @property
+    def job_status(self) -> str:
+        return self.caller.bench.job_status if self.caller is not None else self.status
+
     @property
     def status(self) -> str:
-        """Of the job so far: what `success()`, `failure()` and `cancelled()` ask."""
+        """Of these steps so far: what `success()`, `failure()` and `cancelled()` ask."""
         if self.cancellation.cause is not None:
             return CANCELLED
         return FAILURE if self.failed else SUCCESS
@@ -73,7 +132,8 @@ class Bench:
 
     async def evaluate(self, ask: Callable[[Scope], T], env: Mapping[str, str] | None = None) -> T:
         """`ask` with the scope of a step; `env` is added to what expressions see as `env`. Raises EvaluationError."""
-        scope = self._scope({**self.env, **(env or {})})
+        given = self.caller.env if self.caller is not None else {}
+        scope = self._scope({**self.env, **given, **(env or {})})
         while True:
             try:
                 return ask(scope)
@@ -82,13 +142,26 @@ class Bench:
 
     def _scope(self, env: Mapping[str, str]) -> Scope:
         contexts: dict[str, Value] = {
+            "github": self._github(),
             "env": env_context(env),
             "steps": steps_context(self.outcomes),
-            "job": job_context(self.status),
+            "job": job_context(self.job_status),
             "runner": self.runner,
             "secrets": dict(self.order.secrets),
         }
+        if self.caller is not None:
+            contexts |= {"inputs": dict(self.caller.inputs), "secrets": None, "vars": None, "needs": None}
         return step_scope(self.scope, status=self.status, contexts=contexts).with_functions(hashFiles=self._hashes)
+
+    def _github(self) -> Value:
+        github = self.scope.contexts.get("github")
+        if not isinstance(github, Mapping):
+            return github
+        return {
+            **github,
+            "action": self.action,
+            **(place_context(self.caller.place) if self.caller is not None else {}),
+        }
 
     async def _hash(self, patterns: tuple[str, ...]) -> str:
         workspace = self.paths.workspace
@@ -102,3 +175,8 @@ class Bench:
             async for chunk in chunks:
                 digest.update(chunk)
         return digest.hexdigest()
+
+
+def place_context(place: Place) -> dict[str, str]:
+    """What `github` says of the action that steps are of; in upper case after `GITHUB_`, the variables that say it."""
+    return {"action_path": place.path, "action_repository": place.repository, "action_ref": place.ref}

@@ -12,6 +12,8 @@ HOME: Final = "/root"
 WORK: Final = "/home/runner/work"
 TEMP: Final = f"{WORK}/_temp"
 TOOL_CACHE: Final = "/opt/hostedtoolcache"
+ACTIONS: Final = f"{WORK}/_actions"
+EXTERNALS: Final = "/opt/externals/node24"
 PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _ARCHITECTURES: Final = {"x86_64": "X64", "aarch64": "ARM64"}

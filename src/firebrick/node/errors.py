@@ -37,5 +37,9 @@ class StepError(NodeError):
     """A step cannot be carried out as it is written (a missing input of an action, a bad glob)."""
 
 
+class ActionError(NodeError):
+    """An action cannot be had, is not allowed, or is no action."""
+
+
 class NoNodeError(NodeError):
     """No running node answers, or none has the machine asked for."""

@@ -55,6 +55,15 @@ class JobStarted(Event, frozen=True, kw_only=True):
     steps: tuple[str, ...]
 
 
+class ActionResolved(Event, frozen=True, kw_only=True):
+    """Which commit an action of another repository, `owner/name@ref`, is in this job. Comes before the job has a machine, or later for
+    one that an action of the workspace uses."""
+
+    job: str
+    action: str
+    commit: str
+
+
 class StepStarted(Event, frozen=True, kw_only=True):
     job: str
     step: int
@@ -87,12 +96,15 @@ class Annotation(Event, frozen=True, kw_only=True):
 
 
 class StepFinished(Event, frozen=True, kw_only=True):
+    """`name` is given where a step that was not in the list of the job's is skipped: that has no `StepStarted`."""
+
     job: str
     step: int
     conclusion: Conclusion
     seconds: float
     exit_code: int | None = None
     summary: str = ""
+    name: str = ""
 
 
 class ArtifactStored(Event, frozen=True, kw_only=True):

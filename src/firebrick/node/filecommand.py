@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,10 +42,11 @@ class Left:
 
 
 class StepFiles:
-    """The files of one step."""
+    """The files of one step, or of one step of an action."""
 
-    def __init__(self, number: int) -> None:
-        self._paths = {name: f"{TEMP}/_runner_file_commands/{name}_{number}" for name in _NAMES}
+    def __init__(self) -> None:
+        key = uuid.uuid4().hex
+        self._paths = {name: f"{TEMP}/_runner_file_commands/{name}_{key}" for name in _NAMES}
 
     @property
     def paths(self) -> CommandPaths:
@@ -56,28 +59,28 @@ class StepFiles:
             if isinstance(written, BaseException):
                 raise written
 
-    async def collect(self, bench: Bench, number: int, outputs: StepOutputs) -> Left:
-        """Apply what the step left to the bench and to `outputs`, and return the rest. A file that breaks the grammar or holds too much is
-        an error of the step."""
+    async def collect(self, bench: Bench, number: int, outputs: StepOutputs, state: StepOutputs) -> Left:
+        """Apply what the step left to the bench, to `outputs` and to `state`, and return the rest. A file that breaks the grammar or holds too
+        much is an error of the step."""
         left = Left()
-        for name in ("env", "path", "output", "step_summary"):
+        for name in ("env", "path", "output", "state", "step_summary"):
             try:
-                await self._apply(name, bench, number, outputs, left)
+                await self._apply(name, bench, number, {"output": outputs, "state": state}, left)
             except (FileCommandError, OutputTooLargeError, StepError) as error:
                 bench.log.fault(number, f"{file_command_failed(name)} {error}")
                 left.failed = True
         return left
 
-    async def _apply(self, name: str, bench: Bench, number: int, outputs: StepOutputs, left: Left) -> None:
+    async def _apply(self, name: str, bench: Bench, number: int, kept: Mapping[str, StepOutputs], left: Left) -> None:
         if name == "step_summary":
             left.summary = await self._summary(bench)
             return
         text = (await self._read(bench.guest, name, _LIMIT)).decode(errors="replace")
         if name == "path":
             bench.path = _bounded_path(extend_path(bench.path, parse_path(text)))
-        elif name == "output":
+        elif name in kept:
             for key, value in parse_pairs(text):
-                outputs.set(key, value)
+                kept[name].set(key, value)
         else:
             environment = parse_environment(text)
             bench.env = _bounded_environment({**bench.env, **environment.variables})

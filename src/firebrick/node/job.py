@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import time
 import traceback
@@ -13,6 +14,9 @@ from typing import Any, Final
 from firebrick.guest.errors import AgentError, ChannelError, GuestError, OutputTooLargeError, TreeError
 from firebrick.image.errors import ImageError
 from firebrick.machine.errors import BootError, MachineError
+from firebrick.node.action.book import JobActions
+from firebrick.node.action.source import ActionSource
+from firebrick.node.action.use import Entry, Phase, entries_of, has_phase
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.bench import Bench
 from firebrick.node.cancel import Cancellation
@@ -25,9 +29,10 @@ from firebrick.node.guest import Lender, Loan
 from firebrick.node.label import image_of
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
+from firebrick.node.phase import posts_of
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader, open_source
-from firebrick.node.step import run_step
+from firebrick.node.step import run_step, title
 from firebrick.process import ProcessError, shielded
 from firebrick.workflow.context import runner_context
 from firebrick.workflow.expression import EvaluationError, Scope
@@ -49,6 +54,7 @@ class JobTask:
     lender: Lender
     settings: NodeSettings
     shelf: ArtifactShelf
+    actions: ActionSource
     log: JobLog
     cancellation: Cancellation
 
@@ -114,15 +120,19 @@ def cause_message(cause: CancelCause | None) -> str:
 
 async def _carry_out(task: JobTask) -> JobResult:
     image = await _image(task)
+    actions = JobActions(task.actions, task.settings, task.log)
+    await actions.prepare(task.planned.job.steps)
+    entries = entries_of(task.planned.job.steps)
+    actions.open_known(entries, depth=0)
     purpose = f"job {task.planned.key} of {task.order.id}"
     lent = task.lender.lend(image, task.order.resources, purpose=purpose, say=task.log.node)
     limit = task.settings.source_limit_mib << 20
     async with lent as loan, open_source(task.order.source, loan.scratch / "source", limit=limit) as source:
-        _report_start(task, loan, image)
-        return await _work(task, _bench(task, loan, source))
+        _report_start(task, loan, image, entries)
+        return await _work(task, _bench(task, loan, source, actions), entries)
 
 
-def _bench(task: JobTask, loan: Loan, source: SourceReader) -> Bench:
+def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions) -> Bench:
     paths = guest_paths(task.order)
     return Bench(
         order=task.order,
@@ -132,6 +142,7 @@ def _bench(task: JobTask, loan: Loan, source: SourceReader) -> Bench:
         log=task.log,
         source=source,
         shelf=task.shelf,
+        actions=actions,
         settings=task.settings,
         cancellation=task.cancellation,
         scope=task.scope,
@@ -149,8 +160,9 @@ async def _image(task: JobTask) -> str:
     return image_of(labels, images=images, configured=settings.labels, default=settings.default_image)
 
 
-def _report_start(task: JobTask, loan: Loan, image: str) -> None:
-    steps = tuple(task.log.mask(step.display_name) for step in task.planned.job.steps)
+def _report_start(task: JobTask, loan: Loan, image: str, entries: Sequence[Entry]) -> None:
+    known = [*((entry, Phase.PRE) for entry in _with_pre(entries)), *((entry, Phase.MAIN) for entry in entries)]
+    steps = tuple(task.log.mask(title(entry, phase)) for entry, phase in known)
     task.log.start(
         JobStarted(
             at=time.time(),
@@ -165,7 +177,11 @@ def _report_start(task: JobTask, loan: Loan, image: str) -> None:
     )
 
 
-async def _work(task: JobTask, bench: Bench) -> JobResult:
+def _with_pre(entries: Sequence[Entry]) -> list[Entry]:
+    return [entry for entry in entries if has_phase(entry.use, Phase.PRE)]
+
+
+async def _work(task: JobTask, bench: Bench, entries: Sequence[Entry]) -> JobResult:
     job = task.planned.job
     limit = timeout_s(job.timeout_minutes, task.scope, task.order.resources.timeout_s)
     timer = asyncio.get_running_loop().call_later(limit, task.cancellation.request, CancelCause.TIMEOUT)
@@ -173,11 +189,21 @@ async def _work(task: JobTask, bench: Bench) -> JobResult:
         await _set_up(bench)
         bench.env.update(await bench.evaluate(task.order.workflow.env.texts))
         bench.env.update(await bench.evaluate(job.env.texts))
-        for number, step in enumerate(job.steps):
-            await run_step(bench, number, step)
+        await _run_steps(bench, entries)
         return await _finish(task, bench)
     finally:
         timer.cancel()
+
+
+async def _run_steps(bench: Bench, entries: Sequence[Entry]) -> None:
+    """What comes before the first step, the steps, and what comes after the last one: that is known when they have run."""
+    numbers = itertools.count()
+    for entry in _with_pre(entries):
+        await run_step(bench, next(numbers), entry, Phase.PRE)
+    for entry in entries:
+        await run_step(bench, next(numbers), entry)
+    for entry in posts_of(bench):
+        await run_step(bench, next(numbers), entry, Phase.POST)
 
 
 async def _set_up(bench: Bench) -> None:

@@ -17,6 +17,7 @@ from typing import IO, Final, Self
 import msgspec
 
 from firebrick.node.event import (
+    ActionResolved,
     Annotation,
     ArtifactStored,
     Event,
@@ -33,6 +34,7 @@ from firebrick.text import encodable
 AnyEvent = (
     RunStarted
     | JobStarted
+    | ActionResolved
     | StepStarted
     | LogLine
     | Annotation

@@ -14,6 +14,7 @@ from typing import Self
 
 from firebrick.home import Home
 from firebrick.machine import Driver, reap
+from firebrick.node.action.store import ActionStore
 from firebrick.node.contract import LiveRun
 from firebrick.node.door import open_door
 from firebrick.node.driver import Warn, check_privileges, open_driver
@@ -33,6 +34,7 @@ class Node:
         self.home = home
         self.settings = settings
         self._pool = pool
+        self._actions = ActionStore(home.cache, settings)
 
     @classmethod
     @asynccontextmanager
@@ -68,7 +70,8 @@ class Node:
 
     def start_run(self, order: RunOrder) -> AbstractAsyncContextManager[LiveRun]:
         """See `RunHost.start_run`."""
-        return start_run(order, self._pool, self.settings, Journal.create(self.home.runs))
+        journal = Journal.create(self.home.runs)
+        return start_run(order, self._pool, self.settings, journal, actions=self._actions)
 
     async def prepare(self, image: str, resources: Resources, say: Say = lambda _: None) -> None:
         """See `RunHost.prepare`; `say` is told what is being done."""

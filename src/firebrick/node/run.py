@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from firebrick.node.action.source import ActionSource, NoActions
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.cancel import Cancellation
 from firebrick.node.context import guest_paths, run_facts
@@ -51,8 +52,11 @@ class _Cause:
 class Run:
     """A `LiveRun`. Made by `start_run`."""
 
-    def __init__(self, order: RunOrder, lender: Lender, settings: NodeSettings, journal: Journal) -> None:
+    def __init__(
+        self, order: RunOrder, lender: Lender, settings: NodeSettings, journal: Journal, actions: ActionSource
+    ) -> None:
         self.order = order
+        self._actions = actions
         self._lender = lender
         self._settings = settings
         self._journal = journal
@@ -173,6 +177,7 @@ class Run:
                 lender=self._lender,
                 settings=self._settings,
                 shelf=self._shelf,
+                actions=self._actions,
                 log=log,
                 cancellation=cancellation,
             )
@@ -235,10 +240,12 @@ def _not_run(cancellation: Cancellation) -> JobResult:
 
 
 @asynccontextmanager
-async def start_run(order: RunOrder, lender: Lender, settings: NodeSettings, journal: Journal) -> AsyncIterator[Run]:
+async def start_run(
+    order: RunOrder, lender: Lender, settings: NodeSettings, journal: Journal, *, actions: ActionSource | None = None
+) -> AsyncIterator[Run]:
     """The run, going on while the context lasts. Leaving it early ends the run's machines; the last event has come when it is left."""
     with journal:
-        run = Run(order, lender, settings, journal)
+        run = Run(order, lender, settings, journal, actions or NoActions())
         task = asyncio.create_task(run.carry_out(), name=f"run-{order.id}")
         try:
             yield run

@@ -1,4 +1,4 @@
-"""The script of a `run` step in its shell: started, listened to, and ended in time."""
+"""The script of a `run` step in its shell, or the program of an action: started, listened to, and ended in time."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import asyncio
 import posixpath
 import signal
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from firebrick.guest.client import ExitStatus, Process
 from firebrick.guest.errors import FileMissingError
 from firebrick.node.bench import Bench
 from firebrick.node.context import TEMP
+from firebrick.node.deadline import Deadline
 from firebrick.node.errors import StepError
 from firebrick.node.lines import LineSplitter
 from firebrick.node.outputs import StepOutputs
@@ -27,6 +28,7 @@ from firebrick.workflow.command import (
     Message,
     Parsed,
     Refused,
+    SaveState,
     SetOutput,
     Text,
 )
@@ -42,16 +44,27 @@ class Script:
     shell: str
     directory: str
     env: Mapping[str, str]
-    timeout_s: float | None
+    deadline: Deadline | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """A command line in the machine; `directory` is absolute, `env` complete."""
+
+    argv: Sequence[str]
+    directory: str
+    env: Mapping[str, str]
+    deadline: Deadline | None
 
 
 @dataclass(slots=True)
 class Result:
-    """`interrupted`: it was ended because the run was cancelled."""
+    """`interrupted`: it was ended because the run was cancelled. `state` is what the later phases of an action get."""
 
     outcome: str = SUCCESS
     exit_code: int | None = None
     outputs: StepOutputs = field(default_factory=StepOutputs)
+    state: StepOutputs = field(default_factory=StepOutputs)
     interrupted: bool = False
 
 
@@ -59,14 +72,21 @@ async def run_script(bench: Bench, number: int, script: Script) -> Result:
     """Run it to its end. Raises ShellError for a shell that is none, FileMissingError and its like for what cannot be started."""
     shell = find_shell(script.shell)
     path = await _write(bench, shell, script)
-    listener = _Listener(bench, number)
+    directory = posixpath.normpath(posixpath.join(bench.paths.workspace, script.directory))
+    program = Program(argv=shell.argv(path), directory=directory, env=script.env, deadline=script.deadline)
     try:
-        status = await _execute(bench, shell, path, script, listener)
+        return await run_program(bench, number, program)
     except FileMissingError:
-        if shell.fallback is None or not await bench.guest.files.exists(_directory(bench, script)):
+        if shell.fallback is None or not await bench.guest.files.exists(directory):
             raise
-        status = await _execute(bench, shell.fallback, path, script, listener)
-    return listener.conclude(status, script.timeout_s)
+        return await run_program(bench, number, replace(program, argv=shell.fallback.argv(path)))
+
+
+async def run_program(bench: Bench, number: int, program: Program, state: StepOutputs | None = None) -> Result:
+    """Run it to its end, doing what its lines ask for; `state` is added to. Raises FileMissingError and its like for what cannot be started."""
+    listener = _Listener(bench, number, Result(state=StepOutputs() if state is None else state))
+    status = await _execute(bench, program, listener)
+    return listener.conclude(status, program.deadline)
 
 
 async def _write(bench: Bench, shell: Shell, script: Script) -> str:
@@ -75,16 +95,12 @@ async def _write(bench: Bench, shell: Shell, script: Script) -> str:
     return path
 
 
-def _directory(bench: Bench, script: Script) -> str:
-    return posixpath.normpath(posixpath.join(bench.paths.workspace, script.directory))
-
-
-async def _execute(bench: Bench, shell: Shell, path: str, script: Script, listener: _Listener) -> ExitStatus:
+async def _execute(bench: Bench, program: Program, listener: _Listener) -> ExitStatus:
     started = bench.guest.exec(
-        shell.argv(path),
-        env=script.env,
-        cwd=_directory(bench, script),
-        timeout=script.timeout_s,
+        program.argv,
+        env=program.env,
+        cwd=program.directory,
+        timeout=program.deadline.left_s if program.deadline is not None else None,
         merge=True,
     )
     async with started as process, _ended_on_request(bench, process, listener):
@@ -121,13 +137,13 @@ async def _end(bench: Bench, process: Process, listener: _Listener) -> None:
 class _Listener:
     """Makes log, annotations, masks and outputs of what a step writes."""
 
-    def __init__(self, bench: Bench, number: int) -> None:
+    def __init__(self, bench: Bench, number: int, result: Result) -> None:
         self._bench = bench
         self._number = number
+        self.result = result
         unsecure = bench.env.get("ACTIONS_ALLOW_UNSECURE_COMMANDS", "").lower() == "true"
         self._reader = CommandReader(bench.paths.workspace, allow_unsecure=unsecure)
         self._refused = 0
-        self.result = Result()
 
     def hear(self, line: str) -> None:
         found = self._reader.feed(line)
@@ -153,15 +169,15 @@ class _Listener:
             case Mask(value):
                 log.add_mask(number, value)
             case SetOutput(name, value):
-                self._keep_output(name, value)
+                self._keep(self.result.outputs, name, value)
+            case SaveState(name, value):
+                self._keep(self.result.state, name, value)
             case Refused(message):
                 self._refuse(message)
-            case _:
-                pass  # state is for the later steps of an action, and a script has none
 
-    def _keep_output(self, name: str, value: str) -> None:
+    def _keep(self, kept: StepOutputs, name: str, value: str) -> None:
         try:
-            self.result.outputs.set(name, value)
+            kept.set(name, value)
         except StepError as error:
             self._refuse(f"{error} {error.hint}")
 
@@ -171,7 +187,7 @@ class _Listener:
             self._bench.log.fault(self._number, message)
         self.result.outcome = FAILURE
 
-    def conclude(self, status: ExitStatus, timeout_s: float | None) -> Result:
+    def conclude(self, status: ExitStatus, deadline: Deadline | None) -> Result:
         log, result = self._bench.log, self.result
         result.exit_code = status.code if status.code is not None else 128 + (status.signal or 0)
         if status.ok and not result.interrupted:
@@ -180,7 +196,10 @@ class _Listener:
         if result.interrupted:
             log.fault(self._number, "The operation was canceled.")
         elif status.timed_out:
-            log.fault(self._number, f"The step has timed out after {_minutes(timeout_s or 0.0)}.")
+            log.fault(
+                self._number,
+                f"The step has timed out after {_minutes(deadline.limit_s if deadline is not None else 0.0)}.",
+            )
         else:
             if status.oom:
                 log.fault(self._number, "The machine ran out of memory: a process of this step was killed.")

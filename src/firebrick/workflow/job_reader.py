@@ -12,9 +12,7 @@ from firebrick.workflow.shape import Fields, Walk
 from firebrick.workflow.step_reader import after_success, check_shell, check_uses_format, read_steps, template_map
 from firebrick.workflow.syntax import Call, Concurrency, Environment, Job, Permissions, RunDefaults, Strategy
 from firebrick.workflow.template import Template, TemplateMap
-
-# Actions whose work the node does itself.
-NATIVE_ACTIONS = frozenset({"actions/checkout", "actions/upload-artifact"})
+from firebrick.workflow.uses import DockerImage
 
 
 def read_job(name: str, position: Position, fields: Fields, walk: Walk, jobs: Iterable[str]) -> Job:
@@ -72,12 +70,8 @@ def _group(runs_on: Any) -> Template | None:
 
 
 def _check_uses(uses: str, position: Position, walk: Walk) -> None:
-    """An action must be one the node does itself; others are not run yet."""
-    native = ", ".join(sorted(NATIVE_ACTIONS))
-    before = len(walk.problems)
-    name = check_uses_format(uses, position, walk)
-    if len(walk.problems) == before and (name is None or name.lower() not in NATIVE_ACTIONS):
-        walk.problem(position, f"The action '{uses}' is not supported yet", f"a run step, or one of {native}")
+    if isinstance(check_uses_format(uses, position, walk), DockerImage):
+        walk.problem(position, f"The action '{uses}' is not supported yet", "a run step, or an action without an image")
 
 
 def _strategy(fields: Any) -> Strategy | None:

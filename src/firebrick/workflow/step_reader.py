@@ -12,6 +12,7 @@ from firebrick.workflow.shape import Fields, Walk
 from firebrick.workflow.shell import ShellError, find_shell
 from firebrick.workflow.syntax import Step
 from firebrick.workflow.template import Condition, Template, TemplateMap, parse_condition
+from firebrick.workflow.uses import Uses, UsesError, parse_uses
 
 _MAX_ID = 100
 _ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
@@ -78,21 +79,13 @@ def after_success(position: Position, at: Allowed) -> Condition:
     return parse_condition(None, position, at)
 
 
-_ACTION = re.compile(r"(?P<name>[\w.-]+/[\w.-]+)(?:/[^@\s]*)?@(?P<ref>\S+)")
-
-
-def check_uses_format(uses: str, position: Position, walk: Walk) -> str | None:
-    """`owner/repository` of an action in a repository of its own; None for one in a folder, an image, or with what is wrong reported."""
-    if uses.startswith(("./", "../", "docker://")):
+def check_uses_format(uses: str, position: Position, walk: Walk) -> Uses | None:
+    """What a step uses; None, with what is wrong reported, where that is of no known form."""
+    try:
+        return parse_uses(uses)
+    except UsesError as error:
+        walk.problem(position, str(error), "an action with its version, as actions/checkout@v4")
         return None
-    match = _ACTION.fullmatch(uses)
-    if match is None:
-        walk.problem(
-            position,
-            f"Expected format {{org}}/{{repo}}[/path]@ref. Actual '{uses}'",
-            "an action with its version, as actions/checkout@v4",
-        )
-    return match["name"] if match else None
 
 
 def check_shell(shell: Template | None, walk: Walk) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import textwrap
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,7 +15,9 @@ import pytest
 
 from firebrick.guest.client import Agent, Identity
 from firebrick.guest.double.agent import GuestDouble
+from firebrick.node.action.source import ActionTree
 from firebrick.node.contract import RunResult
+from firebrick.node.errors import ActionError
 from firebrick.node.event import Annotation, ArtifactStored, Event, JobFinished, LogLine, StepFinished
 from firebrick.node.guest import Loan
 from firebrick.node.journal import Journal
@@ -22,20 +25,24 @@ from firebrick.node.order import Resources, RunOrder, Source
 from firebrick.node.run import Run, start_run
 from firebrick.node.settings import NodeSettings
 from firebrick.workflow.reader import read_workflow
+from firebrick.workflow.uses import RemoteAction
 from tests.unit.node.shell import shell
 
 PATIENCE = 20.0
+WORKSPACE = "/home/runner/work/hello/hello"
+NODE = "/opt/externals/node24/bin/node"
 
 
 @dataclass
 class DoubleLender:
-    """Lends guests in memory; `lent` counts those out now, `most` how many there were at once."""
+    """Lends guests in memory, with these `files` in them; `lent` counts those out now, `most` how many there were at once."""
 
     capacity: int = 4
     failure: Exception | None = None
     lent: int = 0
     most: int = 0
     guests: list[GuestDouble] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
     turns: asyncio.Semaphore | None = None
 
     async def images(self) -> list[str]:
@@ -49,7 +56,9 @@ class DoubleLender:
         async with self.turns:
             if self.failure is not None:
                 raise self.failure
-            guest = GuestDouble(programs={"bash": shell, "sh": shell}, grace_s=0.05)
+            guest = GuestDouble(programs={"bash": shell, "sh": shell, NODE: shell}, grace_s=0.05)
+            for path, text in self.files.items():
+                guest.disk.open(path.encode(), parents=True, truncate=True).content.write(0, text.encode())
             self.guests.append(guest)
             self.lent += 1
             self.most = max(self.most, self.lent)
@@ -62,6 +71,31 @@ class DoubleLender:
                 self.lent -= 1
                 await guest.close()
                 assert guest.violations == []
+
+
+@dataclass
+class DoubleActions:
+    """An `ActionSource` of what tests put into `directory`: `owner/name@ref/...`. `fetched` is what was asked for."""
+
+    directory: Path
+    fetched: list[str] = field(default_factory=list)
+
+    def add(self, name: str, files: dict[str, str]) -> None:
+        for path, text in files.items():
+            target = self.directory / name / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(textwrap.dedent(text))
+
+    async def fetch(self, action: RemoteAction, say: Callable[[str], None]) -> ActionTree:
+        name = f"{action.repository}@{action.ref}"
+        self.fetched.append(name)
+        if not (self.directory / name).is_dir():
+            raise ActionError(f"cannot get the action {str(action)!r}: nobody has it", hint="Make it.")
+        return ActionTree(self.directory / name, hashlib.sha1(name.encode()).hexdigest())
+
+    async def node(self, say: Callable[[str], None]) -> Path:
+        self.add("node", {"bin/node": "the program"})
+        return self.directory / "node"
 
 
 @dataclass
@@ -95,6 +129,11 @@ class Bed:
     directory: Path
     lender: DoubleLender
     settings: NodeSettings
+    actions: DoubleActions
+
+    def local(self, path: str, files: dict[str, str]) -> None:
+        """Put an action into the workspace of every job."""
+        self.lender.files |= {f"{WORKSPACE}/{path}/{name}": textwrap.dedent(text) for name, text in files.items()}
 
     def order(self, text: str, **fields: object) -> RunOrder:
         source = self.directory / "source"
@@ -111,7 +150,9 @@ class Bed:
     async def live(self, text: str, **fields: object) -> AsyncIterator[Run]:
         journal = Journal.create(self.directory / "runs")
         async with asyncio.timeout(PATIENCE):
-            async with start_run(self.order(text, **fields), self.lender, self.settings, journal) as run:
+            async with start_run(
+                self.order(text, **fields), self.lender, self.settings, journal, actions=self.actions
+            ) as run:
                 yield run
             assert self.lender.lent == 0
 
@@ -123,4 +164,5 @@ class Bed:
 
 @pytest.fixture
 def bed(tmp_path: Path) -> Bed:
-    return Bed(tmp_path, DoubleLender(), NodeSettings(interrupt_s=0.05, terminate_s=0.05, cancel_s=1.0))
+    settings = NodeSettings(interrupt_s=0.05, terminate_s=0.05, cancel_s=1.0)
+    return Bed(tmp_path, DoubleLender(), settings, DoubleActions(tmp_path / "actions"))

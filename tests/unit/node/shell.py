@@ -46,6 +46,12 @@ async def _line(task: Task, line: str) -> int | None:
     return None
 
 
+async def _show(task: Task, name: str) -> None:
+    """A variable of any name."""
+    value = task.env.get(name.encode())
+    await task.out(name.encode() + (b" is not set" if value is None else b"=" + value) + b"\n")
+
+
 async def _printf(task: Task, text: str) -> None:
     await task.out(text.encode().decode("unicode_escape").encode("latin-1"))
 
@@ -94,6 +100,7 @@ async def _until_interrupted(task: Task, text: str) -> None:
 
 
 _WORDS = {
+    "show": _show,
     "printf": _printf,
     "flood": _flood,
     "outputs": _outputs,

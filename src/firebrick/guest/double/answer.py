@@ -183,9 +183,11 @@ async def _end_in_time(running: Running, timeout_ms: int | None, grace_s: float,
 
 
 def find_program(programs: dict[str, Program], disk: MemoryDisk, argv: tuple[bytes, ...]) -> Program:
-    """The program a command line names: by its bare name, or by its path in one of the directories of PATH."""
+    """The program a command line names: by the path it is registered with, by its bare name, or by its path in one of the directories of PATH."""
     if not argv:
         raise Refusal("bad_request", "cannot run a command without a name")
+    if argv[0].startswith(b"/") and argv[0].decode(errors="replace") in programs:
+        return programs[argv[0].decode()]
     directory, _, name = argv[0].rpartition(b"/")
     if (not directory or directory in _PATH.split(b":")) and name.decode(errors="replace") in programs:
         return programs[name.decode()]

@@ -1,31 +1,28 @@
-"""The actions the node does itself: `actions/checkout` and `actions/upload-artifact`. No code of an action runs."""
+"""The actions the node does itself: `actions/checkout` and `actions/upload-artifact`. No code of an action runs.
+
+Names of inputs are in lower case. Each raises StepError, SourceError, AgentError, TreeError.
+"""
 
 from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from firebrick.node.bench import Bench
+from firebrick.node.action.use import NativeRun
 from firebrick.node.errors import StepError
 from firebrick.node.glob import Found, Search, find_files, parse_searches
 from firebrick.workflow.command import Message
 
+if TYPE_CHECKING:
+    from firebrick.node.bench import Bench
+
 Outputs = dict[str, str]
-Action = Callable[[Bench, int, Mapping[str, str]], Awaitable[Outputs]]
 
 _TRUE: Final = ("true", "yes", "1")
-
-
-async def run_action(bench: Bench, number: int, uses: str, inputs: Mapping[str, str]) -> Outputs:
-    """Do what `uses` names, for step `number`; the result is its outputs. Raises StepError, SourceError, AgentError, TreeError."""
-    action = ACTIONS.get(uses.partition("@")[0].lower())
-    if action is None:
-        raise StepError(f"the action {uses!r} is not supported yet", hint=f"Supported: {', '.join(ACTIONS)}.")
-    return await action(bench, number, {name.lower(): value for name, value in inputs.items()})
 
 
 async def _checkout(bench: Bench, number: int, inputs: Mapping[str, str]) -> Outputs:
@@ -122,7 +119,7 @@ def _root(searches: list[Search], found: list[Found]) -> str:
     return posixpath.dirname(root) if any(file.path == root for file in found) else root
 
 
-ACTIONS: Final[Mapping[str, Action]] = {
+NATIVE: Final[Mapping[str, NativeRun]] = {
     "actions/checkout": _checkout,
     "actions/upload-artifact": _upload_artifact,
 }

@@ -1,0 +1,165 @@
+"""The actions of one job: which commits they are, what of them is in the machine, and how many there are.
+
+prepare(steps)   before there is a machine: fetch what steps name, and what composite actions among it name
+open(uses)       an action as a step uses it, with the steps it has itself
+place(...)       its files into the machine, once
+"""
+
+from __future__ import annotations
+
+import posixpath
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from firebrick.node.action.allowed import check_allowed
+from firebrick.node.action.definition import docker_action, read_from_guest, read_from_tree
+from firebrick.node.action.native import NATIVE
+from firebrick.node.action.source import ActionSource, ActionTree
+from firebrick.node.action.use import CompositeUse, Entry, JavaScriptUse, NativeUse, Place, Use, entries_of
+from firebrick.node.context import ACTIONS, EXTERNALS
+from firebrick.node.errors import ActionError
+from firebrick.node.event import ActionResolved
+from firebrick.node.guest import Guest
+from firebrick.node.log import JobLog
+from firebrick.node.settings import NodeSettings
+from firebrick.workflow.action_file import ActionFile, CompositeRuns, JavaScriptRuns
+from firebrick.workflow.syntax import Step
+from firebrick.workflow.uses import DockerImage, LocalAction, RemoteAction, UsesError, parse_uses
+
+MAX_DEPTH: Final = 9
+"""Composite actions within one another."""
+_MOST_FETCHED: Final = 200
+_MOST_OPENED: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """An action that was fetched."""
+
+    action: RemoteAction
+    tree: ActionTree
+    file: ActionFile
+
+
+class JobActions:
+    """See above. Used by one task at a time."""
+
+    def __init__(self, source: ActionSource, settings: NodeSettings, log: JobLog) -> None:
+        self._source = source
+        self._settings = settings
+        self._log = log
+        self._known: dict[str, _Known] = {}
+        self._trees: dict[str, ActionTree] = {}
+        self._placed: set[str] = set()
+        self._opened = 0
+
+    # --- what a job uses ---
+
+    async def prepare(self, steps: Iterable[Step]) -> None:
+        """Fetch every action of another repository that these steps use, and those that these use. Raises ActionError."""
+        waiting = list(_remote(steps))
+        while waiting:
+            action = waiting.pop(0)
+            if str(action) in self._known:
+                continue
+            if len(self._known) == _MOST_FETCHED:
+                raise ActionError(f"the job uses more than {_MOST_FETCHED} actions of other repositories")
+            known = self._known[str(action)] = await self._fetch(action)
+            if isinstance(known.file.runs, CompositeRuns):
+                waiting += _remote(known.file.runs.steps)
+
+    async def _fetch(self, action: RemoteAction) -> _Known:
+        check_allowed(action, self._settings)
+        key = f"{action.repository}@{action.ref}"
+        if key not in self._trees:
+            tree = self._trees[key] = await self._source.fetch(action, self._log.node)
+            self._log.node(f"Download action repository '{key}' (SHA:{tree.commit})")
+            self._log.emit(ActionResolved(at=time.time(), job=self._log.job, action=key, commit=tree.commit))
+        tree = self._trees[key]
+        return _Known(action, tree, await read_from_tree(tree.root, action.path, called=str(action)))
+
+    def open_known(self, entries: Iterable[Entry], depth: int) -> None:
+        """Say what the steps use, as far as that is known before they run: everything but actions of the workspace.
+
+        `depth` is the number of composite actions around them. Raises ActionError."""
+        for entry in entries:
+            if entry.step.uses is not None:
+                entry.use = self._open(entry.step.uses, depth)
+
+    async def open_local(self, path: str, guest: Guest, workspace: str, depth: int) -> Use:
+        """The action in a folder of the workspace, as it is there now. Raises ActionError, AgentError."""
+        folder = posixpath.normpath(posixpath.join(workspace, path))
+        if folder != workspace and not folder.startswith(f"{workspace}/"):
+            raise ActionError(f"cannot use {path!r}: it is not below the workspace")
+        file = await read_from_guest(guest.files, folder, called=path)
+        if isinstance(file.runs, CompositeRuns):
+            await self.prepare(file.runs.steps)
+        return self._made(file, Place(path=folder), depth)
+
+    def _open(self, uses: str, depth: int) -> Use | None:
+        match _parsed(uses):
+            case RemoteAction() as action:
+                native = NATIVE.get(action.repository.lower()) if not action.path else None
+                return NativeUse(native) if native is not None else self._made_known(self._known[str(action)], depth)
+            case DockerImage():
+                raise docker_action(uses)
+            case LocalAction():
+                return None
+
+    def _made_known(self, known: _Known, depth: int) -> Use:
+        action = known.action
+        tree = f"{action.repository}@{action.ref}"
+        path = posixpath.join(ACTIONS, action.repository, action.ref, action.path).rstrip("/")
+        place = Place(path=path, repository=action.repository, ref=action.ref, tree=tree)
+        return self._made(known.file, place, depth)
+
+    def _made(self, file: ActionFile, place: Place, depth: int) -> Use:
+        self._opened += 1
+        if self._opened > _MOST_OPENED:
+            raise ActionError(f"the job uses actions more than {_MOST_OPENED} times, counting those within actions")
+        match file.runs:
+            case JavaScriptRuns() as runs:
+                return JavaScriptUse(file=file, runs=runs, place=place)
+            case CompositeRuns() as runs:
+                if depth >= MAX_DEPTH:
+                    raise ActionError(f"Composite action depth exceeded max depth {MAX_DEPTH}")
+                entries = entries_of(runs.steps)
+                self.open_known(entries, depth + 1)
+                return CompositeUse(file=file, runs=runs, place=place, entries=entries)
+            case _:
+                raise docker_action(file.path)
+
+    # --- what is in the machine ---
+
+    async def place(self, place: Place, guest: Guest) -> None:
+        """The files of the repository an action belongs to, into the machine. Raises AgentError, TreeError."""
+        if place.tree and place.tree not in self._placed:
+            tree = self._trees[place.tree]
+            repository, _, ref = place.tree.partition("@")
+            await guest.upload(tree.root, posixpath.join(ACTIONS, repository, ref), uid=0, gid=0)
+            self._placed.add(place.tree)
+
+    async def place_node(self, guest: Guest) -> None:
+        """The program JavaScript actions run in. Raises ActionError, AgentError, TreeError."""
+        if EXTERNALS in self._placed:
+            return
+        if not await guest.files.exists(f"{EXTERNALS}/bin/node"):
+            await guest.upload(await self._source.node(self._log.node), EXTERNALS, uid=0, gid=0)
+        self._placed.add(EXTERNALS)
+
+
+def _parsed(uses: str) -> RemoteAction | LocalAction | DockerImage:
+    try:
+        return parse_uses(uses)
+    except UsesError as error:
+        raise ActionError(str(error)) from error
+
+
+def _remote(steps: Iterable[Step]) -> Iterable[RemoteAction]:
+    """The actions these steps take from other repositories, without those the node does itself."""
+    for step in steps:
+        action = _parsed(step.uses) if step.uses is not None else None
+        if isinstance(action, RemoteAction) and (action.path or action.repository.lower() not in NATIVE):
+            yield action
