@@ -92,7 +92,7 @@ async def serving(wanted: Sequence[Wanted], party: Party) -> AsyncIterator[dict[
     Raises ContainerError where one ends or stays unhealthy; the last it wrote has been said then."""
     async with AsyncExitStack() as stack:
         services = [await _start(stack, number, one, party) for number, one in enumerate(wanted, start=1)]
-        await _join(stack, services)
+        await _join(stack, services, party.say)
         ports = await _open(stack, services, party)
         await _all_ready(services, party.say)
         watch = asyncio.create_task(_watch(services, party.say), name="services-watch")
@@ -136,16 +136,24 @@ def _resources(spec: ContainerSpec, of_job: Resources) -> Resources:
     return replace(of_job, vcpus=min(spec.options.vcpus or 1, of_job.vcpus), memory_mib=memory)
 
 
-async def _join(stack: AsyncExitStack, services: Sequence[Service]) -> None:
+async def _join(stack: AsyncExitStack, services: Sequence[Service], say: Say) -> None:
     """Let the services find one another, and then start their programs: one may look for another at once."""
     for service in services:
         others = [other for other in services if other is not service]
         for other in others:
-            for port in other.ports:
+            for port in _apart(service, other, say):
                 await stack.enter_async_context(_relayed(service.guest, other, port, other.address, port))
         await _name(service.guest, {**_names(others), service.name: "127.0.0.1"})
     for service in services:
         await stack.enter_async_context(running(service))
+
+
+def _apart(service: Service, other: Service, say: Say) -> list[int]:
+    """The ports at which a service finds another: not those it has itself. A program that listens on all addresses, as most do, could not where
+    somebody listens on one of them already."""
+    for port in sorted(set(other.ports) & set(service.ports)):
+        say(f"The service {service.name} does not find {other.name} at port {port}, which is one of its own.")
+    return [port for port in other.ports if port not in service.ports]
 
 
 def _names(services: Sequence[Service]) -> dict[str, str]:
