@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from firebrick.cli.evaluate import evaluate
 from firebrick.workflow.problem import Problem, WorkflowError, printable
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.yaml import MAX_BYTES
@@ -42,6 +43,10 @@ def check(
         status = max(status, 1 if errors else 0)
         _print_json(path, errors, warnings) if as_json else _print_problems(path, errors, warnings)
     raise typer.Exit(status)
+
+
+# An expression may begin with a minus.
+app.command("eval", context_settings={"ignore_unknown_options": True})(evaluate)
 
 
 def find_problems(content: bytes, name: str) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:

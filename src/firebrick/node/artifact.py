@@ -8,7 +8,7 @@ import os
 import posixpath
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Final
@@ -41,6 +41,11 @@ class ArtifactShelf:
         self._most_files = most_files
         self._names: dict[str, str] = {}  # of what workflows have stored, with its directory
         self._taken: set[str] = set()
+
+    @property
+    def names(self) -> Mapping[str, Path]:
+        """The artifacts that workflows have stored, and the directory each is in."""
+        return {name: self._directory / directory for name, directory in self._names.items()}
 
     async def store(
         self, job: str, name: str, files: Files, found: Sequence[Found], *, root: str, overwrite: bool = False

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """`limit_s` is the time as the workflow states it, `at` the end of it on the monotonic clock."""
+    """`limit_s` is the time as the workflow states it, and what it is called; `at` the end of it on the monotonic clock."""
 
     limit_s: float
     at: float
@@ -16,6 +16,10 @@ class Deadline:
     @classmethod
     def after(cls, limit_s: float) -> Deadline:
         return cls(limit_s, time.monotonic() + limit_s)
+
+    def __str__(self) -> str:
+        minutes = self.limit_s / 60
+        return f"{minutes:g} minute" + ("" if minutes == 1 else "s")
 
     @property
     def left_s(self) -> float:

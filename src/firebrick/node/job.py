@@ -125,8 +125,14 @@ async def _carry_out(task: JobTask) -> JobResult:
     entries = entries_of(task.planned.job.steps)
     actions.open_known(entries, depth=0)
     purpose = f"job {task.planned.key} of {task.order.id}"
+    node = await actions.find_node(entries, task.order.source.path)
     lent = task.lender.lend(
-        around.image, task.order.resources, purpose=purpose, say=task.log.node, companions=len(around.services)
+        around.image,
+        task.order.resources,
+        purpose=purpose,
+        say=task.log.node,
+        node=node,
+        companions=len(around.services),
     )
     limit = task.settings.source_limit_mib << 20
     async with (

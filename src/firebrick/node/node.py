@@ -14,6 +14,7 @@ from typing import Self
 
 from firebrick.home import Home
 from firebrick.machine import Driver, reap
+from firebrick.node.action.source import ActionSource
 from firebrick.node.action.store import ActionStore
 from firebrick.node.contract import LiveRun
 from firebrick.node.door import open_door
@@ -30,11 +31,11 @@ from firebrick.process import shielded
 class Node:
     """A `RunHost`. Made by `open`."""
 
-    def __init__(self, home: Home, pool: Pool, settings: NodeSettings) -> None:
+    def __init__(self, home: Home, pool: Pool, settings: NodeSettings, actions: ActionSource) -> None:
         self.home = home
         self.settings = settings
         self._pool = pool
-        self._actions = ActionStore(home.cache, settings)
+        self._actions = actions
 
     @classmethod
     @asynccontextmanager
@@ -60,9 +61,11 @@ class Node:
             chosen = await stack.enter_async_context(open_driver(home, told, warn)) if driver is None else driver
             pool = Pool(home, chosen, told, capacity=capacity or told.capacity)
             await pool.sweep()
+            actions = ActionStore(home.cache, told)
+            await actions.sweep()
             stack.push_async_callback(lambda: shielded(pool.roster.close()))
             async with open_door(home.nodes, pool.roster):
-                yield cls(home, pool, told)
+                yield cls(home, pool, told, actions)
 
     @property
     def machines(self) -> int:

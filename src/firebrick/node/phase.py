@@ -1,7 +1,7 @@
 """One phase of one step: whether it runs, what it is given, how it ends, and what it leaves behind.
 
 perform(entry, phase)            condition, attempt, `continue-on-error`, record
-  a script                       run_script
+  a script                       run_step_script
   an action the node does        its `run`
   a JavaScript action            run_javascript
   a composite action             perform, for each of its own steps
@@ -9,9 +9,9 @@ perform(entry, phase)            condition, attempt, `continue-on-error`, record
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Final
 
 from firebrick.guest.errors import AgentError, MessageTooLargeError, OutputTooLargeError, TreeError
 from firebrick.node.action.inputs import action_inputs, native_inputs, warn_of_inputs
@@ -26,39 +26,25 @@ from firebrick.node.action.use import (
     condition_of,
     has_phase,
 )
-from firebrick.node.bench import Bench, Caller, place_context
-from firebrick.node.context import HOME, PATH, run_facts
+from firebrick.node.bench import Bench, Caller
 from firebrick.node.deadline import Deadline, earlier
-from firebrick.node.errors import NodeError, StepError, told
-from firebrick.node.filecommand import StepFiles
+from firebrick.node.errors import NodeError, told
+from firebrick.node.intime import StepCancelledError, in_time
+from firebrick.node.launch import Ending, run_step_script, with_files
 from firebrick.node.outputs import StepOutputs
-from firebrick.node.script import Result, Script, run_script
+from firebrick.node.script import Result
 from firebrick.workflow.command_file import FileCommandError
-from firebrick.workflow.context import default_environment, step_environment
 from firebrick.workflow.expression import EvaluationError
 from firebrick.workflow.outcome import CANCELLED, FAILURE, SKIPPED, SUCCESS, StepOutcome, flag, timeout_s
 from firebrick.workflow.shell import ShellError
 from firebrick.workflow.syntax import Step
-from firebrick.workflow.template import Template
 
 # What a step can do wrong without the job being lost: it fails, and the ones after it are asked whether they run.
-_FAULTS = (
+_FAULTS: Final = (
     *(EvaluationError, ShellError, NodeError, FileCommandError),
     *(AgentError, TreeError, OutputTooLargeError, MessageTooLargeError),
 )
-_MOST_SUMMARY = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How a phase ended. `outcome` is before `continue-on-error`, `conclusion` after it."""
-
-    outcome: str
-    conclusion: str = ""
-    exit_code: int | None = None
-    outputs: Mapping[str, str] = field(default_factory=dict)
-    summary: str = ""
-
+_MOST_SUMMARY: Final = 1 << 20
 
 Begin = Callable[[], Awaitable[None]]
 
@@ -109,14 +95,15 @@ async def _attempt(bench: Bench, number: int, entry: Entry, phase: Phase) -> End
         env = await bench.evaluate(entry.step.env.texts)
         deadline = await _deadline(bench, entry.step, env)
         if entry.step.uses is None:
-            return await _run(bench, number, entry, env, deadline)
-        use = entry.use = entry.use or await _found(bench, number, entry.step.uses)
+            return await run_step_script(bench, number, entry.step, env, deadline)
+        if entry.use is None:
+            entry.use = await in_time(bench, deadline, _found(bench, number, entry.step.uses))
         if phase is not Phase.POST and entry not in bench.posts:
             bench.posts.append(entry)  # before it runs: what has begun is cleaned up, however it ends
-        return await _act(_Turn(bench, number, entry, phase, env, deadline), use)
+        return await _act(_Turn(bench, number, entry, phase, env, deadline), entry.use)
     except _FAULTS as error:
         bench.log.fault(number, told(error))
-        return Ending(outcome=FAILURE)
+        return Ending(outcome=CANCELLED if isinstance(error, StepCancelledError) else FAILURE)
 
 
 async def _deadline(bench: Bench, step: Step, env: Mapping[str, str]) -> Deadline | None:
@@ -124,65 +111,6 @@ async def _deadline(bench: Bench, step: Step, env: Mapping[str, str]) -> Deadlin
     if step.timeout_minutes is not None:
         own = Deadline.after(await bench.evaluate(lambda scope: timeout_s(step.timeout_minutes, scope, 0.0), env))
     return earlier(own, bench.caller.deadline if bench.caller is not None else None)
-
-
-# --- scripts ---
-
-
-async def _run(bench: Bench, number: int, entry: Entry, env: Mapping[str, str], deadline: Deadline | None) -> Ending:
-    step = entry.step
-    assert step.run is not None
-    text = await bench.evaluate(step.run.text, env)
-    shell = await _default(bench, step.shell, "shell", env)
-    directory = await _default(bench, step.working_directory, "working_directory", env)
-
-    async def start(environment: Mapping[str, str]) -> Result:
-        script = Script(text=text, shell=shell, directory=directory, env=environment, deadline=deadline)
-        return await run_script(bench, number, script)
-
-    return await _with_files(bench, number, env, start)
-
-
-async def _default(bench: Bench, own: Template | None, key: str, env: Mapping[str, str]) -> str:
-    """A setting of the step, else of the job's `defaults.run`, else of the workflow's; these are nothing to the steps of an action."""
-    candidates = [own]
-    if bench.caller is None:
-        candidates += [getattr(bench.defaults, key), getattr(bench.order.workflow.defaults, key)]
-    template = next((candidate for candidate in candidates if candidate is not None), None)
-    return "" if template is None else await bench.evaluate(template.text, env)
-
-
-async def _with_files(
-    bench: Bench, number: int, env: Mapping[str, str], start: Callable[[Mapping[str, str]], Awaitable[Result]]
-) -> Ending:
-    """Start a program with files for its commands; they are read after it, even where it failed."""
-    files = StepFiles()
-    await files.create(bench.guest)
-    result = await start(_environment(bench, env, files))
-    left = await files.collect(bench, number, result.outputs, result.state)
-    outcome = FAILURE if left.failed and result.outcome == SUCCESS else result.outcome
-    if result.interrupted:
-        outcome = CANCELLED
-    return Ending(outcome=outcome, exit_code=result.exit_code, outputs=result.outputs, summary=left.summary)
-
-
-def _environment(bench: Bench, env: Mapping[str, str], files: StepFiles) -> dict[str, str]:
-    """Workflow, job and GITHUB_ENV, then the steps that use the action this one is of, then the step, then what no step can change; PATH with what
-    steps before have added."""
-    defaults = default_environment(
-        run_facts(bench.order),
-        job=bench.job_id,
-        runner=bench.runner,
-        paths=bench.paths,
-        files=files.paths,
-        action=bench.action,
-    )
-    given: Mapping[str, str] = {}
-    if bench.caller is not None:
-        given = bench.caller.env
-        defaults |= {f"GITHUB_{name.upper()}": value for name, value in place_context(bench.caller.place).items()}
-    machine = {"HOME": HOME, "PATH": PATH, **bench.image_env}
-    return step_environment((machine, bench.env, given, env), defaults, added_path=bench.path, path=machine["PATH"])
 
 
 # --- actions ---
@@ -222,21 +150,20 @@ async def _act(turn: _Turn, use: Use) -> Ending:
 
 async def _native(turn: _Turn, use: NativeUse) -> Ending:
     inputs = await native_inputs(turn.bench, turn.entry.step, turn.env)
-    left_s = turn.deadline.left_s if turn.deadline is not None else None
-    try:
-        async with asyncio.timeout(left_s):
-            return Ending(outcome=SUCCESS, outputs=await use.run(turn.bench, turn.number, inputs))
-    except TimeoutError:
-        raise StepError("the step has run out of time") from None
+    outputs = await in_time(turn.bench, turn.deadline, use.run(turn.bench, turn.number, inputs))
+    return Ending(outcome=SUCCESS, outputs=outputs)
 
 
 async def _javascript(turn: _Turn, use: JavaScriptUse, inputs: dict[str, str]) -> Ending:
+    bench = turn.bench
+    await in_time(bench, turn.deadline, bench.actions.place(use.place, bench.guest, node=True))
+
     async def start(environment: Mapping[str, str]) -> Result:
         return await run_javascript(
-            turn.bench, turn.number, use, turn.phase, inputs=inputs, env=environment, deadline=turn.deadline
+            bench, turn.number, use, turn.phase, inputs=inputs, env=environment, deadline=turn.deadline
         )
 
-    return await _with_files(turn.bench, turn.number, turn.env, start)
+    return await with_files(bench, turn.number, turn.env, start)
 
 
 async def _composite(turn: _Turn, use: CompositeUse, inputs: dict[str, str]) -> Ending:
@@ -250,7 +177,7 @@ async def _composite(turn: _Turn, use: CompositeUse, inputs: dict[str, str]) -> 
         deadline=turn.deadline,
         depth=bench.depth + 1,
     )
-    await bench.actions.place(use.place, bench.guest)
+    await in_time(bench, turn.deadline, bench.actions.place(use.place, bench.guest))
     inner = use.inner = use.inner or bench.within(caller)
     inner.caller, inner.failed = caller, False
     endings = [await perform(inner, turn.number, entry, turn.phase) for entry in _due(use, inner, turn.phase)]

@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 from firebrick.home import Home
@@ -50,23 +51,37 @@ class Pool:
 
     @asynccontextmanager
     async def lend(
-        self, image: str, resources: Resources, *, purpose: str, say: Say, companions: int = 0
+        self,
+        image: str,
+        resources: Resources,
+        *,
+        purpose: str,
+        say: Say,
+        node: Path | None = None,
+        companions: int = 0,
     ) -> AsyncIterator[Loan]:
         """See `Lender.lend`."""
         if self._turns.must_wait():
             say(f"Waiting for a machine: the node carries {self.capacity} at once.")
         async with (
             self._turns.take(1 + companions),
-            self.lend_companion(image, resources, purpose=purpose, say=say) as loan,
+            self._lend(image, resources, purpose, say, node) as loan,
         ):
             yield loan
 
-    @asynccontextmanager
-    async def lend_companion(self, image: str, resources: Resources, *, purpose: str, say: Say) -> AsyncIterator[Loan]:
+    def lend_companion(
+        self, image: str, resources: Resources, *, purpose: str, say: Say
+    ) -> AbstractAsyncContextManager[Loan]:
         """See `Lender.lend_companion`."""
+        return self._lend(image, resources, purpose, say, None)
+
+    @asynccontextmanager
+    async def _lend(
+        self, image: str, resources: Resources, purpose: str, say: Say, node: Path | None
+    ) -> AsyncIterator[Loan]:
         async with AsyncExitStack() as stack:
             found, kernel, spec = await self._finalize(image, resources, say)
-            machine, milliseconds = await self._start(stack, spec, found, kernel, say)
+            machine, milliseconds = await self._start(stack, spec, found, kernel, say, node)
             stack.enter_context(self.roster.registered(machine, image, purpose))
             yield Loan(
                 guest=machine, machine=machine.id, start="fork", start_ms=milliseconds, scratch=machine.directory
@@ -91,17 +106,17 @@ class Pool:
         return found, kernel, machine_spec(found, kernel, resources, self._driver, network=network, policy=policy)
 
     async def _start(
-        self, stack: AsyncExitStack, spec: MachineSpec, image: Image, kernel: Kernel, say: Say
+        self, stack: AsyncExitStack, spec: MachineSpec, image: Image, kernel: Kernel, say: Say, node: Path | None
     ) -> tuple[Machine, float]:
         """A fork and how long it took. A template it cannot be had from is made anew, once."""
-        template = await self._templates.ensure(spec, image, kernel, say)
+        template = await self._templates.ensure(spec, image, kernel, say, node)
         began = time.perf_counter()
         try:
             machine = await stack.enter_async_context(self._fork(template, spec))
         except (SnapshotError, BootError) as error:
             say(f"The template cannot be used and is made anew: {error}")
             self._templates.discard(template)
-            template = await self._templates.ensure(spec, image, kernel, say)
+            template = await self._templates.ensure(spec, image, kernel, say, node)
             began = time.perf_counter()
             machine = await stack.enter_async_context(self._fork(template, spec))
         return machine, (time.perf_counter() - began) * 1000

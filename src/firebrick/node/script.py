@@ -198,15 +198,10 @@ class _Listener:
         elif status.timed_out:
             log.fault(
                 self._number,
-                f"The step has timed out after {_minutes(deadline.limit_s if deadline is not None else 0.0)}.",
+                f"The step has timed out after {deadline}.",
             )
         else:
             if status.oom:
                 log.fault(self._number, "The machine ran out of memory: a process of this step was killed.")
             log.fault(self._number, f"Process completed with exit code {result.exit_code}.")
         return result
-
-
-def _minutes(seconds: float) -> str:
-    minutes = seconds / 60
-    return f"{minutes:g} minute" + ("" if minutes == 1 else "s")

@@ -41,7 +41,7 @@ NODE = "/opt/externals/node24/bin/node"
 @dataclass
 class DoubleLender:
     """Lends guests in memory, with these `files` and `programs` in them; `lent` counts those out now, `most` how many there were at once.
-    `containers` are the images there are, and `ports` what listens in machines of an image; `asked` is what was lent."""
+    `containers` are the images there are, and `ports` what listens in machines of an image; `asked` is what was lent, `nodes` with which Node.js."""
 
     capacity: int = 4
     failure: Exception | None = None
@@ -55,6 +55,7 @@ class DoubleLender:
     programs: dict[str, Program] = field(default_factory=dict)
     logins: list[Login | None] = field(default_factory=list)
     asked: list[tuple[str, Resources, str]] = field(default_factory=list)
+    nodes: list[Path | None] = field(default_factory=list)
 
     async def images(self) -> list[str]:
         return ["base", "toolchain"]
@@ -73,8 +74,10 @@ class DoubleLender:
         *,
         purpose: str,
         say: Callable[[str], None],
+        node: Path | None = None,
         companions: int = 0,
     ) -> AsyncIterator[Loan]:
+        self.nodes.append(node)
         self.turns = self.turns or Turns(self.capacity)
         async with (
             self.turns.take(1 + companions),

@@ -1,5 +1,7 @@
 """Actions: phases in their order, what they are given, what they leave, and what a hostile one cannot do."""
 
+import asyncio
+
 import pytest
 
 from firebrick.node.event import ActionResolved, CancelCause, JobStarted, LogLine, StepFinished, StepStarted
@@ -105,8 +107,8 @@ async def test_inputs_become_variables_and_what_is_not_right_with_them_is_said(b
     valid = "['fetch-depth', 'My Name', 'old', 'where']"
     assert said(told) == [
         f"##[warning]Unexpected input(s) 'extra', valid inputs are {valid}",
-        "##[warning]Input required and not supplied: My Name",
         "##[warning]Input 'old' has been deprecated with message: use new",
+        "##[warning]Input required and not supplied: My Name",
         *("INPUT_FETCH-DEPTH=0", "INPUT_MY_NAME=", "INPUT_OLD=x", "INPUT_WHERE=Linux", "INPUT_EXTRA=y"),
     ]
     assert [annotation.level for annotation in told.annotations()] == ["warning", "warning"]
@@ -134,6 +136,26 @@ async def test_outputs_environment_and_path_of_an_action_are_for_the_steps_after
         job("id: a\n        uses: octo/a@v1", "run: echo ${{ steps.a.outputs.x }}${{ steps.a.outputs.y }} $E $PATH")
     )
     assert said(told)[0].startswith("12 3 /opt/x:")
+
+
+async def test_a_machine_with_nodejs_is_asked_for_where_that_will_be_needed(bed):
+    bed.actions.add("octo/js@v1", {"action.yml": JS, "main.js": ""})
+    bed.actions.add("octo/script@v1", composite("run: echo\n      shell: bash"))
+    source = bed.directory / "source"
+    for name, files in {"js": {"action.yml": JS}, "a": composite("uses: ./b"), "b": composite("uses: ./js")}.items():
+        (source / name).mkdir(parents=True)
+        (source / name / "action.yml").write_text(files["action.yml"])
+    needs = {
+        "octo/js@v1": True,
+        "octo/script@v1": False,
+        "./js": True,
+        "./a": True,
+        "./none": False,
+        "actions/upload-artifact@v4": False,
+    }
+    for uses in needs:
+        await bed.run(job(f"if: false\n        uses: {uses}"))
+    assert [node is not None for node in bed.lender.nodes] == list(needs.values())
 
 
 async def test_the_commit_of_an_action_is_told_and_recorded(bed):
@@ -311,6 +333,27 @@ async def test_a_cancelled_action_ends_and_is_cleaned_up(bed):
     assert ended == ["cancelled", "skipped", "success"]
 
 
+async def test_what_the_node_does_for_a_step_ends_with_it(bed):
+    async def hang(action, say):
+        bed.actions.fetched.append(str(action))
+        await asyncio.Event().wait()
+
+    bed.local("act", composite("uses: octo/slow@v1"))
+    bed.actions.fetch = hang
+    told = await bed.run(job("timeout-minutes: 0.003\n        uses: ./act"))
+    assert said(told) == ["##[error]The step has timed out after 0.003 minutes."]
+    async with bed.live(job("uses: ./act", "if: always()\n        run: echo last")) as run:
+        ended = []
+        async for event in run.events():
+            if isinstance(event, StepStarted):
+                run.cancel(CancelCause.USER)
+            elif isinstance(event, StepFinished):
+                ended.append(event.conclusion.value)
+        assert (await run.result()).conclusion == "cancelled"
+    assert ended == ["cancelled", "success"]
+    assert bed.actions.fetched[0] == "octo/slow@v1"
+
+
 # --- what cannot be ---
 
 
@@ -363,6 +406,15 @@ async def test_actions_that_multiply_have_an_end(bed):
     bed.actions.add("octo/a4@v1", {"action.yml": JS, "main.js": ""})
     told = await bed.run(job("uses: octo/a0@v1"))
     assert "more than 1000 times" in told.result.jobs["build"].message
+
+
+async def test_the_steps_of_all_actions_have_an_end(bed):
+    bed.local("many", composite(*["{run: x, shell: sh}"] * 6000))
+    bed.local("twice", composite("uses: ./many\n      if: always()", "uses: ./many\n      if: always()"))
+    bed.local("many2", composite("run: echo on\n      shell: bash"))
+    told = await bed.run(job("uses: ./twice", "if: always()\n        uses: ./many2"))
+    assert told.steps() == ["failure", "success"]
+    assert said(told)[-2:] == ["##[error]the composite actions of the job have more than 10000 steps", "on"]
 
 
 async def test_what_a_node_does_not_allow(bed):

@@ -56,3 +56,48 @@ async def test_a_job_may_upload_under_its_own_name_what_is_collected_too(bed):
     )
     assert told.result.conclusion == "success"
     assert [(e.name, e.path) for e in told.artifacts()] == [("build", "build/made"), ("build", "build-2/made")]
+
+
+UPLOADS = """
+on: push
+jobs:
+  make:
+    runs-on: base
+    steps:
+      - run: |
+          echo one >> a/one
+          echo two >> b/two
+      - uses: actions/upload-artifact@v4
+        with: {name: first, path: a}
+      - uses: actions/upload-artifact@v4
+        with: {name: second, path: b}
+  use:
+    needs: make
+    runs-on: base
+    steps:
+"""
+
+
+async def test_artifacts_of_a_run_can_be_had_by_later_jobs(bed):
+    told = await bed.run(
+        UPLOADS
+        + """
+      - id: one
+        uses: actions/download-artifact@v4
+        with: {name: first, path: got}
+      - uses: actions/download-artifact@v4
+      - uses: actions/download-artifact@v4
+        with: {pattern: 's*', path: all, merge-multiple: true}
+      - run: echo ${{ steps.one.outputs.download-path }} ${{ hashFiles('got/one') != '' && hashFiles('second/two') == hashFiles('all/two') }}
+      - uses: actions/download-artifact@v4
+        with: {name: third}
+      - if: always()
+        uses: actions/download-artifact@v4
+        with: {path: ../../../etc}
+"""
+    )
+    assert told.steps("use") == ["success", "success", "success", "success", "failure", "failure"]
+    said = told.lines("use")
+    assert "/home/runner/work/hello/hello/got true" in said
+    assert any("Artifact not found for name: third. There are first, second." in line for line in said)
+    assert any("it is not below the workspace" in line for line in said)

@@ -190,3 +190,13 @@ async def test_what_a_killed_process_has_half_made_is_removed(pool, tmp_path):
     await lend_once(pool)
     assert not draft.exists()
     assert templates(tmp_path) == [template]
+
+
+async def test_machines_with_nodejs_have_a_template_of_their_own(pool, tmp_path):
+    node = tmp_path / "node-1"
+    (node / "bin").mkdir(parents=True)
+    (node / "bin" / "node").write_bytes(b"program")
+    for wanted in (node, None, node):
+        async with pool.lend("base", RESOURCES, purpose="test", say=Said(), node=wanted) as loan:
+            assert await loan.guest.files.exists("/opt/externals/node24/bin/node") is (wanted is not None)
+    assert len(templates(tmp_path)) == 2

@@ -79,20 +79,55 @@ async def test_ports_are_those_of_localhost_too(served: Bed) -> None:
 
 
 async def test_services_find_one_another(served: Bed) -> None:
+    answers: list[bytes] = []
+
     async def ask(task: Task) -> int:
         lines = task.disk.file(b"/etc/hosts").content.read(0, 1 << 16).decode().splitlines()
         address = next(line.split()[0] for line in lines if "cache" in line.split())
         end = task.dial(6379, address)
-        await end.write(b"from web")
+        await end.write(b"from front")
         await end.end()
-        await task.out(await end.read(100) + b"\n")
-        return 1
+        answers.append(await end.read(100))
+        return await serve(task)
 
-    served.lender.programs["ask"] = ask
-    told = await served.run(workflow("cache: {image: redis}\nweb: {image: web, entrypoint: ask}", "call web 80 x"))
+    async def has_asked(task: Task) -> int:
+        return 0 if answers else 1
+
+    served.lender.programs |= {"ask": ask, "sh": has_asked}
+    services = "cache: {image: redis}\nfront: {image: bare, entrypoint: ask, ports: [80], options: --health-cmd x}"
+    told = await served.run(workflow(services, "echo"))
     assert told.result.conclusion == "success"
-    assert "  FROM WEB" in told.lines(step=-1)
-    assert any("The service web has ended: its program exited with status 1" in line for line in told.lines(step=-1))
+    assert answers == [b"FROM FRONT"]
+
+
+async def test_a_service_does_not_find_another_at_its_own_port(served: Bed) -> None:
+    """A program that listens on all addresses could not, where somebody listens on one of them."""
+    told = await served.run(workflow("cache: {image: redis}\nweb: {image: web}", "echo"))
+    assert told.lines(step=-1) == [
+        "The service cache does not find web at port 6379, which is one of its own.",
+        "The service web does not find cache at port 6379, which is one of its own.",
+    ]
+
+
+async def test_a_service_that_ends_while_the_job_runs_is_told(served: Bed) -> None:
+    async def lives(task: Task) -> int:
+        await dead.wait()
+        return 0
+
+    async def die_later(task: Task) -> int:
+        asyncio.get_running_loop().call_later(0.1, dead.set)
+        return await die(task)
+
+    dead = asyncio.Event()
+    served.lender.programs |= {"die": die_later, "bash": lives}
+    told = await served.run(workflow("db: {image: bare, entrypoint: die, ports: [1]}", "x"))
+    assert told.result.conclusion == "success"
+    assert told.lines(step=-1) == [
+        "The service db has ended: its program exited with status 3",
+        "The last lines of the service db:",
+        "  first line",
+        "  cannot open the database",
+    ]
 
 
 async def test_a_health_check_is_waited_for(served: Bed) -> None:

@@ -11,10 +11,11 @@ import posixpath
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from firebrick.node.action.allowed import check_allowed
-from firebrick.node.action.definition import docker_action, read_from_guest, read_from_tree
+from firebrick.node.action.definition import docker_file, read_from_guest, read_from_tree
 from firebrick.node.action.native import NATIVE
 from firebrick.node.action.source import ActionSource, ActionTree
 from firebrick.node.action.use import CompositeUse, Entry, JavaScriptUse, NativeUse, Place, Use, entries_of
@@ -24,7 +25,7 @@ from firebrick.node.event import ActionResolved
 from firebrick.node.guest import Guest
 from firebrick.node.log import JobLog
 from firebrick.node.settings import NodeSettings
-from firebrick.workflow.action_file import ActionFile, CompositeRuns, JavaScriptRuns
+from firebrick.workflow.action_file import ActionFile, CompositeRuns, DockerRuns, JavaScriptRuns
 from firebrick.workflow.syntax import Step
 from firebrick.workflow.uses import DockerImage, LocalAction, RemoteAction, UsesError, parse_uses
 
@@ -32,6 +33,7 @@ MAX_DEPTH: Final = 9
 """Composite actions within one another."""
 _MOST_FETCHED: Final = 200
 _MOST_OPENED: Final = 1000
+_MOST_STEPS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class JobActions:
         self._trees: dict[str, ActionTree] = {}
         self._placed: set[str] = set()
         self._opened = 0
+        self._steps = 0
 
     # --- what a job uses ---
 
@@ -100,11 +103,12 @@ class JobActions:
 
     def _open(self, uses: str, depth: int) -> Use | None:
         match _parsed(uses):
+            case RemoteAction() as action if _is_native(action):
+                return NativeUse(NATIVE[action.repository.lower()])
             case RemoteAction() as action:
-                native = NATIVE.get(action.repository.lower()) if not action.path else None
-                return NativeUse(native) if native is not None else self._made_known(self._known[str(action)], depth)
+                return self._made_known(self._known[str(action)], depth)
             case DockerImage():
-                raise docker_action(uses)
+                return self._made(docker_file(uses, uses), Place(path=""), depth)
             case LocalAction():
                 return None
 
@@ -125,26 +129,72 @@ class JobActions:
             case CompositeRuns() as runs:
                 if depth >= MAX_DEPTH:
                     raise ActionError(f"Composite action depth exceeded max depth {MAX_DEPTH}")
+                if self._steps + len(runs.steps) > _MOST_STEPS:
+                    raise ActionError(f"the composite actions of the job have more than {_MOST_STEPS} steps")
+                self._steps += len(runs.steps)
                 entries = entries_of(runs.steps)
                 self.open_known(entries, depth + 1)
                 return CompositeUse(file=file, runs=runs, place=place, entries=entries)
-            case _:
-                raise docker_action(file.path)
+            case DockerRuns():
+                raise ActionError(
+                    f"cannot run '{file.path}': Docker actions are not supported yet",
+                    hint="Composite and JavaScript actions are.",
+                )
+
+    async def find_node(self, entries: Iterable[Entry], sources: Path) -> Path | None:
+        """Node.js, if a step will run in it, as far as that can be told before there is a machine: then one that has it can be chosen. Actions of
+        the workspace are looked for in `sources`, from where they will probably come."""
+        if not await self._runs_javascript(entries, sources, set()):
+            return None
+        try:
+            return await self._source.node(self._log.node)
+        except ActionError:
+            return None  # the step that needs it, if there is one, will say so
+
+    async def _runs_javascript(self, entries: Iterable[Entry], sources: Path, seen: set[str]) -> bool:
+        for entry in entries:
+            match entry.use:
+                case JavaScriptUse():
+                    return True
+                case CompositeUse(entries=own):
+                    if await self._runs_javascript(own, sources, seen):
+                        return True
+                case None if entry.step.uses is not None and entry.step.uses not in seen:
+                    seen.add(entry.step.uses)
+                    if await self._may_run_javascript(entry.step.uses, sources, seen):
+                        return True
+                case _:
+                    pass
+        return False
+
+    async def _may_run_javascript(self, uses: str, sources: Path, seen: set[str]) -> bool:
+        action = _parsed(uses)
+        if isinstance(action, RemoteAction):
+            return not _is_native(action)
+        try:
+            file = await read_from_tree(sources, str(action), called=str(action))
+        except ActionError:
+            return False
+        if isinstance(file.runs, CompositeRuns):
+            return len(seen) < _MOST_FETCHED and await self._runs_javascript(entries_of(file.runs.steps), sources, seen)
+        return isinstance(file.runs, JavaScriptRuns)
 
     # --- what is in the machine ---
 
-    async def place(self, place: Place, guest: Guest) -> None:
-        """The files of the repository an action belongs to, into the machine. Raises AgentError, TreeError."""
+    async def place(self, place: Place, guest: Guest, *, node: bool = False) -> None:
+        """The files of the repository an action belongs to, into the machine; with `node` the program JavaScript actions run in, too.
+
+        Raises ActionError, AgentError, TreeError."""
         if place.tree and place.tree not in self._placed:
             tree = self._trees[place.tree]
             repository, _, ref = place.tree.partition("@")
             await guest.upload(tree.root, posixpath.join(ACTIONS, repository, ref), uid=0, gid=0)
             self._placed.add(place.tree)
+        if node and EXTERNALS not in self._placed:
+            await self._place_node(guest)
 
-    async def place_node(self, guest: Guest) -> None:
-        """The program JavaScript actions run in. Raises ActionError, AgentError, TreeError."""
-        if EXTERNALS in self._placed:
-            return
+    async def _place_node(self, guest: Guest) -> None:
+        """A machine may have it: its template was made with it, or its image is."""
         if not await guest.files.exists(f"{EXTERNALS}/bin/node"):
             await guest.upload(await self._source.node(self._log.node), EXTERNALS, uid=0, gid=0)
         self._placed.add(EXTERNALS)
@@ -161,5 +211,9 @@ def _remote(steps: Iterable[Step]) -> Iterable[RemoteAction]:
     """The actions these steps take from other repositories, without those the node does itself."""
     for step in steps:
         action = _parsed(step.uses) if step.uses is not None else None
-        if isinstance(action, RemoteAction) and (action.path or action.repository.lower() not in NATIVE):
+        if isinstance(action, RemoteAction) and not _is_native(action):
             yield action
+
+
+def _is_native(action: RemoteAction) -> bool:
+    return not action.path and action.repository.lower() in NATIVE

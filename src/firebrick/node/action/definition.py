@@ -10,13 +10,16 @@ from typing import Final
 from firebrick.guest.client import Files
 from firebrick.guest.errors import AgentError, FileMissingError, NotADirectoryInGuestError
 from firebrick.node.errors import ActionError
-from firebrick.workflow.action_file import ActionFile, read_action_file
-from firebrick.workflow.problem import WorkflowError
+from firebrick.workflow.action_file import ActionFile, DockerRuns, read_action_file
+from firebrick.workflow.allowed import ACTION_HOOK_IF
+from firebrick.workflow.problem import Position, WorkflowError
+from firebrick.workflow.template import TemplateMap, parse_condition
 
 NAMES: Final = ("action.yml", "action.yaml")
 _DOCKERFILES: Final = ("Dockerfile", "dockerfile")
 _LIMIT: Final = 512 << 10
 _PATIENCE_S: Final = 30.0
+_MOST_PROBLEMS: Final = 20
 
 
 async def read_from_tree(root: Path, path: str, *, called: str) -> ActionFile:
@@ -30,7 +33,10 @@ def _read_from_tree(root: Path, path: str, called: str) -> ActionFile:
         if file is not None:
             with file.open("rb") as content:
                 return _parsed(content.read(_LIMIT + 1), f"{called}/{name}")
-    raise _missing(called, docker=any(_within(root, f"{path}/{name}") for name in _DOCKERFILES))
+    for name in _DOCKERFILES:
+        if _within(root, f"{path}/{name}") is not None:
+            return docker_file(name, called)
+    raise _missing(called)
 
 
 def _within(root: Path, path: str) -> Path | None:
@@ -49,8 +55,10 @@ async def read_from_guest(files: Files, folder: str, *, called: str) -> ActionFi
         content = await _content(files, posixpath.join(folder, name))
         if content is not None:
             return await asyncio.to_thread(_parsed, content, posixpath.join(called, name))
-    docker = [await _is_file(files, posixpath.join(folder, name)) for name in _DOCKERFILES]
-    raise _missing(called, docker=any(docker))
+    for name in _DOCKERFILES:
+        if await _is_file(files, posixpath.join(folder, name)):
+            return docker_file(name, called)
+    raise _missing(called)
 
 
 async def _content(files: Files, path: str) -> bytes | None:
@@ -79,19 +87,20 @@ def _parsed(content: bytes, called: str) -> ActionFile:
     try:
         return read_action_file(content, called)
     except WorkflowError as error:
-        raise ActionError(str(error), hint=error.hint) from error
+        told = [str(problem) for problem in error.errors[:_MOST_PROBLEMS]]
+        more = [f"and {len(error.errors) - len(told)} more"] if len(error.errors) > len(told) else []
+        raise ActionError("\n".join([*told, *more]), hint=error.hint) from error
 
 
-def _missing(called: str, *, docker: bool) -> ActionError:
-    if docker:
-        return docker_action(called)
+def _missing(called: str) -> ActionError:
     return ActionError(
         f"Can't find 'action.yml', 'action.yaml' or 'Dockerfile' under '{called}'",
         hint="Did you forget to run actions/checkout before running your local action?" if called[:1] == "." else "",
     )
 
 
-def docker_action(called: str) -> ActionError:
-    return ActionError(
-        f"cannot run '{called}': Docker actions are not supported yet", hint="Composite and JavaScript actions are."
-    )
+def docker_file(image: str, called: str) -> ActionFile:
+    """What an action is of which there is nothing but its image: `Dockerfile`, or `docker://...`."""
+    always = parse_condition("always()", Position(), ACTION_HOOK_IF)
+    runs = DockerRuns(image=image, pre_if=always, post_if=always, env=TemplateMap())
+    return ActionFile(name="", description="", path=called, inputs={}, outputs={}, runs=runs)

@@ -37,11 +37,11 @@ async def run_javascript(
     env: Mapping[str, str],
     deadline: Deadline | None,
 ) -> Result:
-    """Run the file of this phase. `env` is what a script would have; what the action is given comes to it. Raises ActionError, AgentError, TreeError."""
+    """Run the file of this phase; the action is in its place. `env` is what a script would have; what the action is given comes to it.
+
+    Raises AgentError."""
     script = use.script(phase)
     assert script is not None
-    await bench.actions.place(use.place, bench.guest)
-    await bench.actions.place_node(bench.guest)
     options, variables = await _handed_over(bench, _own_variables(use, inputs))
     program = Program(
         argv=(f"{EXTERNALS}/bin/node", *options, posixpath.normpath(posixpath.join(use.place.path, script))),

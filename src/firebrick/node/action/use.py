@@ -5,10 +5,10 @@ An `Entry` is one step of a list, of the job's or of a composite action's, with 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from firebrick.node.outputs import StepOutputs
 from firebrick.workflow.action_file import ActionFile, CompositeRuns, JavaScriptRuns
@@ -19,7 +19,7 @@ from firebrick.workflow.template import Condition
 if TYPE_CHECKING:
     from firebrick.node.bench import Bench
 
-NativeRun = Callable[["Bench", int, Mapping[str, str]], Awaitable[dict[str, str]]]
+NativeRun = Callable[["Bench", int, Mapping[str, str]], Coroutine[Any, Any, dict[str, str]]]
 
 
 class Phase(StrEnum):
