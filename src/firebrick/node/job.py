@@ -16,10 +16,11 @@ from firebrick.image.errors import ImageError
 from firebrick.machine.errors import BootError, MachineError
 from firebrick.node.action.book import JobActions
 from firebrick.node.action.source import ActionSource
-from firebrick.node.action.use import Entry, Phase, entries_of, has_phase
+from firebrick.node.action.use import Entry, Phase, entries_of, has_phase, uses_image
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.bench import Bench
 from firebrick.node.cancel import Cancellation
+from firebrick.node.companion import Companions
 from firebrick.node.context import TEMP, TOOL_CACHE, architecture, guest_paths
 from firebrick.node.contract import JobResult
 from firebrick.node.errors import NodeError, StepError, told
@@ -132,7 +133,7 @@ async def _carry_out(task: JobTask) -> JobResult:
         purpose=purpose,
         say=task.log.node,
         node=node,
-        companions=len(around.services),
+        companions=len(around.services) + uses_image(entries),
     )
     limit = task.settings.source_limit_mib << 20
     async with (
@@ -157,6 +158,12 @@ def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions)
         source=source,
         shelf=task.shelf,
         actions=actions,
+        companions=Companions(
+            lender=task.lender,
+            resources=task.order.resources,
+            purpose=f"job {task.planned.key} of {task.order.id}",
+            say=task.log.node,
+        ),
         settings=task.settings,
         cancellation=task.cancellation,
         scope=task.scope,

@@ -18,7 +18,7 @@ from firebrick.node.action.allowed import check_allowed
 from firebrick.node.action.definition import docker_file, read_from_guest, read_from_tree
 from firebrick.node.action.native import NATIVE
 from firebrick.node.action.source import ActionSource, ActionTree
-from firebrick.node.action.use import CompositeUse, Entry, JavaScriptUse, NativeUse, Place, Use, entries_of
+from firebrick.node.action.use import CompositeUse, DockerUse, Entry, JavaScriptUse, NativeUse, Place, Use, entries_of
 from firebrick.node.context import ACTIONS, EXTERNALS
 from firebrick.node.errors import ActionError
 from firebrick.node.event import ActionResolved
@@ -135,11 +135,13 @@ class JobActions:
                 entries = entries_of(runs.steps)
                 self.open_known(entries, depth + 1)
                 return CompositeUse(file=file, runs=runs, place=place, entries=entries)
-            case DockerRuns():
-                raise ActionError(
-                    f"cannot run '{file.path}': Docker actions are not supported yet",
-                    hint="Composite and JavaScript actions are.",
-                )
+            case DockerRuns() as runs:
+                if not runs.image.startswith("docker://"):
+                    raise ActionError(
+                        f"cannot run '{file.path}': actions with a Dockerfile are not supported yet",
+                        hint="One whose `image` is `docker://` and the name of an image is.",
+                    )
+                return DockerUse(file=file, runs=runs, place=place)
 
     async def find_node(self, entries: Iterable[Entry], sources: Path) -> Path | None:
         """Node.js, if a step will run in it, as far as that can be told before there is a machine: then one that has it can be chosen. Actions of
