@@ -26,7 +26,7 @@ def called_order(
     below = replace(
         order,
         workflow=workflow,
-        inputs=call_inputs(read_inputs(workflow.on["workflow_call"]), _inputs(call, scope)),
+        inputs=call_inputs(read_inputs(workflow.on["workflow_call"]), _inputs(call, scope), scope),
         secrets=_secrets(order, call, scope, workflow),
         caller=order.caller or order.workflow,
     )

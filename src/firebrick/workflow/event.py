@@ -81,6 +81,9 @@ class Event:
     def skip_words(self) -> str:
         """What of the message of the pushed commit asks for no run, as `[skip ci]`; empty where nothing does."""
         message = text_at(self.payload, "head_commit", "message") if self.name == "push" else ""
+        trailer = message.rstrip().rpartition("\n")[2].strip()
+        if trailer in {"skip-checks: true", "skip-checks:true"}:
+            return trailer
         return next((words for words in _SKIPS if words in message), "")
 
 

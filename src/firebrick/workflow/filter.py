@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from firebrick.workflow.cron import CronError, parse_cron
 from firebrick.workflow.event import Event, text_at
+from firebrick.workflow.inputs import MAX_DISPATCH_INPUTS
 from firebrick.workflow.pattern import Pattern, PatternError, chosen, parse_pattern
 from firebrick.workflow.problem import Position
 from firebrick.workflow.shape import Fields
@@ -146,8 +147,15 @@ def check_events(on: object, report: Report) -> None:
         if isinstance(filters, Fields):
             for kind in _FILTERS:
                 _check_filter(name, kind, filters, report)
+            _check_count(filters.get("inputs") if name == "workflow_dispatch" else None, report)
         elif name == "schedule" and isinstance(filters, tuple):
             _check_schedules(filters, report)
+
+
+def _check_count(inputs: object, report: Report) -> None:
+    if isinstance(inputs, Fields) and len(inputs.places) > MAX_DISPATCH_INPUTS:
+        message = f"you may only define up to {MAX_DISPATCH_INPUTS} `inputs` for a `workflow_dispatch` event"
+        report(inputs.position, message, "")
 
 
 def _check_filter(event: str, kind: str, filters: Fields, report: Report) -> None:

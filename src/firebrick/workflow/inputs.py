@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from firebrick.workflow.expression import Scope
+from firebrick.workflow.template import Template
 from firebrick.workflow.value import Value, fold, kind, number_text, parse_number, to_text
 
 MAX_DISPATCH_INPUTS = 25
@@ -25,7 +27,8 @@ class InputError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """One input a workflow declares. `type` is string, boolean, number, choice or environment; `default` None where there is none."""
+    """One input a workflow declares. `type` is string, boolean, number, choice or environment; `default` None where there is none, and where it
+    is an `expression`, which only a workflow that is called can have."""
 
     name: str
     type: str = "string"
@@ -33,6 +36,7 @@ class Input:
     default: Value = None
     options: tuple[str, ...] = ()
     description: str = ""
+    expression: Template | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +57,23 @@ def read_inputs(trigger: object) -> tuple[Input, ...]:
 
 def _read(name: str, entry: Mapping[str, object]) -> Input:
     default, options = entry.get("default"), entry.get("options")
+    is_literal = not isinstance(default, Template) or default.is_literal
     return Input(
         name=name,
         type=to_text(_scalar(entry.get("type"))) or "string",
         required=entry.get("required") is True,
-        default=_scalar(default),
+        default=_scalar(default) if is_literal else None,
         options=tuple(to_text(_scalar(option)) for option in options) if isinstance(options, tuple) else (),
         description=to_text(_scalar(entry.get("description"))),
+        expression=default if isinstance(default, Template) and not is_literal else None,
     )
 
 
 def _scalar(value: object) -> Value:
     """A plain value of a file, or a template without expressions."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raw = getattr(value, "raw", None)
-    return raw if isinstance(raw, str) else None
+    if isinstance(value, Template):
+        value = value.parts[0] if value.parts else None
+    return value if isinstance(value, bool | int | float | str) else None
 
 
 def dispatch_inputs(declared: Iterable[Input], given: Mapping[str, object]) -> Given:
@@ -167,17 +172,20 @@ def call_mistakes(declared: Sequence[Input], given: Iterable[str]) -> list[str]:
     ]
 
 
-def call_inputs(declared: Sequence[Input], given: Mapping[str, Value]) -> dict[str, Value]:
+def call_inputs(declared: Sequence[Input], given: Mapping[str, Value], scope: Scope) -> dict[str, Value]:
     """The context `inputs` of a called workflow. A number or a boolean is no string and the other way round, but scalars become strings.
+    `scope` has what defaults may ask for: `github` and `vars`.
 
-    Raises InputError with all mistakes at once."""
+    Raises InputError with all mistakes at once, EvaluationError for a default."""
     values = {fold(name): value for name, value in given.items()}
     mistakes = call_mistakes(declared, given)
     inputs: dict[str, Value] = {}
     for one in declared:
         value = values.get(fold(one.name))
         if value is None:
-            value = one.default if one.default is not None else _EMPTY.get(one.type, "")
+            value = one.expression.value(scope) if one.expression is not None else one.default
+        if value is None:
+            value = _EMPTY.get(one.type, "")
         elif mistake := type_mistake(one, value):
             mistakes.append(mistake)
         inputs[one.name] = to_text(value) if one.type == "string" else value

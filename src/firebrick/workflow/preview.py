@@ -111,7 +111,7 @@ class _Preview:
         try:
             given = call.with_.expression.value(scope) if call.with_.expression is not None else None
             values = given if isinstance(given, Mapping) else {n: t.value(scope) for n, t in call.with_.entries.items()}
-            inside = {**contexts, "inputs": call_inputs(read_inputs(workflow.on["workflow_call"]), values)}
+            inside = {**contexts, "inputs": call_inputs(read_inputs(workflow.on["workflow_call"]), values, scope)}
             return plan(workflow, contexts=inside, caller=caller), inside
         except (EvaluationError, InputError) as error:
             problem = Problem(_file(planned), call.position, f"cannot call the workflow {call.uses}: {error}")

@@ -3,8 +3,11 @@
 import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import msgspec
+
 from firebrick.node.event import CancelCause, JobStarted
 from firebrick.node.journal import Journal
+from firebrick.node.order import Resources
 from firebrick.node.run import start_run
 from firebrick.node.turnstile import Turnstile, group_key
 from firebrick.workflow.policy import GroupRequest
@@ -166,6 +169,46 @@ async def test_the_time_a_cancelled_job_still_has_is_its_own(bed):
     assert asyncio.get_running_loop().time() - began < 0.9
     told = await bed.run(text.replace("wait", "echo") % "-1")
     assert told.jobs() == {"build": "failure"}
+
+
+async def test_what_outlives_a_cancellation_ends_with_its_time(bed):
+    text = """
+        on: push
+        jobs:
+          build: {runs-on: base, steps: [{run: wait}]}
+          tidy: {needs: build, if: always(), runs-on: base, steps: [{run: 'echo ${{ needs.build.result }}'}]}
+          stuck: {needs: tidy, if: cancelled(), runs-on: base, steps: [{run: wait}]}
+          never: {needs: build, runs-on: base, steps: [{run: echo}]}
+        """
+    bed.settings = msgspec.structs.replace(bed.settings, cancel_s=0.6)
+    async with bed.live(text) as run:
+        await started(run, "build")
+        await asyncio.sleep(0.05)
+        began = asyncio.get_running_loop().time()
+        run.cancel(CancelCause.USER)
+        result = await run.result()
+    assert {job: one.conclusion.value for job, one in result.jobs.items()} == {
+        "build": "cancelled",
+        "tidy": "success",
+        "stuck": "cancelled",
+        "never": "cancelled",
+    }
+    assert result.conclusion == "cancelled"
+    assert 0.5 < asyncio.get_running_loop().time() - began < 5
+
+
+async def test_nothing_outlives_the_time_of_the_run(bed):
+    told = await bed.run(
+        """
+        on: push
+        jobs:
+          build: {runs-on: base, steps: [{run: wait}]}
+          tidy: {needs: build, if: always(), runs-on: base, steps: [{run: echo}]}
+        """,
+        resources=Resources(timeout_s=0.3),
+    )
+    assert told.jobs()["tidy"] != "success"
+    assert told.result.conclusion == "failure"
 
 
 async def test_groups_are_of_a_repository(bed):

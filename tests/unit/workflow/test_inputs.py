@@ -1,6 +1,8 @@
 import pytest
 
+from firebrick.workflow.expression import Scope
 from firebrick.workflow.inputs import Input, InputError, call_inputs, dispatch_inputs, read_inputs
+from firebrick.workflow.problem import WorkflowError
 from firebrick.workflow.reader import read_workflow
 
 DECLARED = (
@@ -98,18 +100,24 @@ def test_values_no_dispatch_takes(one, value):
     assert all(len(mistake) < 250 for mistake in raised.value.mistakes)
 
 
+SCOPE = Scope({"github": {"ref": "refs/heads/main"}, "vars": {"DEEP": True}})
 CALL = (Input(name="s"), Input(name="b", type="boolean"), Input(name="n", type="number"), Input(name="d", default="x"))
 
 
 def test_inputs_of_a_call():
-    assert call_inputs(CALL, {}) == {"s": "", "b": False, "n": 0, "d": "x"}
-    assert call_inputs(CALL, {"S": 1.5, "b": True, "n": 2.0, "d": None}) == {"s": "1.5", "b": True, "n": 2, "d": "x"}
+    assert call_inputs(CALL, {}, SCOPE) == {"s": "", "b": False, "n": 0, "d": "x"}
+    assert call_inputs(CALL, {"S": 1.5, "b": True, "n": 2.0, "d": None}, SCOPE) == {
+        "s": "1.5",
+        "b": True,
+        "n": 2,
+        "d": "x",
+    }
 
 
 def test_all_mistakes_of_a_call_at_once():
     declared = (*CALL, Input(name="r", required=True))
     with pytest.raises(InputError) as raised:
-        call_inputs(declared, {"z": 1, "b": "true", "n": "2", "s": []})
+        call_inputs(declared, {"z": 1, "b": "true", "n": "2", "s": []}, SCOPE)
     assert raised.value.mistakes == (
         "Invalid input, z is not defined in the referenced workflow.",
         "Input r is required, but not provided while calling.",
@@ -117,3 +125,42 @@ def test_all_mistakes_of_a_call_at_once():
         "Unexpected value 'true' for the input 'b', which is a boolean",
         "Unexpected value '2' for the input 'n', which is a number",
     )
+
+
+def test_defaults_of_a_call_have_types_and_may_be_expressions():
+    workflow = read_workflow(
+        """
+on:
+  workflow_call:
+    inputs:
+      b: {type: boolean, default: true}
+      n: {type: number, default: 2}
+      s: {type: string, default: 3}
+      ref: {type: string, default: 'on ${{ github.ref }}'}
+      deep: {type: boolean, default: '${{ vars.DEEP }}'}
+      none: {type: number, default: '${{ vars.NONE }}'}
+      bad: {type: number, default: '${{ github.ref }}'}
+jobs: {a: {runs-on: x, steps: [run: x]}}
+""",
+        "ci.yml",
+    )
+    declared = read_inputs(workflow.on["workflow_call"])
+    assert call_inputs(declared, {"bad": 1.0}, SCOPE) == {
+        "b": True,
+        "n": 2,
+        "s": "3",
+        "ref": "on refs/heads/main",
+        "deep": True,
+        "none": 0,
+        "bad": 1,
+    }
+    with pytest.raises(InputError, match="'bad', which is a number"):
+        call_inputs(declared, {}, SCOPE)
+
+
+def test_a_dispatch_has_twenty_five_inputs_and_no_more():
+    text = "on: {{workflow_dispatch: {{inputs: {{{}}}}}}}\njobs: {{a: {{runs-on: x, steps: [run: x]}}}}\n"
+    names = ", ".join(f"i{index}:" for index in range(25))
+    assert len(read_inputs(read_workflow(text.format(names), "ci.yml").on["workflow_dispatch"])) == 25
+    with pytest.raises(WorkflowError, match="up to 25 `inputs`"):
+        read_workflow(text.format(names + ", more:"), "ci.yml")

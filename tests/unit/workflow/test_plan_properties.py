@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from firebrick.workflow.cron import parse_cron
 from firebrick.workflow.event import Event
+from firebrick.workflow.expression import Scope
 from firebrick.workflow.filter import decide
 from firebrick.workflow.inputs import Input, InputError, call_inputs, dispatch_inputs
 from firebrick.workflow.matrix import expand_matrix, same
@@ -198,7 +199,7 @@ def test_no_input_is_a_crash(kind, value):
         assert isinstance(dispatch_inputs([one], {"x": value}).texts["x"], str)
     if kind in {"string", "boolean", "number"}:
         with contextlib.suppress(InputError):
-            assert call_inputs([one], {"x": value}).keys() == {"x"}
+            assert call_inputs([one], {"x": value}, Scope()).keys() == {"x"}
 
 
 @QUIET
