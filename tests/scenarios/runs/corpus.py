@@ -4,7 +4,7 @@ A file of `corpus/` is a list of scenarios about one thing. Of a scenario
 
 - `name` is unique in its file, `about` says why where the name does not.
 - `steps` are the steps of one job `build`, `jobs` the jobs of a workflow for `push`, `workflow` is all of it: a text each.
-- `files` are in the workspace where a step checks it out; `secrets`, `event`, `event_name`, `ref` are the order's.
+- `files` are in the workspace where a step checks it out; `secrets`, `variables`, `inputs`, `event`, `event_name`, `ref` are the order's.
 - `cancel_at` is the line at which the run is cancelled.
 - `machine: true`: it runs in a real machine too, and must say the same.
 
@@ -30,7 +30,7 @@ _JOB = "on: push\njobs:\n  build:\n    runs-on: base\n    steps:\n"
 _PLACES = ("title", "file", "line", "end_line", "column", "end_column")
 _KNOWN = {
     *("name", "about", "steps", "jobs", "workflow", "files", "secrets", "event", "event_name", "ref", "cancel_at"),
-    *("machine", "expect"),
+    *("variables", "inputs", "machine", "expect"),
 }
 _EXPECTED = {"conclusion", "message", "jobs", "steps", "log", "annotations", "outputs", "summaries", "never"}
 
@@ -49,8 +49,19 @@ class Scenario:
         return _JOB + textwrap.indent(self.data["steps"], "      ")
 
     @property
+    def order(self) -> dict[str, Any]:
+        """Fields of the order besides its workflow and source."""
+        return {name: self.data.get(name, {}) for name in ("secrets", "variables", "inputs")}
+
+    @property
     def expect(self) -> dict[str, Any]:
         return self.data.get("expect") or {}
+
+    def write_files(self, directory: Path) -> None:
+        for name, content in self.data.get("files", {}).items():
+            path = directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content)
 
     @property
     def machine(self) -> bool:

@@ -23,12 +23,9 @@ async def test_scenario(scenario: Scenario, tmp_path: Path) -> None:
         tmp_path, DoubleLender(programs=shell_programs(complaints)), SETTINGS, DoubleActions(tmp_path / "actions")
     )
     (tmp_path / "source").mkdir()
-    for name, content in scenario.data.get("files", {}).items():
-        path = tmp_path / "source" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
+    scenario.write_files(tmp_path / "source")
     known = {name: scenario.data[name] for name in ("event", "event_name", "ref") if name in scenario.data}
-    async with bed.live(scenario.workflow, secrets=scenario.data.get("secrets", {}), source=known) as run:
+    async with bed.live(scenario.workflow, source=known, **scenario.order) as run:
         events, result = await follow(run, scenario.data.get("cancel_at"))
     assert complaints == []
     check(scenario, events, result)

@@ -37,13 +37,14 @@ async def node(home: Home) -> AsyncIterator[Node]:
 async def test_scenario(scenario: Scenario, node: Node, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
+    scenario.write_files(source)
     order = RunOrder(
         id="run-1",
         workflow=read_workflow(scenario.workflow, "ci.yml"),
         source=Source(path=source, repository="octo/hello", ref="refs/heads/main", sha="a" * 40),
         artifact_dir=tmp_path / "artifacts",
         resources=Resources(vcpus=1, memory_mib=512, scratch_mib=1024, timeout_s=PATIENCE_S),
-        secrets=scenario.data.get("secrets", {}),
+        **scenario.order,
     )
     async with asyncio.timeout(PATIENCE_S), node.start_run(order) as run:
         events, result = await follow(run, scenario.data.get("cancel_at"))
