@@ -33,6 +33,7 @@ from firebrick.guest.client import (
     Files,
     GuestUsage,
     Identity,
+    Listener,
     Process,
     TreeCount,
     TreeLimits,
@@ -181,6 +182,10 @@ class Machine:
     def connect_port(self, port: int, host: str = "127.0.0.1") -> AbstractAsyncContextManager[Tunnel]:
         """A TCP connection made inside the guest. See `Agent.connect_port`."""
         return self.agent.connect_port(port, host)
+
+    def listen(self, port: int, address: str = "127.0.0.1") -> AbstractAsyncContextManager[Listener]:
+        """Listen on the loopback inside the guest, for connections that come here. See `Agent.listen`."""
+        return self.agent.listen(port, address)
 
     # --- the machine ---
 

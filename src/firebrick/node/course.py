@@ -214,6 +214,7 @@ class Course:
             lender=self._shared.lender,
             settings=self._shared.settings,
             shelf=self._shared.shelf,
+            services=self._shared.services,
             actions=self._shared.actions,
             log=self._log(copy),
             cancellation=cancellation,

@@ -25,6 +25,10 @@ class WorkflowSourceError(NodeError):
     """A workflow that the run calls cannot be had, or is not to be called on this node."""
 
 
+class ContainerError(NodeError):
+    """The image of a container cannot be had, or a service did not become ready."""
+
+
 class SourceError(NodeError):
     """The source tree of the order cannot be read or is larger than allowed."""
 

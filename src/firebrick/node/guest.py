@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Protocol, Unpack
 
-from firebrick.guest.client import ExecOptions, Files, Process, TreeCount
+from firebrick.guest.client import ExecOptions, Files, Listener, Process, TreeCount, Tunnel
 from firebrick.node.order import Resources
 
 Say = Callable[[str], None]
@@ -34,6 +34,10 @@ class Guest(Protocol):
         gid: int | None = None,
         exclude: Iterable[str | bytes] = (),
     ) -> TreeCount: ...
+
+    def connect_port(self, port: int, host: str = "127.0.0.1") -> AbstractAsyncContextManager[Tunnel]: ...
+
+    def listen(self, port: int, address: str = "127.0.0.1") -> AbstractAsyncContextManager[Listener]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

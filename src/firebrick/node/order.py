@@ -12,7 +12,8 @@ from firebrick.workflow.value import Value
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A checked-out tree on the host and what it is. The node only reads it. `repository` is `owner/name`."""
+    """A checked-out tree on the host and what it is. The node only reads it. `repository` is `owner/name`, what it is called; `tenant` says whose
+    artifacts and caches are its own: where it was cloned from. Empty: those of runs on this directory."""
 
     path: Path
     repository: str
@@ -20,6 +21,7 @@ class Source:
     sha: str
     event_name: str = "push"
     event: Mapping[str, object] = field(default_factory=dict)
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 
 from firebrick.node.action.source import ActionSource, NoActions
 from firebrick.node.artifact import ArtifactShelf
@@ -18,6 +18,7 @@ from firebrick.node.guest import Lender
 from firebrick.node.job import cause_message
 from firebrick.node.journal import Journal
 from firebrick.node.order import RunOrder
+from firebrick.node.results import NodeResults
 from firebrick.node.settings import NodeSettings
 from firebrick.node.shared import Shared, order_contexts
 from firebrick.node.turnstile import Turnstile, group_key
@@ -40,6 +41,7 @@ class Run:
         journal: Journal,
         *,
         actions: ActionSource,
+        services: NodeResults | None,
         turnstile: Turnstile,
     ) -> None:
         self.order = order
@@ -56,6 +58,7 @@ class Run:
             shelf=shelf,
             emit=self._emit,
             actions=actions,
+            services=services,
             turnstile=turnstile,
             secrets=frozenset(order.secrets.values()),
         )
@@ -82,7 +85,8 @@ class Run:
         try:
             planned, asked = await self._prepared()
             self._start(tuple(job.key for job in planned.jobs))
-            await self._in_turn(planned, asked)
+            async with self._watched():
+                await self._in_turn(planned, asked)
         except (WorkflowError, NodeError, EvaluationError) as error:
             message = told(error) if isinstance(error, NodeError) else str(error)
         except asyncio.CancelledError:
@@ -90,6 +94,11 @@ class Run:
             raise
         finally:
             self._finish(message)
+
+    def _watched(self) -> AbstractAsyncContextManager[None]:
+        """What clients store in this run is among its artifacts."""
+        services = self._shared.services
+        return nullcontext() if services is None else services.watched(self.order, self._shared.shelf)
 
     async def _prepared(self) -> tuple[Plan, GroupRequest | None]:
         """The plan of the run, and the concurrency group it wants to be in. Raises WorkflowError, NodeError, EvaluationError."""
@@ -173,11 +182,12 @@ async def start_run(
     journal: Journal,
     *,
     actions: ActionSource | None = None,
+    results: NodeResults | None = None,
     turnstile: Turnstile | None = None,
 ) -> AsyncIterator[Run]:
     """The run, going on while the context lasts. Leaving it early ends the run's machines; the last event has come when it is left.
 
-    Actions and called workflows of other repositories come from `actions`. Runs with the same `turnstile` share concurrency groups."""
+    Actions and called workflows of other repositories come from `actions`; `results` are the services actions may use. Runs with the same `turnstile` share concurrency groups."""
     with journal:
         run = Run(
             order,
@@ -185,6 +195,7 @@ async def start_run(
             settings,
             journal,
             actions=actions or NoActions(),
+            services=results,
             turnstile=turnstile or Turnstile(),
         )
         task = asyncio.create_task(run.carry_out(), name=f"run-{order.id}")

@@ -13,6 +13,7 @@ from firebrick.node.event import CancelCause
 from firebrick.node.guest import Lender
 from firebrick.node.log import Emit
 from firebrick.node.order import RunOrder
+from firebrick.node.results import NodeResults
 from firebrick.node.settings import NodeSettings
 from firebrick.node.turnstile import Turnstile
 from firebrick.workflow.called import Calls
@@ -24,13 +25,14 @@ from firebrick.workflow.plan import MAX_PLANNED
 @dataclass(kw_only=True)
 class Shared:
     """What all courses of a run have in common. `live` are the jobs under way by key, callers too; `cancellation`
-    is that of the run; no job's log shows any of `secrets`, whether it is given them or not."""
+    is that of the run; `services` are what its actions may use; no job's log shows any of `secrets`, whether it is given them or not."""
 
     lender: Lender
     settings: NodeSettings
     shelf: ArtifactShelf
     emit: Emit
     actions: ActionSource
+    services: NodeResults | None = None
     turnstile: Turnstile
     calls: Calls = field(default_factory=Calls)
     results: dict[str, JobResult] = field(default_factory=dict)

@@ -136,7 +136,6 @@ _SNAPSHOT = Shape(
         ),
     ),
 )
-_MACHINE_ONLY = "a job that runs in the machine `runs-on` chooses"
 _COMMON_JOB = {
     "name": Key(text("a text", allowed.JOB)),
     "needs": Key(one_or_more("a job or a sequence of jobs", placed=True)),
@@ -156,8 +155,8 @@ _STEPS_JOB = Record(
         "timeout-minutes": Key(number("a number of minutes", allowed.JOB)),
         "cancel-timeout-minutes": Key(number("a number of minutes", allowed.JOB)),
         "continue-on-error": Key(boolean(allowed.JOB)),
-        "container": Key(CONTAINER, missing=_MACHINE_ONLY),
-        "services": Key(SERVICES, missing=_MACHINE_ONLY),
+        "container": Key(CONTAINER),
+        "services": Key(SERVICES),
         "environment": Key(_ENVIRONMENT, ignored="there are no environments with rules or secrets of their own"),
         "snapshot": Key(_SNAPSHOT, ignored="no image is made of the job's machine"),
     }

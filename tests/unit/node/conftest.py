@@ -23,6 +23,7 @@ from firebrick.node.event import Annotation, ArtifactStored, Event, JobFinished,
 from firebrick.node.guest import Loan
 from firebrick.node.journal import Journal
 from firebrick.node.order import Resources, RunOrder, Source
+from firebrick.node.results import NodeResults
 from firebrick.node.run import Run, start_run
 from firebrick.node.settings import NodeSettings
 from firebrick.workflow.reader import read_workflow
@@ -135,6 +136,7 @@ class Bed:
     lender: DoubleLender
     settings: NodeSettings
     actions: DoubleActions
+    results: NodeResults | None = None
 
     def local(self, path: str, files: dict[str, str]) -> None:
         """Put an action into the workspace of every job."""
@@ -158,7 +160,12 @@ class Bed:
         journal = Journal.create(self.directory / "runs")
         async with asyncio.timeout(PATIENCE):
             async with start_run(
-                self.order(text, **fields), self.lender, self.settings, journal, actions=self.actions
+                self.order(text, **fields),
+                self.lender,
+                self.settings,
+                journal,
+                actions=self.actions,
+                results=self.results,
             ) as run:
                 yield run
             assert self.lender.lent == 0
