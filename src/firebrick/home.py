@@ -46,6 +46,11 @@ class Home:
         return self.root / "cache"
 
     @property
+    def results(self) -> Path:
+        """Artifacts and caches of jobs, with the database and the key that belong to them."""
+        return self.root / "results"
+
+    @property
     def containers(self) -> Path:
         """What is known of images that came from registries."""
         return self.root / "containers"

@@ -6,16 +6,19 @@ import getpass
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from firebrick import process
 from firebrick.cli.errors import UsageError
+from firebrick.cli.event import EventWish, find_occasion
 from firebrick.node.order import Resources, RunOrder, Source
 from firebrick.workflow.detect import detect, from_command
+from firebrick.workflow.filter import decide
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.syntax import Workflow
+from firebrick.workflow.value import Value
 
 _DIRECTORIES: Final = (".github/workflows", ".forgejo/workflows")
 _SUFFIXES: Final = (".yml", ".yaml")
@@ -34,6 +37,7 @@ class Wish:
     image: str | None
     resources: Resources
     secrets: Mapping[str, str]
+    event: EventWish = field(default_factory=EventWish)
 
 
 async def make_order(wish: Wish, *, id: str, artifact_dir: Path) -> RunOrder:  # noqa: A002 - the field of the order
@@ -47,6 +51,7 @@ async def make_order(wish: Wish, *, id: str, artifact_dir: Path) -> RunOrder:  #
         raise UsageError(
             f"{workflow.path} has no job {' or '.join(unknown)}", hint=f"It has {', '.join(workflow.jobs)}."
         )
+    source, inputs = _told(wish.event, workflow, source)
     return RunOrder(
         id=id,
         workflow=workflow,
@@ -57,7 +62,21 @@ async def make_order(wish: Wish, *, id: str, artifact_dir: Path) -> RunOrder:  #
         image=wish.image,
         collect=collect,
         secrets=wish.secrets,
+        inputs=inputs,
+        variables=wish.event.variables,
     )
+
+
+def _told(wish: EventWish, workflow: Workflow, source: Source) -> tuple[Source, Mapping[str, Value]]:
+    """The sources with the event asked for, and the inputs. An event that is named must start the workflow; a workflow alone runs."""
+    if not wish.is_told:
+        return source, {}
+    occasion = find_occasion(wish, workflow, source)
+    decision = decide(workflow.on, occasion.event)
+    if wish.name is not None and not decision.starts:
+        hint = "Without --event the workflow runs whatever its events are."
+        raise UsageError(f"{wish.name} does not start {workflow.path}: {decision.reason}", hint=hint)
+    return occasion.source, occasion.inputs
 
 
 def _choose(wish: Wish, root: Path) -> tuple[Workflow, tuple[str, ...]]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from firebrick.cli.errors import FAILURE, INTERRUPTED, SUCCESS, UsageError
+from firebrick.cli.eventoption import EventOption, InputOption, PayloadOption, VarOption
 from firebrick.cli.node import DriverOption, JailOption, told_settings, warn
 from firebrick.home import Home
 
@@ -52,6 +53,10 @@ def run(
         list[str] | None,
         typer.Option("--secret", "-s", metavar="NAME[=VALUE]", help="A secret; without value, the variable NAME."),
     ] = None,
+    event: EventOption = None,
+    payload: PayloadOption = None,
+    inputs: InputOption = None,
+    var: VarOption = None,
     artifacts: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where artifacts go. Default: the directory of the run.")
     ] = None,
@@ -70,6 +75,7 @@ def run(
     Ends with 0 success, 1 failure, 2 wrong usage or a workflow with mistakes, 130 cancelled. Ctrl-C asks the steps to end and lets those
     with `always()` run; a second one ends at once.
     """
+    from firebrick.cli.event import EventWish, read_pairs
     from firebrick.cli.order import Wish
     from firebrick.node.order import Resources
 
@@ -82,6 +88,12 @@ def run(
         image=image,
         resources=resources,
         secrets=read_secrets(secret or []),
+        event=EventWish(
+            name=event,
+            payload=payload,
+            inputs=read_pairs(inputs or (), "--input"),
+            variables=read_pairs(var or (), "--var"),
+        ),
     )
     with _view(as_json=as_json, verbose=verbose) as view:
         status = asyncio.run(_carry_out(wish, view, artifacts, told_settings(Home.find(), driver, jail)))

@@ -23,10 +23,12 @@ from firebrick.node.order import RunOrder
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader
 from firebrick.workflow.context import GuestPaths, env_context, job_context
-from firebrick.workflow.expression import Scope, Value
+from firebrick.workflow.expression import EvaluationError, Scope, Value
 from firebrick.workflow.hashing import HashMemo, HashNeededError, combine
+from firebrick.workflow.matcher import MatcherSet
 from firebrick.workflow.outcome import CANCELLED, FAILURE, SUCCESS, StepOutcome, step_scope, steps_context
 from firebrick.workflow.syntax import RunDefaults
+from firebrick.workflow.template import Condition
 
 T = TypeVar("T")
 
@@ -58,8 +60,9 @@ class Bench:
     """One list of steps at work: a job's, or, with a `caller`, that of a composite action within it.
 
     `scope` is what the job's own expressions see, `runner` the context of that name, `runtime` the variables that actions have besides (never
-    scripts), `job_facts` what the context `job` says of container and services, `image_env` what a container gives to every step, `step_end` what
-    ends the step that runs now, `action` its GITHUB_ACTION, `posts` what has a post phase, in the order it began."""
+    scripts), `action` the GITHUB_ACTION of the step that runs now, `title` what people see of it, `step_end` what ends it if `condition` does not
+    hold then, `posts` what has a post phase, in the order it began. `matchers` are those the steps have added, `debug` is whether debug messages
+    are shown. `job_facts` is what the context `job` says of container and services, `image_env` what a container gives to every step."""
 
     order: RunOrder
     job_id: str
@@ -81,10 +84,14 @@ class Bench:
     caller: Caller | None = None
     variables: Variables = field(default_factory=Variables)
     action: str = ""
+    title: str = ""
     posts: list[Entry] = field(default_factory=list)
     outcomes: dict[str, StepOutcome] = field(default_factory=dict)
     failed: bool = False
     step_end: asyncio.Event = field(default_factory=asyncio.Event)
+    condition: Condition | None = None
+    matchers: MatcherSet = field(default_factory=MatcherSet)
+    debug: bool = False
     _hashes: HashMemo = field(default_factory=HashMemo)
 
     def within(self, caller: Caller) -> Bench:
@@ -128,6 +135,22 @@ class Bench:
         if self.cancellation.cause is CancelCause.TIMEOUT:
             return FAILURE
         return self.status
+
+    async def step_ended(self) -> None:
+        """Wait until the step that runs now has to end: the run is cancelled and its condition does not hold any more, or the time that
+        was left then is over."""
+        await self.step_end.wait()
+        if await self._goes_on():
+            await self.cancellation.expired.wait()
+
+    async def _goes_on(self) -> bool:
+        """Whether the conditions of the step, and of the steps it is within, hold though the run is cancelled."""
+        if self.caller is not None and not await self.caller.bench._goes_on():  # noqa: SLF001 - another of its kind
+            return False
+        try:
+            return self.condition is None or await self.evaluate(self.condition.holds)
+        except EvaluationError:
+            return False
 
     def record(self, step_id: str, outcome: StepOutcome) -> None:
         """Keep how a step ended, for the steps after it."""

@@ -20,12 +20,13 @@ class Conclusion(StrEnum):
 
 class CancelCause(StrEnum):
     """Why a run, or a job of it, was cancelled; `TIMEOUT` makes its conclusion a failure, the others `cancelled`. `MATRIX`: another
-    combination of the job's matrix failed, and the strategy says fail-fast."""
+    combination of the job's matrix failed, and the strategy says fail-fast. `CONCURRENCY`: another run or job took its place in a group."""
 
     USER = "user"
     TIMEOUT = "timeout"
     SHUTDOWN = "shutdown"
     MATRIX = "matrix"
+    CONCURRENCY = "concurrency"
 
 
 def _tag(name: str) -> str:
@@ -38,8 +39,19 @@ class Event(msgspec.Struct, frozen=True, tag_field="event", tag=_tag, kw_only=Tr
 
 
 class RunStarted(Event, frozen=True, kw_only=True):
+    """`name` is what `run-name` comes to, empty where there is none."""
+
     run: str
     workflow: str
+    jobs: tuple[str, ...]
+    name: str = ""
+
+
+class JobsPlanned(Event, frozen=True, kw_only=True):
+    """What a job of the run turned out to be, now that those it needs have ended: the combinations of its matrix, or the jobs of the workflow it
+    calls. These come in its place."""
+
+    job: str
     jobs: tuple[str, ...]
 
 

@@ -7,7 +7,8 @@ import itertools
 import json
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,25 +17,28 @@ from firebrick.image.errors import ImageError
 from firebrick.machine.errors import BootError, MachineError
 from firebrick.node.action.book import JobActions
 from firebrick.node.action.source import ActionSource
-from firebrick.node.action.use import Entry, Phase, entries_of, has_phase, uses_image
+from firebrick.node.action.use import Entry, NativeUse, Phase, entries_of, has_phase, uses_image
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.bench import Bench
 from firebrick.node.cancel import Cancellation
 from firebrick.node.companion import Companions
-from firebrick.node.context import TEMP, TOOL_CACHE, architecture, guest_paths
+from firebrick.node.context import TEMP, TOOL_CACHE, architecture, guest_paths, run_facts
 from firebrick.node.contract import JobResult
 from firebrick.node.errors import NodeError, StepError, told
 from firebrick.node.event import CancelCause, Conclusion, JobStarted
 from firebrick.node.glob import find_files, parse_searches
 from firebrick.node.guest import Lender, Loan
+from firebrick.node.hook import Hook, run_hook
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
 from firebrick.node.phase import posts_of
+from firebrick.node.results import NodeResults
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader, open_source
 from firebrick.node.step import run_step, title
 from firebrick.node.surroundings import find_surroundings
 from firebrick.process import ProcessError, shielded
+from firebrick.results.errors import ResultsError
 from firebrick.workflow.context import runner_context
 from firebrick.workflow.expression import EvaluationError, Scope
 from firebrick.workflow.outcome import CANCELLED, job_outputs, timeout_s
@@ -42,7 +46,7 @@ from firebrick.workflow.plan import PlannedJob
 
 _CONSOLE_LINES: Final = 20
 # What ends a job before its time without being a mistake of ours: each is a sentence, and becomes the message of the job.
-_LOSSES: Final = (MachineError, GuestError, ImageError, NodeError, EvaluationError, ProcessError, OSError)
+_LOSSES: Final = (MachineError, GuestError, ImageError, NodeError, ResultsError, EvaluationError, ProcessError, OSError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,7 @@ class JobTask:
     lender: Lender
     settings: NodeSettings
     shelf: ArtifactShelf
+    services: NodeResults | None
     actions: ActionSource
     log: JobLog
     cancellation: Cancellation
@@ -113,6 +118,8 @@ def cause_message(cause: CancelCause | None) -> str:
             return "The time for this job or run is over."
         case CancelCause.MATRIX:
             return "Cancelled, because another job of the matrix failed."
+        case CancelCause.CONCURRENCY:
+            return "Cancelled, because another run or job took its place in the concurrency group."
         case CancelCause.SHUTDOWN:
             return "Cancelled, because the node ends."
         case _:
@@ -168,7 +175,8 @@ def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions)
         cancellation=task.cancellation,
         scope=task.scope,
         defaults=task.planned.job.defaults,
-        runner=runner_context(name=loan.machine, arch=architecture(), paths=paths),
+        runner=runner_context(name=loan.machine, arch=architecture(), paths=paths, debug=task.log.debugging),
+        debug=task.log.debugging,
     )
 
 
@@ -201,10 +209,29 @@ async def _work(task: JobTask, bench: Bench, entries: Sequence[Entry]) -> JobRes
         await _set_up(bench)
         bench.env.update(await bench.evaluate(task.order.workflow.env.texts))
         bench.env.update(await bench.evaluate(job.env.texts))
-        await _run_steps(bench, entries)
+        async with _offered(task, bench, entries) as bench.runtime:
+            await run_hook(bench, Hook.STARTED)
+            await _run_steps(bench, entries)
+            await run_hook(bench, Hook.COMPLETED)
         return await _finish(task, bench)
     finally:
         timer.cancel()
+
+
+@asynccontextmanager
+async def _offered(task: JobTask, bench: Bench, entries: Sequence[Entry]) -> AsyncIterator[Mapping[str, str]]:
+    """The artifact and cache services, for a job with actions that may know them."""
+    if task.services is None or not any(_may_ask(entry) for entry in entries):
+        yield {}
+        return
+    url = run_facts(task.order).server_url
+    async with task.services.offered(bench.guest, task.order, task.planned.key, server_url=url) as variables:
+        bench.log.masker.add(variables["ACTIONS_RUNTIME_TOKEN"])
+        yield variables
+
+
+def _may_ask(entry: Entry) -> bool:
+    return entry.step.uses is not None and not isinstance(entry.use, NativeUse)
 
 
 async def _run_steps(bench: Bench, entries: Sequence[Entry]) -> None:

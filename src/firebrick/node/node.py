@@ -23,19 +23,25 @@ from firebrick.node.guest import Say
 from firebrick.node.journal import Journal
 from firebrick.node.order import Resources, RunOrder
 from firebrick.node.pool import Pool
+from firebrick.node.results import NodeResults
 from firebrick.node.run import start_run
 from firebrick.node.settings import NodeSettings, read_settings
+from firebrick.node.turnstile import Turnstile
 from firebrick.process import shielded
 
 
 class Node:
     """A `RunHost`. Made by `open`."""
 
-    def __init__(self, home: Home, pool: Pool, settings: NodeSettings, actions: ActionSource) -> None:
+    def __init__(
+        self, home: Home, pool: Pool, settings: NodeSettings, actions: ActionSource, results: NodeResults
+    ) -> None:
         self.home = home
         self.settings = settings
         self._pool = pool
         self._actions = actions
+        self._results = results
+        self._turnstile = Turnstile()
 
     @classmethod
     @asynccontextmanager
@@ -64,8 +70,10 @@ class Node:
             actions = ActionStore(home.cache, told)
             await actions.sweep()
             stack.push_async_callback(lambda: shielded(pool.roster.close()))
+            results = NodeResults(home.results, told.results)
+            stack.push_async_callback(lambda: shielded(results.close()))
             async with open_door(home.nodes, pool.roster):
-                yield cls(home, pool, told, actions)
+                yield cls(home, pool, told, actions, results)
 
     @property
     def machines(self) -> int:
@@ -74,7 +82,15 @@ class Node:
     def start_run(self, order: RunOrder) -> AbstractAsyncContextManager[LiveRun]:
         """See `RunHost.start_run`."""
         journal = Journal.create(self.home.runs)
-        return start_run(order, self._pool, self.settings, journal, actions=self._actions)
+        return start_run(
+            order,
+            self._pool,
+            self.settings,
+            journal,
+            actions=self._actions,
+            results=self._results,
+            turnstile=self._turnstile,
+        )
 
     async def prepare(self, image: str, resources: Resources, say: Say = lambda _: None) -> None:
         """See `RunHost.prepare`; `say` is told what is being done."""

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from firebrick.workflow.syntax import Workflow
+from firebrick.workflow.value import Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A checked-out tree on the host and what it is. The node only reads it. `repository` is `owner/name`."""
+    """A checked-out tree on the host and what it is. The node only reads it. `repository` is `owner/name`, what it is called; `tenant` says whose
+    artifacts and caches are its own: where it was cloned from. Empty: those of runs on this directory."""
 
     path: Path
     repository: str
@@ -19,6 +21,7 @@ class Source:
     sha: str
     event_name: str = "push"
     event: Mapping[str, object] = field(default_factory=dict)
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +38,8 @@ class Resources:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOrder:
     """One run: `artifact_dir` is where artifacts are put (made if missing), `jobs` narrows the run to these (and their needs),
-    `image` overrides what `runs-on` says, `collect` are globs of files to bring out of the workspace of every job that succeeded."""
+    `image` overrides what `runs-on` says, `collect` are globs of files to bring out of the workspace of every job that succeeded. `inputs` and
+    `variables` are the contexts `inputs` and `vars`. `caller` is the run's own workflow where `workflow` is one that it calls."""
 
     id: str
     workflow: Workflow
@@ -46,3 +50,6 @@ class RunOrder:
     image: str | None = None
     collect: tuple[str, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict)
+    inputs: Mapping[str, Value] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    caller: Workflow | None = None

@@ -37,6 +37,7 @@ from firebrick.node.intime import StepCancelledError, in_time
 from firebrick.node.launch import Ending, run_step_script, with_files
 from firebrick.node.outputs import StepOutputs
 from firebrick.node.script import Result
+from firebrick.workflow.command import Message
 from firebrick.workflow.command_file import FileCommandError
 from firebrick.workflow.expression import EvaluationError
 from firebrick.workflow.outcome import CANCELLED, FAILURE, SKIPPED, SUCCESS, StepOutcome, flag, timeout_s
@@ -58,7 +59,7 @@ async def perform(bench: Bench, number: int, entry: Entry, phase: Phase, begin: 
     to; `begin` is called when it is known that it runs.
 
     Raises what loses the job: ChannelError, MachineError."""
-    bench.step_end = bench.cancellation.next_end
+    bench.step_end, bench.condition = bench.cancellation.next_end, condition_of(entry, phase)
     bench.action = entry.name
     wanted = await _wanted(bench, number, entry, phase)
     if wanted is False:
@@ -113,7 +114,8 @@ async def _attempt(bench: Bench, number: int, entry: Entry, phase: Phase) -> End
 async def _deadline(bench: Bench, step: Step, env: Mapping[str, str]) -> Deadline | None:
     own = None
     if step.timeout_minutes is not None:
-        own = Deadline.after(await bench.evaluate(lambda scope: timeout_s(step.timeout_minutes, scope, 0.0), env))
+        limit_s = await bench.evaluate(lambda scope: timeout_s(step.timeout_minutes, scope, 0.0), env)
+        own = Deadline.after(limit_s, bench.title)
     return earlier(own, bench.caller.deadline if bench.caller is not None else None)
 
 
@@ -136,7 +138,8 @@ async def _found(bench: Bench, number: int, path: str) -> Use:
     """An action of the workspace. Its `pre` would have had to run before the job's first step, when it was not known yet."""
     use = await bench.actions.open_local(path, bench.guest, bench.paths.workspace, bench.depth)
     if has_phase(use, Phase.PRE):
-        bench.log.line(number, f"`pre` execution is not supported for local action from '{path}'", "node")
+        text = f"`pre` execution is not supported for local action from '{path}'"
+        bench.log.annotate(number, Message(level="warning", message=text))
     return use
 
 

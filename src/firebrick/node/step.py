@@ -22,7 +22,7 @@ async def run_step(bench: Bench, number: int, entry: Entry, phase: Phase = Phase
     began = time.monotonic()
 
     async def begin() -> None:
-        name = _BEFORE[phase] + await _name(bench, entry.step)
+        name = bench.title = _BEFORE[phase] + await _name(bench, entry.step)
         bench.log.emit(StepStarted(at=time.time(), job=bench.log.job, step=number, name=name))
 
     ending = await perform(bench, number, entry, phase, begin)

@@ -8,6 +8,7 @@ from typing import Any
 from firebrick.workflow import allowed
 from firebrick.workflow.container_reader import read_container, read_services
 from firebrick.workflow.problem import Position
+from firebrick.workflow.reference import TargetError, parse_target
 from firebrick.workflow.shape import Fields, Walk
 from firebrick.workflow.step_reader import after_success, check_shell, check_uses_format, read_steps, template_map
 from firebrick.workflow.syntax import Call, Concurrency, Environment, Job, Permissions, RunDefaults, Strategy
@@ -43,7 +44,7 @@ def read_job(name: str, position: Position, fields: Fields, walk: Walk, jobs: It
         environment=_environment(fields.get("environment")),
         container=read_container(fields.get("container"), walk),
         services=read_services(fields.get("services"), walk),
-        call=_call(fields),
+        call=_call(fields, walk),
     )
 
 
@@ -116,9 +117,13 @@ def _environment(written: Any) -> Environment | None:
     return Environment(name=written["name"], url=written.get("url"), deployment=written.get("deployment"))
 
 
-def _call(fields: Fields) -> Call | None:
+def _call(fields: Fields, walk: Walk) -> Call | None:
     if "uses" not in fields:
         return None
+    try:
+        parse_target(fields["uses"])
+    except TargetError as error:
+        walk.problem(fields.places["uses"], str(error), error.expected)
     secrets = fields.get("secrets")
     return Call(
         uses=fields["uses"],

@@ -71,9 +71,22 @@ def _defaults(at: Allowed | None) -> Shape:
 
 # --- jobs ---
 
+_ANY_VALUE = anything(allowed.STRATEGY)
+_COMBINATIONS = Key(
+    Shape(
+        "a sequence of combinations",
+        items=Shape("values by name", records=(Record(others=_ANY_VALUE),), expression=allowed.STRATEGY),
+        expression=allowed.STRATEGY,
+    )
+)
 _MATRIX = Shape(
     "vectors by name, include, exclude",
-    records=(Record(others=anything(allowed.STRATEGY)),),
+    records=(
+        Record(
+            {"include": _COMBINATIONS, "exclude": _COMBINATIONS},
+            others=Shape("a sequence of values", items=_ANY_VALUE, expression=allowed.STRATEGY),
+        ),
+    ),
     expression=allowed.STRATEGY,
 )
 _STRATEGY = record(
@@ -129,7 +142,7 @@ _COMMON_JOB = {
     "if": Key(condition(allowed.JOB_IF)),
     "strategy": Key(_STRATEGY),
     "permissions": Key(_PERMISSIONS, ignored=_NO_TOKEN),
-    "concurrency": Key(_concurrency(allowed.JOB, Kind.FILLED), ignored="runs do not wait for one another"),
+    "concurrency": Key(_concurrency(allowed.JOB, Kind.FILLED)),
 }
 _STEPS_JOB = Record(
     {
@@ -140,9 +153,7 @@ _STEPS_JOB = Record(
         "defaults": Key(_defaults(allowed.JOB_DEFAULTS)),
         "outputs": Key(names("names with their values", allowed.JOB_OUTPUTS)),
         "timeout-minutes": Key(number("a number of minutes", allowed.JOB)),
-        "cancel-timeout-minutes": Key(
-            number("a number of minutes", allowed.JOB), ignored="a cancelled job gets five minutes"
-        ),
+        "cancel-timeout-minutes": Key(number("a number of minutes", allowed.JOB)),
         "continue-on-error": Key(boolean(allowed.JOB)),
         "container": Key(CONTAINER),
         "services": Key(SERVICES),
@@ -158,11 +169,7 @@ _SECRETS = Shape(
 _CALL_JOB = Record(
     {
         **_COMMON_JOB,
-        "uses": Key(
-            text("a workflow, as ./.github/workflows/x.yml", filled=True),
-            required=True,
-            missing="a job with steps of its own",
-        ),
+        "uses": Key(text("a workflow, as ./.github/workflows/x.yml", filled=True), required=True),
         "with": Key(Shape("inputs with their values", records=(Record(others=primitive(allowed.CALL_WITH)),))),
         "secrets": Key(_SECRETS),
     }
@@ -181,9 +188,7 @@ WORKFLOW = record(
         "permissions": Key(_PERMISSIONS, ignored=_NO_TOKEN),
         "env": Key(names("names with their values", allowed.WORKFLOW_ENV, whole=allowed.WORKFLOW_ENV)),
         "defaults": Key(_defaults(None)),
-        "concurrency": Key(
-            _concurrency(allowed.WORKFLOW_CONCURRENCY, Kind.TEXT), ignored="runs do not wait for one another"
-        ),
+        "concurrency": Key(_concurrency(allowed.WORKFLOW_CONCURRENCY, Kind.TEXT)),
         "jobs": Key(_JOBS, required=True),
     },
 )

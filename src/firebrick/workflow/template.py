@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from firebrick.workflow.expression import (
@@ -115,6 +115,15 @@ class Condition:
 
 
 TemplateTree = Template | tuple["TemplateTree", ...] | Mapping[str, "TemplateTree"]
+
+
+def tree_templates(tree: TemplateTree) -> Iterator[Template]:
+    """Every scalar of a tree, in its order."""
+    if isinstance(tree, Template):
+        yield tree
+    else:
+        for item in tree.values() if isinstance(tree, Mapping) else tree:
+            yield from tree_templates(item)
 
 
 class TemplateError(Exception):

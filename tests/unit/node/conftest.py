@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import textwrap
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from firebrick.node.event import Annotation, ArtifactStored, Event, JobFinished,
 from firebrick.node.guest import Loan
 from firebrick.node.journal import Journal
 from firebrick.node.order import Resources, RunOrder, Source
+from firebrick.node.results import NodeResults
 from firebrick.node.run import Run, start_run
 from firebrick.node.settings import NodeSettings
 from firebrick.node.turns import Turns
@@ -52,10 +53,10 @@ class DoubleLender:
     turns: Turns | None = None
     containers: dict[str, ImageConfig] = field(default_factory=dict)
     ports: dict[str, dict[int | bytes, Port]] = field(default_factory=dict)
-    programs: dict[str, Program] = field(default_factory=dict)
     logins: list[Login | None] = field(default_factory=list)
     asked: list[tuple[str, Resources, str]] = field(default_factory=list)
     nodes: list[Path | None] = field(default_factory=list)
+    programs: dict[str, Program] = field(default_factory=lambda: {"bash": shell, "sh": shell, NODE: shell})
 
     async def images(self) -> list[str]:
         return ["base", "toolchain"]
@@ -95,7 +96,7 @@ class DoubleLender:
         if self.failure is not None:
             raise self.failure
         self.asked.append((image, resources, purpose))
-        guest = GuestDouble(programs={"bash": shell, "sh": shell, NODE: shell, **self.programs}, grace_s=0.05)
+        guest = GuestDouble(programs=self.programs, grace_s=0.05)
         guest.ports = dict(self.ports.get(image, {}))
         for path, text in files.items():
             guest.disk.open(path.encode(), parents=True, truncate=True).content.write(0, text.encode())
@@ -170,18 +171,21 @@ class Bed:
     lender: DoubleLender
     settings: NodeSettings
     actions: DoubleActions
+    results: NodeResults | None = None
 
     def local(self, path: str, files: dict[str, str]) -> None:
         """Put an action into the workspace of every job."""
         self.lender.files |= {f"{WORKSPACE}/{path}/{name}": textwrap.dedent(text) for name, text in files.items()}
 
-    def order(self, text: str, **fields: object) -> RunOrder:
-        source = self.directory / "source"
-        source.mkdir(exist_ok=True)
+    def order(self, text: str, source: Mapping[str, object] | None = None, **fields: object) -> RunOrder:
+        """`source` and `fields` replace what there is without them."""
+        path = self.directory / "source"
+        path.mkdir(exist_ok=True)
+        given = {"repository": "octo/hello", "ref": "refs/heads/main", "sha": "a" * 40, **(source or {})}
         return RunOrder(
             id="run-1",
             workflow=read_workflow(textwrap.dedent(text), "ci.yml"),
-            source=Source(path=source, repository="octo/hello", ref="refs/heads/main", sha="a" * 40),
+            source=Source(path=path, **given),
             artifact_dir=self.directory / "artifacts",
             **fields,
         )
@@ -191,7 +195,12 @@ class Bed:
         journal = Journal.create(self.directory / "runs")
         async with asyncio.timeout(PATIENCE):
             async with start_run(
-                self.order(text, **fields), self.lender, self.settings, journal, actions=self.actions
+                self.order(text, **fields),
+                self.lender,
+                self.settings,
+                journal,
+                actions=self.actions,
+                results=self.results,
             ) as run:
                 yield run
             assert self.lender.lent == 0

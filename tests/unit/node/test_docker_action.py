@@ -46,7 +46,7 @@ async def cat(task: Task) -> int:
 @pytest.fixture
 def imaged(bed: Bed) -> Bed:
     bed.lender.containers = {"tool:1": IMAGE, "bare": ImageConfig()}
-    bed.lender.programs = {"tool": tool, "other": tool, "before": tool, "after": tool}
+    bed.lender.programs |= {"tool": tool, "other": tool, "before": tool, "after": tool}
     bed.lender.files[f"{WORKSPACE}/source"] = "of the job"
     return bed
 
