@@ -1,24 +1,30 @@
 //! What runs for the host: one activity for each open stream, and execs that go on after theirs is gone. They take turns at moving bytes.
 
 use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
 use std::time::Instant;
 
 use crate::cell::Cell;
 use crate::exec::{Ended, Exec, Progress};
 use crate::failure::Failure;
 use crate::lane::LaneStream;
+use crate::listener::{Door, Listener, Waiting};
 use crate::outbox::Outbox;
 use crate::poll::{Slot, FIRST_KEY};
-use crate::protocol::{Body, Violation, INPUT, OUTPUT};
+use crate::protocol::{Body, Code, Violation, INPUT, OUTPUT};
 use crate::proxy::Proxy;
 
 /// More at once are refused as busy.
 const LIMIT: usize = 1024;
+/// Of these, what listens.
+const LISTENERS: usize = 128;
 
 pub enum Activity {
     Exec(Box<Exec>),
     Lane(LaneStream),
     Proxy(Box<Proxy>),
+    Listener(Listener),
+    Waiting(Waiting),
 }
 
 impl Activity {
@@ -26,7 +32,8 @@ impl Activity {
         match self {
             Activity::Exec(exec) => exec.ready(slot),
             Activity::Proxy(proxy) => proxy.ready(),
-            Activity::Lane(_) => {}
+            Activity::Listener(listener) => listener.ready(),
+            Activity::Lane(_) | Activity::Waiting(_) => {}
         }
     }
 
@@ -44,6 +51,9 @@ impl Activity {
             (Activity::Exec(exec), Body::Eof) => exec.eof(),
             (Activity::Lane(lane), Body::Eof) => lane.eof(),
             (Activity::Proxy(proxy), Body::Eof) => proxy.eof(),
+            (Activity::Listener(_) | Activity::Waiting(_), Body::Data(_) | Body::Eof) => {
+                return Err(Violation("data for a connection that is not there yet".into()));
+            }
             (_, Body::Credit(_) | Body::Control(_) | Body::Reset) => {}
         }
         Ok(())
@@ -60,6 +70,15 @@ impl Activity {
                 Some(true) => Progress::More,
                 Some(false) => Progress::Waiting,
                 None => Progress::Finished,
+            },
+            Activity::Listener(_) => Progress::Waiting,
+            Activity::Waiting(waiting) => match waiting.advance(out) {
+                Ok(Some(proxy)) => {
+                    *self = Activity::Proxy(Box::new(proxy));
+                    Progress::More
+                }
+                Ok(None) => Progress::Waiting,
+                Err(()) => Progress::Finished,
             },
         }
     }
@@ -112,6 +131,24 @@ impl Activities {
     pub fn insert(&mut self, stream: u32, key: u32, activity: Activity) {
         self.all.insert(key, activity);
         self.streams.insert(stream, key);
+    }
+
+    /// Whether one more may listen.
+    pub fn admit_listener(&self) -> Result<(), Failure> {
+        let listening =
+            self.all.values().filter(|activity| matches!(activity, Activity::Listener(_))).count();
+        match listening {
+            ..LISTENERS => Ok(()),
+            _ => Err(Failure::new(Code::Busy, format!("this machine listens on {LISTENERS} ports already"))),
+        }
+    }
+
+    /// Where the connections of a listener come in.
+    pub fn door_of(&self, stream: u32) -> Result<Rc<Door>, Failure> {
+        match self.streams.get(&stream).and_then(|key| self.all.get(key)) {
+            Some(Activity::Listener(listener)) => Ok(listener.door()),
+            _ => Err(Failure::new(Code::NotFound, format!("nothing listens for stream {stream}"))),
+        }
     }
 
     pub fn exec_of(&self, stream: u32) -> Option<&Exec> {

@@ -2,6 +2,7 @@
 //! move at most one turn's worth of bytes, and writes. Nothing in here blocks; what could is on a lane.
 
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use crate::guard::{Guard, PATIENCE};
 use crate::identity::Identities;
 use crate::lane::Lanes;
 use crate::link::Link;
+use crate::listener::{Listener, Waiting};
 use crate::outbox::Outbox;
 use crate::poll::{self, Poller, Ready, Slot, Token};
 use crate::power::{Power, Shutdown};
@@ -43,7 +45,7 @@ enum Quiet {
 }
 
 pub struct Agent {
-    poller: Poller,
+    poller: Rc<Poller>,
     link: Link,
     decoder: Decoder,
     outbox: Outbox,
@@ -78,7 +80,7 @@ pub struct Parts {
 
 impl Agent {
     pub fn new(parts: Parts) -> Result<Self, Errno> {
-        let poller = Poller::new()?;
+        let poller = Rc::new(Poller::new()?);
         let lanes = Lanes::new()?;
         let null = rustix::fs::open(
             "/dev/null",
@@ -200,6 +202,7 @@ impl Agent {
                 kernel: release,
                 boot_id: self.identities.boot_id().into(),
                 quiesced: matches!(self.quiet, Quiet::Yes),
+                features: protocol::FEATURES.map(Into::into).into(),
             },
         );
         self.cells.prepare();
@@ -449,6 +452,16 @@ impl Agent {
             }
             Request::Connect(request) => {
                 Ok(Activity::Proxy(Box::new(Proxy::start(stream, key, &request, &self.poller)?)))
+            }
+            Request::Listen(request) => {
+                self.activities.admit_listener()?;
+                let listener = Listener::start(key, &request, &self.poller)?;
+                self.outbox.message(stream, &Message::Listening { port: listener.port() });
+                Ok(Activity::Listener(listener))
+            }
+            Request::Accept(request) => {
+                let door = self.activities.door_of(request.listener)?;
+                Ok(Activity::Waiting(Waiting::new(stream, key, door)))
             }
             Request::File(request) => self.start_lane(stream, request),
             Request::Signal { .. } | Request::Resize(_) => {

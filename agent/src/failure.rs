@@ -49,7 +49,7 @@ pub fn describe(errno: Errno) -> String {
 fn code_of(errno: Errno) -> Code {
     match errno {
         Errno::NOENT | Errno::NXIO | Errno::NODEV => Code::NotFound,
-        Errno::EXIST => Code::Exists,
+        Errno::EXIST | Errno::ADDRINUSE => Code::Exists,
         Errno::NOTDIR => Code::NotADirectory,
         Errno::ISDIR => Code::IsADirectory,
         Errno::NOTEMPTY => Code::NotEmpty,

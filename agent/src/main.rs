@@ -21,6 +21,7 @@ mod guard;
 mod identity;
 mod lane;
 mod link;
+mod listener;
 mod modules;
 mod network;
 mod outbox;

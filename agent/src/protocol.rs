@@ -15,6 +15,9 @@ pub const CONTROL_LIMIT: usize = 65_536;
 /// What each channel of each stream may send before it is granted more.
 pub const INITIAL_CREDIT: u32 = 262_144;
 
+/// What `hello` offers.
+pub const FEATURES: [&str; 1] = ["listen"];
+
 pub const INPUT: u8 = 0;
 pub const OUTPUT: u8 = 1;
 pub const ERROR_OUTPUT: u8 = 2;
@@ -197,6 +200,24 @@ pub struct ConnectRequest {
     pub unix: Option<ByteBuf>,
 }
 
+/// What listens in the guest for the host: its stream is the listener.
+#[derive(Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub struct ListenRequest {
+    #[serde(default)]
+    pub port: Option<u16>,
+    #[serde(default)]
+    pub host: Option<String>,
+    #[serde(default)]
+    pub unix: Option<ByteBuf>,
+}
+
+/// The next connection of a listener: it becomes this stream.
+#[derive(Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub struct AcceptRequest {
+    /// The stream of the listener.
+    pub listener: u32,
+}
+
 /// A request that touches files: each runs on a lane, off the event loop.
 #[derive(Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -290,6 +311,8 @@ pub struct Identity {
 pub enum Request {
     Exec(ExecRequest),
     Connect(ConnectRequest),
+    Listen(ListenRequest),
+    Accept(AcceptRequest),
     Signal {
         number: i32,
         group: bool,
@@ -377,6 +400,9 @@ pub enum Message {
         kernel: String,
         boot_id: String,
         quiesced: bool,
+        /// What this agent can beyond the first release of its version.
+        #[serde(default)]
+        features: Vec<String>,
     },
     IdentityDone {
         boot_id: String,
@@ -396,6 +422,10 @@ pub enum Message {
     },
     Exit(Exit),
     Connected,
+    Listening {
+        /// Of the one that was given, or found where that was 0; nil for a unix socket.
+        port: Option<u16>,
+    },
     Done {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         entries: Option<u64>,

@@ -1,4 +1,4 @@
-//! `connect`: a connection to something that listens in the guest, its bytes carried both ways.
+//! A connection in the guest, its bytes carried both ways: one that `connect` makes, or one that a listener has taken in.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
@@ -33,12 +33,21 @@ impl Proxy {
             _ => return Err(Failure::bad("a connect names either a port or a unix socket")),
         };
         let failed = |errno| Failure::system("connect to", &name, errno);
-        let duplicate = || rustix::io::fcntl_dupfd_cloexec(&socket, 3).map_err(failed);
-        let (mut source, mut sink) = (Source::new(duplicate()?, OUTPUT), Sink::new(duplicate()?));
-        (source.ready, sink.ready) = (false, false);
-        source.watch(poller, Token::new(key, Slot::Output)).map_err(failed)?;
-        sink.watch(poller, Token::new(key, Slot::Input)).map_err(failed)?;
+        let (source, sink) = directions(&socket, key, poller).map_err(failed)?;
         Ok(Self { stream, name, socket, connected: false, source, sink, told_end: false })
+    }
+
+    /// A connection that somebody in the guest has made. The host is told.
+    pub fn accepted(
+        stream: u32,
+        key: u32,
+        socket: OwnedFd,
+        poller: &Poller,
+        out: &mut Outbox,
+    ) -> Result<Self, Errno> {
+        let (source, sink) = directions(&socket, key, poller)?;
+        out.message(stream, &Message::Connected);
+        Ok(Self { stream, name: String::new(), socket, connected: true, source, sink, told_end: false })
     }
 
     /// One socket, so whatever happened concerns both directions.
@@ -97,6 +106,16 @@ impl Proxy {
             }
         }
     }
+}
+
+/// Both wait for the first word of the poller, which comes at once for what is connected.
+fn directions(socket: &OwnedFd, key: u32, poller: &Poller) -> Result<(Source, Sink), Errno> {
+    let duplicate = || rustix::io::fcntl_dupfd_cloexec(socket, 3);
+    let (mut source, mut sink) = (Source::new(duplicate()?, OUTPUT), Sink::new(duplicate()?));
+    (source.ready, sink.ready) = (false, false);
+    source.watch(poller, Token::new(key, Slot::Output))?;
+    sink.watch(poller, Token::new(key, Slot::Input))?;
+    Ok((source, sink))
 }
 
 fn refused(name: &str, errno: Errno) -> Failure {

@@ -42,8 +42,22 @@ class Home:
         return self.root / "runs"
 
     @property
+    def kept(self) -> Path:
+        return self.root / "kept"
+
+    @property
     def cache(self) -> Path:
         return self.root / "cache"
+
+    @property
+    def results(self) -> Path:
+        """Artifacts and caches of jobs, with the database and the key that belong to them."""
+        return self.root / "results"
+
+    @property
+    def containers(self) -> Path:
+        """What is known of images that came from registries."""
+        return self.root / "containers"
 
     @property
     def database(self) -> Path:

@@ -15,8 +15,9 @@ import pytest
 from firebrick.home import Home
 from firebrick.server.api import create_app
 from firebrick.server.builds import Builds, open_builds
-from firebrick.server.serve import _Server, listen, url_of
+from firebrick.server.serve import listen, url_of
 from firebrick.server.settings import ServeSettings
+from firebrick.web import WebServer
 from tests.e2e.repository import Repository, make_repository
 from tests.node_double import DoubleNode
 
@@ -79,7 +80,7 @@ async def running(home: Home, repositories: Path, node: DoubleNode, **settings: 
         import uvicorn
 
         ready = asyncio.Event()
-        server = _Server(
+        server = WebServer(
             uvicorn.Config(create_app(builds), lifespan="off", log_config=None, access_log=False), ready.set
         )
         task = asyncio.create_task(server.serve(sockets=[door]))
@@ -89,7 +90,7 @@ async def running(home: Home, repositories: Path, node: DoubleNode, **settings: 
         yield Service(builds, node, home, client, repositories)
 
 
-async def _stop(server: _Server, task: asyncio.Task[None], builds: Builds) -> None:
+async def _stop(server: WebServer, task: asyncio.Task[None], builds: Builds) -> None:
     builds.close_followers()
     server.should_exit = True
     await task

@@ -70,8 +70,10 @@ def symlink(name: str, target: str) -> tarfile.TarInfo:
     return info
 
 
-def make_layout(directory: Path, layers: list[bytes], reference: str = "latest") -> Path:
-    """An OCI layout with one image, written from the specification."""
+def make_layout(
+    directory: Path, layers: list[bytes], reference: str = "latest", config: dict[str, object] | None = None
+) -> Path:
+    """An OCI layout with one image, written from the specification. `config` is how it is run."""
     blobs = directory / "blobs" / "sha256"
     blobs.mkdir(parents=True)
 
@@ -81,11 +83,11 @@ def make_layout(directory: Path, layers: list[bytes], reference: str = "latest")
         return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": f"sha256:{digest}", "size": len(data)}
 
     described = [blob(data, "layer.v1.tar") for data in layers]
-    config = {
-        "architecture": "amd64", "os": "linux", "config": {},
+    whole = {
+        "architecture": "amd64", "os": "linux", "config": config or {},
         "rootfs": {"type": "layers", "diff_ids": [one["digest"] for one in described]},
     }  # fmt: skip
-    manifest = {"schemaVersion": 2, "config": blob(json.dumps(config).encode(), "config.v1+json"), "layers": described}
+    manifest = {"schemaVersion": 2, "config": blob(json.dumps(whole).encode(), "config.v1+json"), "layers": described}
     named = blob(json.dumps(manifest).encode(), "manifest.v1+json") | {"annotations": {_REF: reference}}
     (directory / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [named]}))
     (directory / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')

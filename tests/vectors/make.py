@@ -139,9 +139,12 @@ def messages() -> list[dict[str, Any]]:
         ("download", 12, {"type": "download", "path": b"/src", "exclude": [b".git", b"*.o"]}),
         ("connect_port", 13, {"type": "connect", "port": 8080, "host": "127.0.0.1", "unix": None}),
         ("connect_unix", 14, {"type": "connect", "port": None, "host": "127.0.0.1", "unix": b"/run/x.sock"}),
+        ("listen_port", 15, {"type": "listen", "port": 0, "host": "127.1.0.1", "unix": None}),
+        ("listen_unix", 16, {"type": "listen", "port": None, "host": None, "unix": b"/run/y.sock"}),
+        ("accept", 17, {"type": "accept", "listener": 15}),
     ]
     guest = [
-        ("hello", 0, {"type": "hello", "version": 1, "minimum": 1, "agent": "0.1.0", "kernel": "6.1.0", "boot_id": "0f0e0d0c-0b0a-0908-0706-050403020100", "quiesced": True}),
+        ("hello", 0, {"type": "hello", "version": 1, "minimum": 1, "agent": "0.1.0", "kernel": "6.1.0", "boot_id": "0f0e0d0c-0b0a-0908-0706-050403020100", "quiesced": True, "features": ["listen", "of another release"]}),
         ("identity_done", 0, {"type": "identity_done", "boot_id": "0f0e0d0c-0b0a-0908-0706-050403020100"}),
         ("pong", 0, {"type": "pong", "token": 0}),
         ("quiesced", 0, {"type": "quiesced"}),
@@ -158,6 +161,9 @@ def messages() -> list[dict[str, Any]]:
         ("entry", 4, ENTRY),
         ("entry_file", 4, ENTRY | {"kind": "file", "target": None, "size": 1 << 35, "mode": 0o644}),
         ("connected", 13, {"type": "connected"}),
+        ("connected_accept", 17, {"type": "connected"}),
+        ("listening_port", 15, {"type": "listening", "port": 40000}),
+        ("listening_unix", 16, {"type": "listening", "port": None}),
         ("error", 4, ERROR),
         ("error_no_errno", 4, ERROR | {"code": "no_identity", "errno": None}),
     ]  # fmt: skip
@@ -193,6 +199,13 @@ def frames() -> list[dict[str, Any]]:
         bad("control_unknown_type", "host", frame(0, 1, msgspec.msgpack.encode({"type": "nonsense"}))),
         bad("control_cut_short", "host", frame(0, 1, msgspec.msgpack.encode({"type": "ping", "token": 300})[:-1])),
         bad("control_not_messagepack", "host", frame(0, 1, b"\xc1\xc1\xc1")),
+        bad("listen_port_too_high", "host", frame(1, 1, msgspec.msgpack.encode({"type": "listen", "port": 65536}))),
+        bad(
+            "listening_port_too_high",
+            "guest",
+            frame(1, 1, msgspec.msgpack.encode({"type": "listening", "port": 65536})),
+        ),
+        bad("accept_of_nothing", "host", frame(1, 1, msgspec.msgpack.encode({"type": "accept"}))),
         bad("control_wrong_field", "host", frame(0, 1, msgspec.msgpack.encode({"type": "ping", "token": "x"}))),
     ]
 

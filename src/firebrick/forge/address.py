@@ -45,6 +45,12 @@ class Address:
         return "/".join(parts[-2:])
 
     @property
+    def place(self) -> str:
+        """`host/owner/name`: the same for every address of one repository, and another for that of any other."""
+        rest = self.url.partition("://")[2].removesuffix(self.path).rpartition("@")[2].lower()
+        return f"{rest}/{self.path.strip('/').removesuffix('.git')}"
+
+    @property
     def origin(self) -> str:
         """What a credential belongs to: protocol, host and port."""
         return self.url.removesuffix(self.path)

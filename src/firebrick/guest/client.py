@@ -23,8 +23,7 @@ from typing import Self, Unpack
 
 from firebrick.guest import message, protocol
 from firebrick.guest.connection import Connection, connected
-from firebrick.guest.errors import StreamClosedError, VersionError
-from firebrick.guest.exchange import Stream
+from firebrick.guest.errors import VersionError
 from firebrick.guest.execution import (
     Completed,
     ExecOptions,
@@ -37,11 +36,13 @@ from firebrick.guest.execution import (
     running,
 )
 from firebrick.guest.files import Files
+from firebrick.guest.listener import Listener, listening
 from firebrick.guest.message import Entry, Hello, PtySize
 from firebrick.guest.output import Output
 from firebrick.guest.stream import ByteStream, SocketStream, open_stream, stream_from
 from firebrick.guest.transfer import download, upload
 from firebrick.guest.tree import TreeCount, TreeLimits
+from firebrick.guest.tunnel import Tunnel
 
 __all__ = [
     "Agent",
@@ -54,6 +55,7 @@ __all__ = [
     "GuestUsage",
     "Hello",
     "Identity",
+    "Listener",
     "Output",
     "Process",
     "PtySize",
@@ -101,34 +103,6 @@ class GuestUsage:
     processes: int
     scratch_used_bytes: int
     scratch_total_bytes: int
-
-
-class Tunnel:
-    """A connection to a port or socket in the guest: a ByteStream with a half-close."""
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self._held = b""
-
-    async def read(self, limit: int) -> bytes:
-        """The next 1 to `limit` bytes; b"" at the end."""
-        piece = self._held or await self._stream.output.read()
-        self._held = piece[limit:]
-        return piece[:limit]
-
-    async def write(self, data: bytes | memoryview) -> None:
-        try:
-            await self._stream.send(data)
-        except StreamClosedError as e:
-            raise BrokenPipeError(str(e)) from e
-
-    async def end(self) -> None:
-        """Say that nothing more will be written."""
-        await self._stream.send_eof()
-
-    async def close(self) -> None:
-        """Give the connection up. Idempotent."""
-        self._stream.give_up()
 
 
 class Agent:
@@ -243,6 +217,19 @@ class Agent:
         async with self._connection.stream(request) as stream:
             await stream.first()
             yield Tunnel(stream)
+
+    def listen(self, port: int, address: str = "127.0.0.1") -> AbstractAsyncContextManager[Listener]:
+        """Listen inside the guest, on an address of its loopback (127.0.0.0/8 or ::1), as long as the context lasts; its connections come here.
+        Port 0 is any that is free: `Listener.port`. Connections are in no snapshot, and neither is what listens: whoever restores or forks the
+        machine asks again.
+
+        Raises AgentError: FileExistsInGuestError where something listens there, BadRequestError for another address, BusyError for
+        too many listeners, UnsupportedError for an agent that does not know how."""
+        return listening(self._connection, message.Listen(port=port, host=address))
+
+    def listen_unix(self, path: Text) -> AbstractAsyncContextManager[Listener]:
+        """As `listen`, on a new unix stream socket in the guest, which everybody there may use. It is removed at the end."""
+        return listening(self._connection, message.Listen(unix=fsencode(path)))
 
     # --- the machine ---
 

@@ -147,6 +147,14 @@ class Connection:
     async def stream(self, request: message.Request) -> AsyncIterator[Stream]:
         """Open a stream with a request. A stream that has not ended at the end of the context is reset: the agent gives up what it
         does, and what it still sends is dropped."""
+        stream = await self.open(request)
+        try:
+            yield stream
+        finally:
+            stream.give_up()
+
+    async def open(self, request: message.Request) -> Stream:
+        """As `stream`, for who sees to it that the stream is given up."""
         await self._may_send()
         stream = Stream(self, self._next, request)
         frame = protocol.control(stream.id, request)
@@ -154,9 +162,10 @@ class Connection:
         self._streams[stream.id] = stream
         try:
             await self._send(frame)
-            yield stream
-        finally:
+        except BaseException:
             stream.give_up()
+            raise
+        return stream
 
     async def transmit(self, frame: bytes) -> None:
         """Send a frame of a stream; returns when there is room for more."""

@@ -32,6 +32,8 @@ _OUTPUT = frozenset({int(Channel.OUTPUT)})
 _SHAPES: dict[type[message.Message], _Shape] = {
     message.Exec: _Shape(message.Exit, message.Started, _OUTPUT | {int(Channel.ERROR)}),
     message.Connect: _Shape(first=message.Connected, channels=_OUTPUT),
+    message.Accept: _Shape(first=message.Connected, channels=_OUTPUT),
+    message.Listen: _Shape(first=message.Listening),
     message.Stat: _Shape(message.Entry),
     message.Read: _Shape(channels=_OUTPUT),
     message.List: _Shape(channels=_OUTPUT),
@@ -146,7 +148,7 @@ class Stream:
         return False
 
     def _receive_message(self, record: message.FromGuestStream) -> bool:
-        if isinstance(record, (message.Started, message.Connected)):
+        if isinstance(record, (message.Started, message.Connected, message.Listening)):
             if type(record) is not self._shape.first or self._first is not None:
                 raise ProtocolError(f"the guest sent {type(record).__name__.lower()} for a {self.name} out of place")
             self._first = record

@@ -10,6 +10,8 @@ from msgspec import Meta, Struct
 Size = Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]
 """A count of bytes or things. A guest cannot name one that Linux could not hold."""
 
+Port = Annotated[int, Meta(ge=0, le=65535)]
+
 
 def _tag(name: str) -> str:
     """`IdentityDone` -> `identity_done`."""
@@ -62,7 +64,8 @@ class Usage(Message, frozen=True, kw_only=True):
 
 
 class Hello(Message, frozen=True, kw_only=True):
-    """What the agent says of itself. `version` and `minimum` bound the protocol versions it speaks; `boot_id` is the guest kernel's."""
+    """What the agent says of itself. `version` and `minimum` bound the protocol versions it speaks; `boot_id` is the guest kernel's; `features`
+    are what it can beyond the first release of its version."""
 
     version: int
     minimum: int
@@ -70,6 +73,7 @@ class Hello(Message, frozen=True, kw_only=True):
     kernel: str
     boot_id: str
     quiesced: bool
+    features: tuple[str, ...] = ()
 
 
 class IdentityDone(Message, frozen=True, kw_only=True):
@@ -197,6 +201,18 @@ class Connect(Message, frozen=True, kw_only=True):
     unix: bytes | None = None
 
 
+class Listen(Message, frozen=True, kw_only=True):
+    port: Port | None = None
+    host: str | None = None
+    unix: bytes | None = None
+
+
+class Accept(Message, frozen=True, kw_only=True):
+    """`listener` is the stream of a listen."""
+
+    listener: int
+
+
 # --- host to guest, on the open stream of an exec ---
 
 
@@ -238,6 +254,10 @@ class Connected(Message, frozen=True, kw_only=True):
     pass
 
 
+class Listening(Message, frozen=True, kw_only=True):
+    port: Port | None
+
+
 Kind = Literal["file", "directory", "symlink", "fifo", "socket", "character", "block"]
 
 
@@ -264,13 +284,29 @@ class Error(Message, frozen=True, kw_only=True):
 FromGuestConnection = Hello | IdentityDone | Pong | Quiesced | Continued | Resumed | UsageReport | Fatal
 """What a guest says on stream 0."""
 
-FromGuestStream = Started | Exit | Done | Connected | Entry | Error
+FromGuestStream = Started | Exit | Done | Connected | Listening | Entry | Error
 """What a guest says on the stream of a request."""
 
 FromHostConnection = HelloRequest | SetIdentity | Ping | Quiesce | Continue | Resume | Poweroff | Usage
 """What a host says on stream 0."""
 
-Request = Exec | Write | Read | Stat | List | Mkdir | Remove | Move | Symlink | Chmod | Upload | Download | Connect
+Request = (
+    Exec
+    | Write
+    | Read
+    | Stat
+    | List
+    | Mkdir
+    | Remove
+    | Move
+    | Symlink
+    | Chmod
+    | Upload
+    | Download
+    | Connect
+    | Listen
+    | Accept
+)
 """What opens a stream."""
 
 FromHostStream = Request | Signal | Resize

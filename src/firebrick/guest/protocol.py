@@ -19,6 +19,9 @@ from firebrick.guest.errors import MessageTooLargeError, ProtocolError
 VERSION = 1
 MINIMUM_VERSION = 1
 
+LISTEN = "listen"
+"""The feature of an agent that knows `listen` and `accept`."""
+
 MAX_PAYLOAD = 262144
 MAX_CONTROL = 65536
 INITIAL_CREDIT = 262144

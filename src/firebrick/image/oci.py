@@ -52,14 +52,7 @@ async def build_oci(source: Path, reference: str, work: Path, target: Path, prog
 
 def choose_reference(layout: Path, wanted: str) -> str:
     """The reference to unpack: `wanted`, or, where that is the default and the layout has exactly one, that one."""
-    file = layout / "index.json"
-    try:
-        if file.stat().st_size > _INDEX_LIMIT:
-            raise BuildError(f"{file} is larger than {_INDEX_LIMIT >> 20} MiB")
-        index = msgspec.json.decode(file.read_bytes(), type=_Index)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise BuildError(f"{layout} is no OCI layout: {error}") from error
-    names = [name for one in index.manifests if (name := one.annotations.get("org.opencontainers.image.ref.name"))]
+    names = image_names(layout)
     if wanted in names:
         return wanted
     if wanted == "latest" and len(names) == 1:
@@ -70,15 +63,28 @@ def choose_reference(layout: Path, wanted: str) -> str:
     )
 
 
+def image_names(layout: Path) -> list[str]:
+    """The images of a layout that have a name. Raises BuildError where it is none."""
+    file = layout / "index.json"
+    try:
+        if file.stat().st_size > _INDEX_LIMIT:
+            raise BuildError(f"{file} is larger than {_INDEX_LIMIT >> 20} MiB")
+        index = msgspec.json.decode(file.read_bytes(), type=_Index)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise BuildError(f"{layout} is no OCI layout: {error}") from error
+    return [name for one in index.manifests if (name := one.annotations.get("org.opencontainers.image.ref.name"))]
+
+
 async def _from_archive(archive: Path, layout: Path) -> Path:
     """An archive of an OCI layout, or one that `docker save` wrote, as a layout directory."""
-    kind = "docker-archive" if _is_docker_archive(archive) else "oci-archive"
+    kind = "docker-archive" if is_docker_archive(archive) else "oci-archive"
     argv = ["skopeo", "--insecure-policy", "copy", "--quiet", f"{kind}:{archive}", f"oci:{layout}:latest"]
     await run(argv, timeout=_TIMEOUT_S)
     return layout
 
 
-def _is_docker_archive(archive: Path) -> bool:
+def is_docker_archive(archive: Path) -> bool:
+    """Whether `docker save` wrote it. Raises BuildError where it is no archive."""
     try:
         with tarfile.open(archive) as tar:
             return any(member.name == "manifest.json" for member in tar)

@@ -69,6 +69,12 @@ class ImageStore:
             if image := self.find_image(str(name)):
                 return image
             raise unknown(str(name), self.definitions)
+        return await self.ensure_defined(definition, progress=progress, refresh=refresh)
+
+    async def ensure_defined(
+        self, definition: Definition, *, progress: Progress = SILENT, refresh: bool = False
+    ) -> Image:
+        """As `ensure_image`, of a definition that need be in no file."""
         digest = await asyncio.to_thread(definition.digest)
         if not refresh and (image := self._made_from(definition, digest)):
             return image

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import itertools
 import os
 import posixpath
 import re
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from firebrick.guest.client import Files
+from firebrick.node.archive import Member, Unpacked, read_members, unpack
 from firebrick.node.errors import StepError
 from firebrick.node.event import ArtifactStored
 from firebrick.node.glob import Found
@@ -23,6 +27,16 @@ from firebrick.text import encodable
 _FORBIDDEN: Final = re.compile(r'[\x00-\x1f"*/:<>?\\|]')
 _NAME_BYTES: Final = 200
 _MOST_FILES: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a step has stored by a name, and the directory that holds it. `version` is another each time."""
+
+    job: str
+    name: str
+    directory: Path
+    version: int
 
 
 class ArtifactShelf:
@@ -41,6 +55,13 @@ class ArtifactShelf:
         self._most_files = most_files
         self._names: dict[str, str] = {}  # of what workflows have stored, with its directory
         self._taken: set[str] = set()
+        self._versions = itertools.count(1)
+        self._stored: dict[str, Stored] = {}  # by steps, not by clients of the artifact service
+
+    @property
+    def names(self) -> Mapping[str, Path]:
+        """The artifacts that workflows have stored, and the directory each is in."""
+        return {name: self._directory / directory for name, directory in self._names.items()}
 
     async def store(
         self, job: str, name: str, files: Files, found: Sequence[Found], *, root: str, overwrite: bool = False
@@ -51,7 +72,42 @@ class ArtifactShelf:
         self._check_name(name, overwrite=overwrite)
         if name not in self._names:
             self._names[name] = self._take(name)
-        return await self._store(job, name, self._names[name], files, found, root)
+        size = await self._store(job, name, self._names[name], files, found, root)
+        self._stored[name] = Stored(job, name, self._directory / self._names[name], next(self._versions))
+        return size
+
+    def stored(self) -> list[Stored]:
+        """What steps have stored by a name."""
+        return list(self._stored.values())
+
+    async def unpack(self, job: str, name: str, content: Path, *, archive: bool) -> None:
+        """Store what a client has uploaded: the files in a zip archive, or the one file it is.
+
+        Raises StepError as `store` does, and for an archive that is broken; then nothing of it stays."""
+        self._check_name(name, overwrite=False)
+        members = await asyncio.to_thread(read_members, content) if archive else [Member(name, content.stat().st_size)]
+        self._check_name(name, overwrite=False)  # again: that took a while
+        self._count(len(members), name)
+        self._spend(sum(member.size for member in members), name)
+        self._names[name] = directory = self._take(name)
+        target = self._directory / directory
+        try:
+            found = await asyncio.to_thread(_unpack if archive else _copy, content, target, members)
+        except BaseException:
+            await self.remove(name)
+            raise
+        for file in found:
+            path = f"{directory}/{file.path}"
+            event = ArtifactStored(at=time.time(), job=job, name=name, path=path, size=file.size, sha256=file.sha256)
+            self._emit(event)
+
+    async def remove(self, name: str) -> None:
+        """Forget an artifact and what is stored of it; its name is free again. Idempotent."""
+        self._stored.pop(name, None)
+        directory = self._names.pop(name, None)
+        if directory is not None:
+            await asyncio.to_thread(shutil.rmtree, self._directory / directory, ignore_errors=True)
+            self._taken.discard(directory)
 
     async def collect(self, job: str, files: Files, found: Sequence[Found], *, root: str) -> int:
         """Store what is left of a job, which needs no name of its own. As `store`, but no name is refused."""
@@ -126,3 +182,21 @@ class ArtifactShelf:
 def _text(path: str) -> str:
     """Names of guests need not be text; events are."""
     return os.fsencode(path).decode(errors="replace")
+
+
+def _unpack(content: Path, target: Path, members: Sequence[Member]) -> list[Unpacked]:
+    _empty(target)
+    return unpack(content, target, members)
+
+
+def _copy(content: Path, target: Path, members: Sequence[Member]) -> list[Unpacked]:
+    _empty(target)
+    place = target / members[0].path
+    shutil.copyfile(content, place)
+    with place.open("rb") as file:
+        return [Unpacked(members[0].path, members[0].size, hashlib.file_digest(file, "sha256").hexdigest())]
+
+
+def _empty(target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from firebrick.node import wire
-from firebrick.node.door import short_path
 from firebrick.node.errors import NodeError, NoNodeError
+from firebrick.unix import short_path
 
 
 class Call:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import os
 import posixpath
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -20,18 +18,16 @@ from firebrick.node import wire
 from firebrick.node.errors import NodeError
 from firebrick.node.roster import Roster
 from firebrick.process import shielded
+from firebrick.unix import new_name, short_path
 
 _ERRORS: Final = (NodeError, MachineError, GuestError, OSError)
 _PIECE: Final = 1 << 18
-_NUMBERS: Final = itertools.count(1)
 
 
 @asynccontextmanager
 async def open_door(directory: Path, roster: Roster) -> AsyncIterator[Path]:
     """Listen on `<directory>/<pid>-<number>.sock` while the context lasts. Connections that are open at the end are closed."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _forget_the_dead(directory)
-    path = directory / f"{os.getpid()}-{next(_NUMBERS)}.sock"
+    path = new_name(directory)
     door = _Door(roster)
     with short_path(directory) as near:
         server = await asyncio.start_unix_server(door.receive, f"{near}/{path.name}")
@@ -40,24 +36,6 @@ async def open_door(directory: Path, roster: Roster) -> AsyncIterator[Path]:
         yield path
     finally:
         await shielded(_close(server, door, path))
-
-
-@contextlib.contextmanager
-def short_path(directory: Path) -> Iterator[str]:
-    """Another name for a directory, for socket paths: those may have 107 bytes."""
-    fd = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}"
-    finally:
-        os.close(fd)
-
-
-def _forget_the_dead(directory: Path) -> None:
-    """Sockets of processes that were killed. One whose number is used again goes when somebody knocks in vain."""
-    for socket in directory.glob("*-*.sock"):
-        pid = socket.name.partition("-")[0]
-        if not Path("/proc", pid).exists():
-            socket.unlink(missing_ok=True)
 
 
 async def _close(server: asyncio.Server, door: _Door, path: Path) -> None:

@@ -21,6 +21,14 @@ class LabelError(NodeError):
     """`runs-on` names no image this node knows."""
 
 
+class WorkflowSourceError(NodeError):
+    """A workflow that the run calls cannot be had, or is not to be called on this node."""
+
+
+class ContainerError(NodeError):
+    """The image of a container cannot be had, or a service did not become ready."""
+
+
 class SourceError(NodeError):
     """The source tree of the order cannot be read or is larger than allowed."""
 
@@ -31,6 +39,10 @@ class JobError(NodeError):
 
 class StepError(NodeError):
     """A step cannot be carried out as it is written (a missing input of an action, a bad glob)."""
+
+
+class ActionError(NodeError):
+    """An action cannot be had, is not allowed, or is no action."""
 
 
 class NoNodeError(NodeError):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Protocol, Unpack
 
-from firebrick.guest.client import ExecOptions, Files, Process, TreeCount
+from firebrick.guest.client import ExecOptions, Files, Listener, Process, TreeCount, TreeLimits, Tunnel
+from firebrick.machine import Snapshot
+from firebrick.node.container import ContainerImage
+from firebrick.node.kept import Entry, Kept
 from firebrick.node.order import Resources
+from firebrick.workflow.container import Login
 
 Say = Callable[[str], None]
 
@@ -35,17 +39,39 @@ class Guest(Protocol):
         exclude: Iterable[str | bytes] = (),
     ) -> TreeCount: ...
 
+    async def download(
+        self,
+        source: str | bytes,
+        target: Path,
+        *,
+        exclude: Iterable[str | bytes] = (),
+        limits: TreeLimits = TreeLimits(),  # noqa: B008 - frozen
+    ) -> TreeCount: ...
+
+    def connect_port(self, port: int, host: str = "127.0.0.1") -> AbstractAsyncContextManager[Tunnel]: ...
+
+    def listen(self, port: int, address: str = "127.0.0.1") -> AbstractAsyncContextManager[Listener]: ...
+
+
+Keep = Callable[[Kept], Awaitable[Entry | None]]
+"""Makes a snapshot and keeps it under this record, its costs filled in. None where it is larger than all that may be kept. Raises MachineError, OSError,
+NodeError; the machine goes on."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loan:
     """A machine for one job. `start` is `fork` or `boot`, `start_ms` how long that took. `scratch` is a directory on the host that goes with
-    the machine, also when the node is killed: what is made for the job belongs there."""
+    the machine, also when the node is killed: what is made for the job belongs there. `save` makes a snapshot of the machine, which goes on, as a new
+    directory; `keep` puts one on the shelf of kept machines. Where a machine cannot be saved they are None."""
 
     guest: Guest
     machine: str
     start: str
     start_ms: float
     scratch: Path
+    image: str = ""
+    save: Callable[[Path], Awaitable[Snapshot]] | None = None
+    keep: Keep | None = None
 
 
 class Lender(Protocol):
@@ -54,6 +80,27 @@ class Lender(Protocol):
     async def images(self) -> Sequence[str]:
         """The names of images a machine can be had of."""
 
-    def lend(self, image: str, resources: Resources, *, purpose: str, say: Say) -> AbstractAsyncContextManager[Loan]:
+    async def container(self, image: str, login: Login | None, say: Say) -> ContainerImage:
+        """The image of a container or service, made first where it is missing. Raises ContainerError, firebrick.image.errors.ImageError."""
+
+    def lend(
+        self, image: str, resources: Resources, *, purpose: str, say: Say, node: Path | None = None, companions: int = 0
+    ) -> AbstractAsyncContextManager[Loan]:
         """A machine for as long as the context lasts; waits for its turn where the node is full. `say` is told, in words, what takes
-        long. Raises firebrick.machine.errors.MachineError, firebrick.node.errors.NodeError."""
+        long. With `node` the machine has what is in that directory, which is Node.js, where JavaScript actions look for it. `companions` is how many more machines the borrower
+        will have beside this one: their turns are taken with it.
+
+        Raises firebrick.machine.errors.MachineError, firebrick.node.errors.NodeError."""
+
+    def lend_companion(
+        self, image: str, resources: Resources, *, purpose: str, say: Say
+    ) -> AbstractAsyncContextManager[Loan]:
+        """As `lend`, for who has said so; does not wait."""
+
+    def revive(
+        self, taken: Snapshot, image: str, *, purpose: str, say: Say, companions: int = 0
+    ) -> AbstractAsyncContextManager[Loan]:
+        """A machine that begins where `taken`, a snapshot of one of `image`, was made; else as `lend`."""
+
+    def shelter(self) -> AbstractContextManager[Path]:
+        """A directory for snapshots that are wanted for a while: gone at the end, or when the next node starts."""

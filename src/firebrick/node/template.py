@@ -12,12 +12,13 @@ from typing import Final
 
 import msgspec
 
-from firebrick.guest.errors import GuestError
+from firebrick.guest.errors import AgentError, GuestError
 from firebrick.home import Home
 from firebrick.image.lock import hold_lock
 from firebrick.image.model import Image, Kernel
 from firebrick.image.store import ImageStore
 from firebrick.machine import Driver, Machine, MachineSpec, Network, NetworkPolicy, Snapshot, SnapshotError, launch
+from firebrick.node.context import EXTERNALS
 from firebrick.node.guest import Say
 from firebrick.node.order import Resources
 
@@ -31,6 +32,7 @@ _WARM_UP: Final = (
     ("make", "--version"),
     ("cc", "--version"),
     ("python3", "-c", "pass"),
+    (f"{EXTERNALS}/bin/node", "-e", "0"),
 )
 _WARM_UP_S: Final = 10.0
 
@@ -60,18 +62,22 @@ class TemplateShelf:
         self._images = images
         self._kept = kept
 
-    async def key(self, spec: MachineSpec, image: Image, kernel: Kernel) -> str:
-        """Everything a snapshot depends on: what the machine is, its image and kernel with the agent, the driver and the host."""
+    async def key(self, spec: MachineSpec, image: Image, kernel: Kernel, node: Path | None = None) -> str:
+        """Everything a snapshot depends on: what the machine is, its image and kernel with the agent, its Node.js, the driver and the host."""
         facts = dict(sorted((await self._driver.facts(spec)).items()))
         parts = (self._driver.name, facts, image.digest, kernel.digest, str(spec.kernel), str(spec.root))
         sizes = (spec.vcpus, spec.memory_mib, spec.scratch_mib, spec.kernel_args, spec.network.value)
-        return hashlib.sha256(msgspec.json.encode((parts, sizes))).hexdigest()[:24]
+        more = (node.name,) if node is not None else ()
+        return hashlib.sha256(msgspec.json.encode((parts, sizes, *more))).hexdigest()[:24]
 
-    async def ensure(self, spec: MachineSpec, image: Image, kernel: Kernel, say: Say) -> Snapshot:
-        """The template for machines like `spec`; booted and saved first if there is none, or none that is whole.
+    async def ensure(
+        self, spec: MachineSpec, image: Image, kernel: Kernel, say: Say, node: Path | None = None
+    ) -> Snapshot:
+        """The template for machines like `spec`, with Node.js where `node` says from which directory; booted and saved first if there is none, or
+        none that is whole.
 
         Raises MachineError."""
-        path = self._home.templates / await self.key(spec, image, kernel)
+        path = self._home.templates / await self.key(spec, image, kernel, node)
         found = self._load(path)
         if found is not None:
             return found
@@ -80,10 +86,9 @@ class TemplateShelf:
             found = self._load(path)
             if found is None:
                 self._forget_drafts(path)
-                say(
-                    f"Making the template for {image.name} ({spec.vcpus} vcpus, {spec.memory_mib} MiB): booting it once."
-                )
-                found = await self._make(path, spec, image)
+                what = f"{image.name} ({spec.vcpus} vcpus, {spec.memory_mib} MiB{', Node.js' if node else ''})"
+                say(f"Making the template for {what}: booting it once.")
+                found = await self._make(path, spec, image, node, say)
                 self._forget_oldest(path)
             return found
 
@@ -104,8 +109,10 @@ class TemplateShelf:
             os.utime(path)
         return found
 
-    async def _make(self, path: Path, spec: MachineSpec, image: Image) -> Snapshot:
+    async def _make(self, path: Path, spec: MachineSpec, image: Image, node: Path | None, say: Say) -> Snapshot:
         async with launch(spec, self._driver, home=self._home.root, hostname="template") as machine:
+            if node is not None:
+                await _add_node(machine, node, say)
             await _warm_up(machine)
             taken = await machine.snapshot(path)
         self._images.claim(image, path)
@@ -132,6 +139,15 @@ def _last_use(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return time.time()
+
+
+async def _add_node(machine: Machine, node: Path, say: Say) -> None:
+    """Where there is no room for it a template without it is still of use: a job that needs it will be told."""
+    try:
+        await machine.upload(node, EXTERNALS, uid=0, gid=0)
+    except AgentError as error:
+        say(f"Node.js is left out of the template: {error}")
+        await machine.files.remove(EXTERNALS, recursive=True, missing_ok=True)
 
 
 async def _warm_up(machine: Machine) -> None:

@@ -171,13 +171,17 @@ class Attempt:
 
     def _order(self, plan: Plan, checkout: Checkout) -> RunOrder:
         request = self._build.request
-        repository = parse_address(
-            request.repo_url, protocols=frozenset({request.repo_url.partition("://")[0]})
-        ).repository
+        address = parse_address(request.repo_url, protocols=frozenset({request.repo_url.partition("://")[0]}))
         return RunOrder(
             id=f"{self._build.id}-{self._build.attempt}",
             workflow=plan.workflow,
-            source=Source(path=checkout.path, repository=repository, ref=checkout.ref, sha=checkout.sha),
+            source=Source(
+                path=checkout.path,
+                repository=address.repository,
+                ref=checkout.ref,
+                sha=checkout.sha,
+                tenant=address.place,
+            ),
             artifact_dir=self._place.artifacts,
             resources=Resources(vcpus=request.vcpus, memory_mib=request.memory_mib, timeout_s=request.timeout_s),
             image=request.image or None,

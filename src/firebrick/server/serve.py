@@ -10,7 +10,7 @@ import asyncio
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Final
 
 import uvicorn
@@ -24,6 +24,7 @@ from firebrick.server.errors import ServerError
 from firebrick.server.guard import hosts_for
 from firebrick.server.plan import make_plan
 from firebrick.server.settings import ServeSettings
+from firebrick.web import WebServer
 
 _BACKLOG: Final = 1024
 _GOODBYE_S: Final = 5
@@ -32,21 +33,6 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 class ListenError(ServerError):
     """The address cannot be listened on."""
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, which leaves the signals to us and says when it listens."""
-
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_ready = on_ready
-
-    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]  # a generator there, a context manager all the same
-        return nullcontext()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_ready()
 
 
 async def serve(
@@ -72,7 +58,7 @@ async def serve(
                 server_header=False,
                 timeout_graceful_shutdown=_GOODBYE_S,
             )
-            server = _Server(config, lambda: on_ready(url_of(door)))
+            server = WebServer(config, lambda: on_ready(url_of(door)))
             with _stopped_by_signals(server, builds):
                 await server.serve(sockets=[door])
 

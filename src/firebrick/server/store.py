@@ -3,24 +3,20 @@
 Every change of state is one compare-and-set in one transaction: it says from which states and in which attempt it is meant, and answers with the
 build as it is after, or None when somebody else was faster. So there is one winner, whoever tries, and a process that died and was replaced
 cannot change what its successor has taken over: the attempt is the fence.
-
-Calls run in threads and do not hold the event loop up: in one for SQLite, where several would only wait for each other's lock, else in a few.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine, RowMapping
+from sqlalchemy.engine import Connection, RowMapping
 
+from firebrick.database import Database, open_database, sqlite_url
 from firebrick.node.event import CancelCause, Conclusion
 from firebrick.server.record import BEFORE, FINAL, UNDER_WAY, Build, BuildRequest, Counts, Outcome, State
 from firebrick.server.schema import builds
@@ -29,15 +25,14 @@ _HEAD: Final = "0001"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _COLUMNS: Final = ("repo_url", "branch", "commit")
 
-T = TypeVar("T")
+__all__ = ["Store", "open_store", "sqlite_url"]
 
 
 class Store:
     """Builds, kept. Made by `open_store`. Any number of calls may be under way at once."""
 
-    def __init__(self, engine: Engine, threads: ThreadPoolExecutor) -> None:
-        self._engine = engine
-        self._threads = threads
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def add(self, build_id: str, request: BuildRequest) -> Build:
         """Keep a new build, queued behind all others."""
@@ -51,10 +46,10 @@ class Store:
             connection.execute(builds.insert().values(values))
             return _one(connection, build_id)
 
-        return await self._in_thread(insert)
+        return await self._database.transact(insert)
 
     async def find(self, build_id: str) -> Build | None:
-        return await self._in_thread(lambda connection: _find(connection, build_id))
+        return await self._database.transact(lambda connection: _find(connection, build_id))
 
     async def page(self, limit: int, *, before: int | None = None, state: State | None = None) -> list[Build]:
         """The newest builds first, at most `limit`; those with a number below `before`, and in `state`, if given."""
@@ -63,26 +58,26 @@ class Store:
             query = query.where(builds.c.number < before)
         if state is not None:
             query = query.where(builds.c.state == state)
-        return await self._in_thread(lambda connection: _all(connection, query))
+        return await self._database.transact(lambda connection: _all(connection, query))
 
     async def in_states(self, states: Collection[State], *, limit: int | None = None) -> list[Build]:
         """The builds in one of these states, oldest first: all, or at most `limit`."""
         query = builds.select().where(builds.c.state.in_(list(states))).order_by(builds.c.number).limit(limit)
-        return await self._in_thread(lambda connection: _all(connection, query))
+        return await self._database.transact(lambda connection: _all(connection, query))
 
     async def counts(self) -> Counts:
         query = sa.select(builds.c.state, sa.func.count()).group_by(builds.c.state)
-        rows = await self._in_thread(lambda connection: list(connection.execute(query)))
+        rows = await self._database.transact(lambda connection: list(connection.execute(query)))
         return Counts({State(state): count for state, count in rows})
 
     async def count(self, state: State) -> int:
         """How many builds are in this state."""
         query = sa.select(sa.func.count()).where(builds.c.state == state)
-        return await self._in_thread(lambda connection: connection.execute(query).scalar_one())
+        return await self._database.transact(lambda connection: connection.execute(query).scalar_one())
 
     async def ids(self) -> set[str]:
         """The id of every build."""
-        return set(await self._in_thread(lambda connection: list(connection.scalars(sa.select(builds.c.id)))))
+        return set(await self._database.transact(lambda connection: list(connection.scalars(sa.select(builds.c.id)))))
 
     async def claim(self, build_id: str) -> Build | None:
         """Start a queued build: `cloning_repo`, one attempt more. None when it is not queued any more, or is to be cancelled."""
@@ -120,74 +115,14 @@ class Store:
         def update(connection: Connection) -> Build | None:
             return _one(connection, build_id) if connection.execute(statement).rowcount == 1 else None
 
-        return await self._in_thread(update)
-
-    async def _in_thread(self, work: Callable[[Connection], T]) -> T:
-        """Do `work` in a transaction of its own. Once begun it is finished, also when the caller is cancelled."""
-
-        def transaction() -> T:
-            with self._engine.begin() as connection:
-                return work(connection)
-
-        return await asyncio.get_running_loop().run_in_executor(self._threads, transaction)
+        return await self._database.transact(update)
 
 
 @asynccontextmanager
 async def open_store(url: str) -> AsyncIterator[Store]:
     """Connect to the database, bring it to the newest form, and let go of it at the end."""
-    engine = _engine(url)
-    threads = ThreadPoolExecutor(1 if engine.dialect.name == "sqlite" else 4, thread_name_prefix="store")
-    try:
-        await asyncio.get_running_loop().run_in_executor(threads, _migrate, engine)
-        yield Store(engine, threads)
-    finally:
-        threads.shutdown()
-        engine.dispose()
-
-
-def sqlite_url(path: Path) -> str:
-    return f"sqlite:///{path}"
-
-
-def _engine(url: str) -> Engine:
-    if not url.startswith("sqlite"):
-        return sa.create_engine(url)
-    engine = sa.create_engine(url, connect_args={"timeout": 30})
-
-    @sa.event.listens_for(engine, "connect")
-    def _tune(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # transactions begin where we say, below
-        # NORMAL: what is committed survives the death of the process, and the database survives that of the host.
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000"):
-            connection.execute(f"PRAGMA {pragma}").close()
-
-    @sa.event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        # A transaction that reads first and writes later could otherwise fail half-way: SQLite does not wait for a lock it must upgrade.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
-
-
-def _migrate(engine: Engine) -> None:
-    with engine.begin() as connection:
-        if _revision(connection) == _HEAD:
-            return
-        # Imported here: a start on a database that is up to date does not need it.
-        from alembic import command
-        from alembic.config import Config
-
-        config = Config()
-        config.set_main_option("script_location", "firebrick.server:migrations")
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-
-
-def _revision(connection: Connection) -> str | None:
-    if not sa.inspect(connection).has_table("alembic_version"):
-        return None
-    revision: str | None = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
-    return revision
+    async with open_database(url, scripts="firebrick.server:migrations", head=_HEAD) as database:
+        yield Store(database)
 
 
 def _fence(build: Build, states: Collection[State]) -> tuple[sa.ColumnElement[bool], ...]:

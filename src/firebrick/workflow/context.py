@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -194,8 +195,24 @@ def step_environment(
 
 
 def action_name(step_id: str, index: int, uses: str | None) -> str:
-    """GITHUB_ACTION: the step's id, else `__run` or `__owner_name`, numbered from the second on by the node's `index`."""
+    """GITHUB_ACTION: the step's id, else `__run`, `__self` or `__owner_name`; `index` counts those of the same name before it."""
     if step_id:
         return step_id
-    base = "__run" if uses is None else "__" + uses.split("@", 1)[0].replace("/", "_").lstrip("._")
+    if uses is None:
+        base = "__run"
+    elif uses.startswith("./"):
+        base = "__self"
+    else:
+        base = "__" + uses.split("@", 1)[0].replace("/", "_").lstrip("._")
     return base if index == 0 else f"{base}_{index + 1}"
+
+
+def action_names(steps: Iterable[tuple[str, str | None]]) -> list[str]:
+    """GITHUB_ACTION of every step of a list, each given as its id (empty without one) and what it uses."""
+    seen: Counter[str] = Counter()
+    names: list[str] = []
+    for step_id, uses in steps:
+        base = action_name(step_id, 0, uses)
+        names.append(action_name(step_id, seen[base], uses))
+        seen[base] += 1
+    return names

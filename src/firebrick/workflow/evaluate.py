@@ -103,7 +103,7 @@ class Evaluation:
         for condition, chosen in zip(arguments[:-1:2], arguments[1::2], strict=True):
             value = self.of(condition)
             if not isinstance(value, bool):
-                raise EvaluationError("The 'case' function requires its conditions to be boolean values")
+                raise EvaluationError("case predicate must evaluate to a boolean value")
             if value:
                 return self.of(chosen)
         return self.of(arguments[-1])

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from firebrick.text import is_encodable
+from firebrick.workflow.json_value import parse_json
 from firebrick.workflow.lexer import EvaluationError
 from firebrick.workflow.value import Value, equals, fold, is_array, is_primitive, json_text, to_text
 
 MAX_MEMORY = 10 * 1024 * 1024
-MAX_JSON_DEPTH = 100
 
 
 class Budget:
@@ -53,7 +51,7 @@ def _ends_with(arguments: Sequence[Value], _: Budget) -> Value:
     return is_primitive(where) and is_primitive(what) and fold(to_text(where)).endswith(fold(to_text(what)))
 
 
-_FORMAT = re.compile(r"\{\{|\}\}|\{([0-9]{1,9})(?::[^{}]*)?\}|[{}]")
+_FORMAT = re.compile(r"\{\{|\}\}|\{([0-9]+)(?::[^{}]*)?\}|[{}]")
 
 
 def _format(arguments: Sequence[Value], budget: Budget) -> Value:
@@ -67,7 +65,9 @@ def _format(arguments: Sequence[Value], budget: Budget) -> Value:
             return found[0]
         if match.group(1) is None:
             raise EvaluationError(f"The following format string is invalid: {pattern}")
-        number = int(match.group(1))
+        digits = match.group(1).lstrip("0") or "0"
+        # A number of very many digits is not worth reading.
+        number = int(digits) if len(digits) < 9 else len(texts)
         if number >= len(texts):
             raise EvaluationError(
                 f"The following format string references more arguments than were supplied: {pattern}"
@@ -95,33 +95,10 @@ def _to_json(arguments: Sequence[Value], budget: Budget) -> Value:
 def _from_json(arguments: Sequence[Value], budget: Budget) -> Value:
     text = to_text(arguments[0])
     budget.spend(len(text))
-    if not text.strip():
-        raise EvaluationError("Error parsing fromJson: the text is empty")
-    if _json_depth(text) > MAX_JSON_DEPTH:
-        raise EvaluationError(f"Error parsing fromJson: nested deeper than {MAX_JSON_DEPTH}")
     try:
-        # Numbers are doubles; the digits of an integer are not bounded by anything else.
-        parsed: Value = json.loads(text, parse_int=float)
+        return parse_json(text)
     except ValueError as error:
         raise EvaluationError(f"Error parsing fromJson: {error}") from error
-    if not is_encodable(json.dumps(parsed, ensure_ascii=False)):
-        raise EvaluationError("Error parsing fromJson: half a surrogate pair is not a character")
-    return parsed
-
-
-_JSON_NESTING = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
-
-
-def _json_depth(text: str) -> int:
-    """How deep brackets nest outside strings: asked before the parser, which recurses."""
-    depth = deepest = 0
-    for match in _JSON_NESTING.finditer(text):
-        if match.group() in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif match.group() in "]}":
-            depth -= 1
-    return deepest
 
 
 FUNCTIONS: Mapping[str, Pure] = {

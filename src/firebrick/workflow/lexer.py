@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from enum import Enum
 
-from firebrick.workflow.value import Value, parse_number
+from firebrick.workflow.value import SPACE, Value, parse_number
 
 
 class ExpressionError(Exception):
@@ -55,9 +55,11 @@ class Token:
 
 
 MAX_LENGTH = 21_000
+# What ends a word. A quote and a star do not: `github'x'` is one wrong word.
+_END = rf"{re.escape(SPACE)}()\[\],!<>=&|"
 _TOKEN = re.compile(
-    r"(?P<space>\s+)|(?P<string>'(?:[^']|'')*')|(?P<operator>&&|\|\||[!=<>]=|[!<>()\[\],])|(?P<star>\*)"
-    r"|(?P<word>[^\s()\[\],!<>=&|*'.+\-0-9][^\s()\[\],!<>=&|*'.]*)|(?P<number>[+\-]?[.0-9][^\s()\[\],!<>=&|*']*|[+\-][^\s()\[\],!<>=&|*'.]+)"
+    rf"(?P<space>[{re.escape(SPACE)}]+)|(?P<string>'(?:[^']|'')*+')|(?P<operator>&&|\|\||[!=<>]=|[!<>()\[\],])|(?P<star>\*)"
+    rf"|(?P<number>[+\-.0-9][^{_END}]*)|(?P<word>[^'{_END}.][^{_END}.]*|[=&|][^{_END}.]*)"
 )
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _OPEN = re.compile(r"\s*\(")
@@ -69,9 +71,9 @@ def located(message: str, token: str, position: int, text: str) -> str:
 
 
 def tokenize(text: str) -> list[Token]:
-    """Tokens of `text`, the last one of kind END. Raises LexingError; ParsingError where it is too long."""
+    """Tokens of `text`, the last one of kind END. Raises LexingError."""
     if len(text) > MAX_LENGTH:
-        raise ParsingError(f"Exceeded max expression length {MAX_LENGTH}", position=MAX_LENGTH + 1)
+        raise LexingError(f"Exceeded max expression length {MAX_LENGTH}", position=MAX_LENGTH + 1)
     tokens: list[Token] = []
     at = 0
     while at < len(text):
@@ -81,8 +83,8 @@ def tokenize(text: str) -> list[Token]:
             at += 1
             continue
         match = _TOKEN.match(text, at)
-        if match is None:
-            raise _unexpected(text, at)
+        if match is None:  # a string that does not end
+            raise LexingError(located("Unexpected symbol", text[at:], at + 1, text), position=at + 1)
         if match.lastgroup != "space":
             tokens.append(_token(match, tokens, text))
         at = match.end()
@@ -125,8 +127,3 @@ def _word(word: str, position: int, before: list[Token], text: str, end: int) ->
         return Token(TokenKind.LITERAL, word, position, _CONSTANTS[word])
     is_call = _OPEN.match(text, end) is not None
     return Token(TokenKind.FUNCTION if is_call else TokenKind.NAME, word, position)
-
-
-def _unexpected(text: str, at: int) -> LexingError:
-    rest = text[at:] if text[at] == "'" else text[at]
-    return LexingError(located("Unexpected symbol", rest, at + 1, text), position=at + 1)

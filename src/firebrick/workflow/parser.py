@@ -187,12 +187,14 @@ class _Reading:
             node: Node = Not(self._unary())
             self._depth -= 1
             return node
-        return self._postfix(self._primary())
+        is_literal = self.token.kind is TokenKind.LITERAL
+        node = self._primary()
+        return node if is_literal else self._postfix(node)
 
     def _postfix(self, node: Node) -> Node:
         """The indices behind a primary. Each makes the tree one deeper, so a long chain counts as deep."""
         links = 0
-        while not isinstance(node, Literal):
+        while True:
             if self._take("."):
                 node = Index(node, self._property())
             elif self._take("["):

@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any
 
 from firebrick.workflow.parser import Allowed
-from firebrick.workflow.problem import Position, Problem
+from firebrick.workflow.problem import Position, Problem, WorkflowError
 from firebrick.workflow.template import Template, TemplateError, is_always_true, parse_condition, parse_template
 from firebrick.workflow.value import to_text
 from firebrick.workflow.yaml import MappingNode, Node, ScalarNode, ScalarValue, SequenceNode
@@ -33,12 +33,13 @@ class Kind(Enum):
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """A scalar. Without `allowed` it may hold no expression and is read as a plain value (as a Template, if its place is wanted); with it
-    as a Template, or a Condition."""
+    as a Template, or a Condition, which is `otherwise` where nothing is said."""
 
     kind: Kind = Kind.TEXT
     allowed: Allowed | None = None
     choices: tuple[str, ...] = ()
     placed: bool = False
+    otherwise: str = "success()"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +87,21 @@ class Fields(dict[str, Any]):
         self.places: dict[str, Position] = {}
 
 
+def in_file_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    """Each once: what an anchor names may be read several times."""
+    return tuple(sorted(dict.fromkeys(problems), key=lambda problem: problem.position))
+
+
 _ADVISED_PROBLEMS = 100
 
 
 class Walk:
     """One walk over one file. `problems` and `warnings` grow as it goes."""
 
-    def __init__(self, file: str, lines: list[str]) -> None:
+    def __init__(self, file: str, content: str | bytes) -> None:
+        """`content` has been parsed: bytes in it are UTF-8."""
         self._file = file
-        self._lines = lines
+        self._lines = (content if isinstance(content, str) else content.decode("utf-8-sig")).splitlines()
         self.problems: list[Problem] = []
         self.warnings: list[Problem] = []
 
@@ -103,6 +110,11 @@ class Walk:
 
     def warning(self, position: Position, message: str) -> None:
         self.warnings.append(self._made(position, message, ""))
+
+    def finish(self, hint: str) -> None:
+        """Raises WorkflowError where there is any problem."""
+        if self.problems:
+            raise WorkflowError(in_file_order(self.problems), hint=hint)
 
     def _made(self, position: Position, message: str, expected: str) -> Problem:
         source = self._lines[position.line - 1] if position.line <= len(self._lines) else ""
@@ -125,32 +137,37 @@ class Walk:
     def _scalar(self, node: ScalarNode, shape: Shape) -> Any:
         for leaf in shape.leaves:
             if _fits(node, leaf):
-                return self._leaf(node, leaf)
+                return self._leaf(node, leaf, shape)
         if _has_expression(node.value):
-            if shape.expression is not None:
-                return self._template(node, shape.expression)
-            return self.problem(node.position, "A template expression is not allowed in this context", shape.what)
+            return self._template(node, shape.expression, shape)
         return self.problem(node.position, f"Unexpected value '{to_text(node.value)}'", shape.what)
 
-    def _leaf(self, node: ScalarNode, leaf: Leaf) -> Any:
+    def _leaf(self, node: ScalarNode, leaf: Leaf, shape: Shape) -> Any:
         if leaf.kind is Kind.CONDITION and leaf.allowed is not None:
-            return self._condition(node, leaf.allowed)
+            return self._condition(node, leaf.allowed, leaf.otherwise)
         if leaf.allowed is not None:
-            return self._template(node, leaf.allowed)
+            return self._template(node, leaf.allowed, shape)
         if leaf.placed:
             text = to_text(node.value)
             return Template(text, node.position, (text,))
         return to_text(node.value) if leaf.kind in {Kind.TEXT, Kind.FILLED} else node.value
 
-    def _template(self, node: ScalarNode, allowed: Allowed) -> Any:
+    def _template(self, node: ScalarNode, allowed: Allowed | None, shape: Shape) -> Any:
+        """A scalar that may hold expressions, or must not: where `allowed` is None, what it names is wrong before it is wrong itself."""
         try:
-            return parse_template(node.value, node.position, allowed)
+            template = parse_template(node.value, node.position, allowed or Allowed())
         except TemplateError as error:
-            return self.problem(node.position, str(error), error.expected)
+            self.problem(node.position, str(error), error.expected if allowed else shape.what)
+            if not _takes_text(shape):
+                self.problem(node.position, f"Unexpected value '{to_text(node.value)}'", shape.what)
+            return None
+        if allowed is None:
+            return self.problem(node.position, "A template expression is not allowed in this context", shape.what)
+        return template
 
-    def _condition(self, node: ScalarNode, allowed: Allowed) -> Any:
+    def _condition(self, node: ScalarNode, allowed: Allowed, otherwise: str) -> Any:
         try:
-            condition = parse_condition(node.value, node.position, allowed)
+            condition = parse_condition(node.value, node.position, allowed, otherwise=otherwise)
         except TemplateError as error:
             return self.problem(node.position, str(error), error.expected)
         if is_always_true(condition):
@@ -205,7 +222,6 @@ class Walk:
         fields.places[name] = position
         if key.missing:
             self.problem(position, f"'{name}' is not supported yet", key.missing)
-            return
         if key.ignored:
             self.warning(position, f"'{name}' has no effect yet: {key.ignored}")
         read = self.read(value, key.resolve())
@@ -237,6 +253,10 @@ def _fits(node: ScalarNode, leaf: Leaf) -> bool:
     if leaf.choices:
         return to_text(node.value) in leaf.choices
     return leaf.kind not in _TESTS or _TESTS[leaf.kind](node.value)
+
+
+def _takes_text(shape: Shape) -> bool:
+    return any(leaf.kind in {Kind.TEXT, Kind.FILLED} and not leaf.choices for leaf in shape.leaves)
 
 
 _TESTS: Mapping[Kind, Callable[[ScalarValue], bool]] = {

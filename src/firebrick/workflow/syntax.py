@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from firebrick.workflow.expression import EvaluationError, Scope
 from firebrick.workflow.problem import Position, Problem
-from firebrick.workflow.template import Condition, Template, TemplateMap, TemplateTree
+from firebrick.workflow.template import Condition, Template, TemplateList, TemplateMap, TemplateTree, tree_templates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,30 +55,142 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strategy:
-    """`strategy` of a job. `matrix` is the tree as written (vectors, include, exclude, or one expression), or None."""
+    """`strategy` of a job. `matrix` is the tree as written (vectors, include, exclude, or one expression), or None. Where the file has one
+    `expression` for all of it, the others are None until it is `resolved`."""
 
     matrix: TemplateTree | None = None
     fail_fast: Template | None = None
     max_parallel: Template | None = None
+    expression: Template | None = None
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        """All that is written in it."""
+        single = (self.expression, self.fail_fast, self.max_parallel)
+        matrix = () if self.matrix is None else tree_templates(self.matrix)
+        return (*(each for each in single if each is not None), *matrix)
+
+    def resolved(self, scope: Scope) -> Strategy:
+        """Without an expression for all of it. Raises EvaluationError, also where that gives no strategy."""
+        if self.expression is None:
+            return self
+        value = self.expression.value(scope)
+        if not isinstance(value, Mapping):
+            raise EvaluationError("Expected a mapping")
+        for name in value:
+            if name not in {"matrix", "fail-fast", "max-parallel"}:
+                raise EvaluationError(f"Unexpected value '{name}'")
+        given = {name: Template("", self.expression.position, (each,)) for name, each in value.items()}
+        return Strategy(
+            matrix=given.get("matrix"), fail_fast=given.get("fail-fast"), max_parallel=given.get("max-parallel")
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Permissions:
+    """What a job's token may do: `scopes` by name, each `read`, `write` or `none`, and `others` for the scopes that are not named."""
+
+    scopes: Mapping[str, str] = field(default_factory=dict)
+    others: str = "none"
+
+    def level(self, scope: str) -> str:
+        return self.scopes.get(scope, self.others)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Concurrency:
+    """`concurrency`: of the runs or jobs of one `group` one runs at a time. With `queue` `single` one waits, the others that wait are
+    cancelled; with `max` all wait. A group whose text is empty is none."""
+
+    group: Template
+    cancel_in_progress: Template | None = None
+    queue: str = "single"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """`environment` of a job. Without `deployment` the job makes one."""
+
+    name: Template
+    url: Template | None = None
+    deployment: Template | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What a registry wants; `expression` gives both where the file has it so."""
+
+    username: Template | None = None
+    password: Template | None = None
+    expression: Template | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """`container` of a job, or one of its `services`. Where the file has one text, `image` is that; a text that is one expression may
+    give, instead of a name, a mapping of all these keys. Only services have an entrypoint and a command."""
+
+    image: Template
+    env: TemplateMap = field(default_factory=TemplateMap)
+    ports: TemplateList = field(default_factory=TemplateList)
+    volumes: TemplateList = field(default_factory=TemplateList)
+    options: Template | None = None
+    credentials: Credentials | None = None
+    entrypoint: Template | None = None
+    command: Template | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """`services` of a job by name, or one expression that gives the mapping."""
+
+    entries: Mapping[str, Container] = field(default_factory=dict)
+    expression: Template | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.entries) or self.expression is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """A job that is a reusable workflow: `uses` is `./.github/workflows/x.yml` or `owner/repository/.github/workflows/x.yml@ref`. `with_`
+    keeps the types of its values. With `inherit_secrets` the workflow gets all the caller has."""
+
+    uses: str
+    position: Position
+    with_: TemplateMap = field(default_factory=TemplateMap)
+    secrets: TemplateMap = field(default_factory=TemplateMap)
+    inherit_secrets: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One job. `runs_on` is a template, or several (a list of labels). `if_` always holds a condition: `success()` where the file has none."""
+    """One job: it has steps, or it is a `call`, and then has neither steps nor a machine.
+
+    `runs_on` is a template, or several (a list of labels). `if_` always holds a condition: `success()` where the file has none. What a job
+    does not say about permissions and concurrency is None."""
 
     id: str
     position: Position
     name: Template | None = None
     needs: tuple[str, ...] = ()
     runs_on: tuple[Template, ...]
+    runner_group: Template | None = None
     if_: Condition
     env: TemplateMap = field(default_factory=TemplateMap)
     defaults: RunDefaults = field(default_factory=RunDefaults)
     steps: tuple[Step, ...]
     outputs: TemplateMap = field(default_factory=TemplateMap)
     timeout_minutes: Template | None = None
+    cancel_timeout_minutes: Template | None = None
     strategy: Strategy | None = None
     continue_on_error: Template | None = None
+    permissions: Permissions | None = None
+    concurrency: Concurrency | None = None
+    environment: Environment | None = None
+    container: Container | None = None
+    services: Services = field(default_factory=Services)
+    call: Call | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,4 +206,6 @@ class Workflow:
     defaults: RunDefaults = field(default_factory=RunDefaults)
     jobs: Mapping[str, Job]
     run_name: Template | None = None
+    permissions: Permissions | None = None
+    concurrency: Concurrency | None = None
     warnings: tuple[Problem, ...] = ()

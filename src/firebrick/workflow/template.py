@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from firebrick.workflow.expression import (
@@ -19,7 +19,7 @@ from firebrick.workflow.expression import (
 )
 from firebrick.workflow.parser import STATUS_FUNCTIONS, Call, Logical
 from firebrick.workflow.problem import Position
-from firebrick.workflow.value import is_primitive
+from firebrick.workflow.value import is_array, is_primitive
 
 Part = Value | Expression
 
@@ -83,6 +83,25 @@ class TemplateMap:
 
 
 @dataclass(frozen=True, slots=True)
+class TemplateList:
+    """A sequence of templates (`ports`, `volumes`), or one expression that gives the whole sequence."""
+
+    items: tuple[Template, ...] = ()
+    expression: Template | None = None
+
+    def texts(self, scope: Scope) -> tuple[str, ...]:
+        """Every item as a string. Raises EvaluationError; also where the one expression gives no sequence of scalars."""
+        if self.expression is None:
+            return tuple(template.text(scope) for template in self.items)
+        value = self.expression.value(scope)
+        if not isinstance(value, Sequence) or not is_array(value):
+            raise EvaluationError("Expected a sequence")
+        if not all(map(is_primitive, value)):
+            raise EvaluationError("Expected a scalar value")
+        return tuple(map(to_text, value))
+
+
+@dataclass(frozen=True, slots=True)
 class Condition:
     """An `if`. Where the text names no status function, it holds only after success: `success() && (...)`."""
 
@@ -96,6 +115,15 @@ class Condition:
 
 
 TemplateTree = Template | tuple["TemplateTree", ...] | Mapping[str, "TemplateTree"]
+
+
+def tree_templates(tree: TemplateTree) -> Iterator[Template]:
+    """Every scalar of a tree, in its order."""
+    if isinstance(tree, Template):
+        yield tree
+    else:
+        for item in tree.values() if isinstance(tree, Mapping) else tree:
+            yield from tree_templates(item)
 
 
 class TemplateError(Exception):
@@ -171,12 +199,13 @@ def _spelled(names: Iterable[str]) -> list[str]:
     return ["hashFiles" if name == "hashfiles" else name for name in names]
 
 
-def parse_condition(value: Value, position: Position, allowed: Allowed) -> Condition:
-    """An `if`: the text is an expression with or without `${{ }}` around it; nothing is `success()`. Raises TemplateError."""
+def parse_condition(value: Value, position: Position, allowed: Allowed, *, otherwise: str = "success()") -> Condition:
+    """An `if`: the text is an expression with or without `${{ }}` around it; nothing is `otherwise`. Where that is `success()`, a text
+    that names no status function holds only after success. Raises TemplateError."""
     raw = to_text(value)
-    text = _condition_text(raw.strip()) or "success()"
+    text = _condition_text(raw.strip()) if raw.strip() else otherwise
     expression = _expression(text, allowed)
-    if not expression.functions & STATUS_FUNCTIONS.keys():
+    if otherwise == "success()" and not expression.functions & STATUS_FUNCTIONS.keys():
         root = Logical("&&", (Call("success", (), 1), expression.root))
         expression = replace(expression, root=root, functions=expression.functions | {"success"})
     return Condition(raw, position, expression)

@@ -23,7 +23,7 @@ class Filtered(list["Value"]):
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _HEX = re.compile(r"0x[0-9A-Fa-f]{1,8}")
 _OCTAL = re.compile(r"0o[0-7]{1,11}")
-_SPACE = " \t\n\r\v\f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(chr(c) for c in range(0x2000, 0x200B))
+SPACE = " \t\n\r\v\f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(chr(c) for c in range(0x2000, 0x200B))
 
 
 def kind(value: Value) -> str:
@@ -97,7 +97,7 @@ def _signed32(number: int) -> float:
 
 def parse_number(text: str) -> float:
     """The number a string stands for: empty is 0, `0x` and `0o` are understood, anything else is NaN."""
-    text = text.strip(_SPACE)
+    text = text.strip(SPACE)
     if not text:
         return 0.0
     if _NUMBER.fullmatch(text):
@@ -106,7 +106,7 @@ def parse_number(text: str) -> float:
         return _signed32(int(text, 0))
     if _OCTAL.fullmatch(text):
         return _signed32(int(text, 0))
-    return {"Infinity": math.inf, "-Infinity": -math.inf}.get(text, math.nan)
+    return {"Infinity": math.inf, "+Infinity": math.inf, "-Infinity": -math.inf}.get(text, math.nan)
 
 
 def to_number(value: Value) -> float:
@@ -124,10 +124,11 @@ def to_number(value: Value) -> float:
 
 
 def fold(text: str) -> str:
-    """Upper case character by character, as an ordinal comparison without case does: nothing gets longer (`ß` stays)."""
+    """Upper case character by character, as an ordinal comparison without case does: nothing gets longer (`ß` stays), and no letter
+    becomes one of ASCII (dotless i stays)."""
     if text.isascii():
         return text.upper()
-    return "".join(upper if len(upper := c.upper()) == 1 else c for c in text)
+    return "".join(c if c in "\u0131\u017f" or len(upper := c.upper()) != 1 else upper for c in text)
 
 
 def equals(left: Value, right: Value) -> bool:

@@ -16,6 +16,7 @@ from firebrick.guest.protocol import Kind
 IDENTITY = protocol.control(0, message.SetIdentity(entropy=bytes(64), realtime_ns=0, hostname="h", machine_id="0" * 32))
 WRITE = protocol.control(1, message.Write(path=b"/tmp/f", mode=None, uid=None, gid=None, parents=False, append=False))
 STAT = protocol.control(1, message.Stat(path=b"/", follow=True))
+LISTEN = protocol.control(1, message.Listen(port=0))
 EXEC = protocol.control(
     1,
     message.Exec(
@@ -42,6 +43,9 @@ VIOLATIONS = {
     "signal_opens": protocol.control(1, message.Signal(number=9, group=True)),
     "two_requests": EXEC + EXEC,
     "signal_for_a_write": WRITE + protocol.control(1, message.Signal(number=9, group=True)),
+    "data_for_a_listener": LISTEN + protocol.data(1, 0, b"x"),
+    "data_before_a_connection": LISTEN + protocol.control(2, message.Accept(listener=1)) + protocol.data(2, 0, b"x"),
+    "end_before_a_connection": LISTEN + protocol.control(2, message.Accept(listener=1)) + protocol.eof(2, 0),
     "credit_for_input": WRITE + protocol.credit(1, 0, 1),
     "too_much_credit": EXEC + protocol.credit(1, 1, 0xFFFFFFFF),
     "message_of_a_guest": protocol.control(0, message.Quiesced()),

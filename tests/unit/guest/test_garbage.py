@@ -30,12 +30,13 @@ records = st.sampled_from(
         message.Resumed(),
         message.Started(pid=2),
         message.Connected(),
+        message.Listening(port=1),
         message.Done(),
         message.Error(code="io", message="x", errno=None),
         message.Fatal(message="y"),
     ]
 )
-streams = st.one_of(st.integers(0, 3), st.integers(0, (1 << 32) - 1))
+streams = st.one_of(st.integers(0, 9), st.integers(0, (1 << 32) - 1))
 frames = st.one_of(
     st.builds(lambda record, stream: protocol.control(stream, record), records, streams),
     st.builds(protocol.data, streams, st.integers(0, 3), st.binary(max_size=3000)),
@@ -76,10 +77,16 @@ async def use(agent: Agent) -> None:
         agent.files.read("/x"),
         agent.files.list("/x"),
         agent.files.stat("/x"),
+        one_connection(agent),
     )
     done = await asyncio.gather(*calls, return_exceptions=True)
     for outcome in done:
         assert not isinstance(outcome, BaseException) or isinstance(outcome, GuestError), repr(outcome)
+
+
+async def one_connection(agent: Agent) -> bytes:
+    async with agent.listen(0) as listener:
+        return await (await anext(listener)).read(100)
 
 
 async def swallow(stream: ByteStream) -> None:

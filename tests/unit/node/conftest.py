@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import textwrap
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,54 +15,128 @@ import pytest
 
 from firebrick.guest.client import Agent, Identity
 from firebrick.guest.double.agent import GuestDouble
+from firebrick.guest.double.task import Port, Program
+from firebrick.image.oci_config import ImageConfig
+from firebrick.node.action.source import ActionTree
+from firebrick.node.container import ContainerImage
 from firebrick.node.contract import RunResult
+from firebrick.node.errors import ActionError, ContainerError
 from firebrick.node.event import Annotation, ArtifactStored, Event, JobFinished, LogLine, StepFinished
 from firebrick.node.guest import Loan
 from firebrick.node.journal import Journal
 from firebrick.node.order import Resources, RunOrder, Source
+from firebrick.node.results import NodeResults
 from firebrick.node.run import Run, start_run
 from firebrick.node.settings import NodeSettings
+from firebrick.node.turns import Turns
+from firebrick.workflow.container import Login
 from firebrick.workflow.reader import read_workflow
+from firebrick.workflow.uses import RemoteAction
 from tests.unit.node.shell import shell
 
 PATIENCE = 20.0
+WORKSPACE = "/home/runner/work/hello/hello"
+NODE = "/opt/externals/node24/bin/node"
 
 
 @dataclass
 class DoubleLender:
-    """Lends guests in memory; `lent` counts those out now, `most` how many there were at once."""
+    """Lends guests in memory, with these `files` and `programs` in them; `lent` counts those out now, `most` how many there were at once.
+    `containers` are the images there are, and `ports` what listens in machines of an image; `asked` is what was lent, `nodes` with which Node.js."""
 
     capacity: int = 4
     failure: Exception | None = None
     lent: int = 0
     most: int = 0
     guests: list[GuestDouble] = field(default_factory=list)
-    turns: asyncio.Semaphore | None = None
+    files: dict[str, str] = field(default_factory=dict)
+    turns: Turns | None = None
+    containers: dict[str, ImageConfig] = field(default_factory=dict)
+    ports: dict[str, dict[int | bytes, Port]] = field(default_factory=dict)
+    logins: list[Login | None] = field(default_factory=list)
+    asked: list[tuple[str, Resources, str]] = field(default_factory=list)
+    nodes: list[Path | None] = field(default_factory=list)
+    programs: dict[str, Program] = field(default_factory=lambda: {"bash": shell, "sh": shell, NODE: shell})
 
     async def images(self) -> list[str]:
         return ["base", "toolchain"]
 
+    async def container(self, image: str, login: Login | None, say: Callable[[str], None]) -> ContainerImage:
+        self.logins.append(login)
+        if image not in self.containers:
+            raise ContainerError(f"there is no image `{image}` on this node", hint="Make one.")
+        return ContainerImage(name=image, config=self.containers[image])
+
     @asynccontextmanager
     async def lend(
-        self, image: str, resources: Resources, *, purpose: str, say: Callable[[str], None]
+        self,
+        image: str,
+        resources: Resources,
+        *,
+        purpose: str,
+        say: Callable[[str], None],
+        node: Path | None = None,
+        companions: int = 0,
     ) -> AsyncIterator[Loan]:
-        self.turns = self.turns or asyncio.Semaphore(self.capacity)
-        async with self.turns:
-            if self.failure is not None:
-                raise self.failure
-            guest = GuestDouble(programs={"bash": shell, "sh": shell}, grace_s=0.05)
-            self.guests.append(guest)
-            self.lent += 1
-            self.most = max(self.most, self.lent)
-            try:
-                async with Agent.connect(guest.connect(), Identity.fresh("job"), timeout=5) as agent:
-                    with TemporaryDirectory() as scratch:
-                        machine = f"m{len(self.guests)}"
-                        yield Loan(guest=agent, machine=machine, start="fork", start_ms=1.0, scratch=Path(scratch))
-            finally:
-                self.lent -= 1
-                await guest.close()
-                assert guest.violations == []
+        self.nodes.append(node)
+        self.turns = self.turns or Turns(self.capacity)
+        async with (
+            self.turns.take(1 + companions),
+            self._lend(image, resources, purpose, self.files) as loan,
+        ):
+            yield loan
+
+    def lend_companion(
+        self, image: str, resources: Resources, *, purpose: str, say: Callable[[str], None]
+    ) -> AbstractAsyncContextManager[Loan]:
+        return self._lend(image, resources, purpose, {})
+
+    @asynccontextmanager
+    async def _lend(self, image: str, resources: Resources, purpose: str, files: dict[str, str]) -> AsyncIterator[Loan]:
+        if self.failure is not None:
+            raise self.failure
+        self.asked.append((image, resources, purpose))
+        guest = GuestDouble(programs=self.programs, grace_s=0.05)
+        guest.ports = dict(self.ports.get(image, {}))
+        for path, text in files.items():
+            guest.disk.open(path.encode(), parents=True, truncate=True).content.write(0, text.encode())
+        self.guests.append(guest)
+        self.lent += 1
+        self.most = max(self.most, self.lent)
+        try:
+            async with Agent.connect(guest.connect(), Identity.fresh("job"), timeout=5) as agent:
+                with TemporaryDirectory() as scratch:
+                    machine = f"m{len(self.guests)}"
+                    yield Loan(guest=agent, machine=machine, start="fork", start_ms=1.0, scratch=Path(scratch))
+        finally:
+            self.lent -= 1
+            await guest.close()
+            assert guest.violations == []
+
+
+@dataclass
+class DoubleActions:
+    """An `ActionSource` of what tests put into `directory`: `owner/name@ref/...`. `fetched` is what was asked for."""
+
+    directory: Path
+    fetched: list[str] = field(default_factory=list)
+
+    def add(self, name: str, files: dict[str, str]) -> None:
+        for path, text in files.items():
+            target = self.directory / name / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(textwrap.dedent(text))
+
+    async def fetch(self, action: RemoteAction, say: Callable[[str], None]) -> ActionTree:
+        name = f"{action.repository}@{action.ref}"
+        self.fetched.append(name)
+        if not (self.directory / name).is_dir():
+            raise ActionError(f"cannot get the action {str(action)!r}: nobody has it", hint="Make it.")
+        return ActionTree(self.directory / name, hashlib.sha1(name.encode()).hexdigest())
+
+    async def node(self, say: Callable[[str], None]) -> Path:
+        self.add("node", {"bin/node": "the program"})
+        return self.directory / "node"
 
 
 @dataclass
@@ -95,14 +170,22 @@ class Bed:
     directory: Path
     lender: DoubleLender
     settings: NodeSettings
+    actions: DoubleActions
+    results: NodeResults | None = None
 
-    def order(self, text: str, **fields: object) -> RunOrder:
-        source = self.directory / "source"
-        source.mkdir(exist_ok=True)
+    def local(self, path: str, files: dict[str, str]) -> None:
+        """Put an action into the workspace of every job."""
+        self.lender.files |= {f"{WORKSPACE}/{path}/{name}": textwrap.dedent(text) for name, text in files.items()}
+
+    def order(self, text: str, source: Mapping[str, object] | None = None, **fields: object) -> RunOrder:
+        """`source` and `fields` replace what there is without them."""
+        path = self.directory / "source"
+        path.mkdir(exist_ok=True)
+        given = {"repository": "octo/hello", "ref": "refs/heads/main", "sha": "a" * 40, **(source or {})}
         return RunOrder(
             id="run-1",
             workflow=read_workflow(textwrap.dedent(text), "ci.yml"),
-            source=Source(path=source, repository="octo/hello", ref="refs/heads/main", sha="a" * 40),
+            source=Source(path=path, **given),
             artifact_dir=self.directory / "artifacts",
             **fields,
         )
@@ -111,7 +194,14 @@ class Bed:
     async def live(self, text: str, **fields: object) -> AsyncIterator[Run]:
         journal = Journal.create(self.directory / "runs")
         async with asyncio.timeout(PATIENCE):
-            async with start_run(self.order(text, **fields), self.lender, self.settings, journal) as run:
+            async with start_run(
+                self.order(text, **fields),
+                self.lender,
+                self.settings,
+                journal,
+                actions=self.actions,
+                results=self.results,
+            ) as run:
                 yield run
             assert self.lender.lent == 0
 
@@ -123,4 +213,13 @@ class Bed:
 
 @pytest.fixture
 def bed(tmp_path: Path) -> Bed:
-    return Bed(tmp_path, DoubleLender(), NodeSettings(interrupt_s=0.05, terminate_s=0.05, cancel_s=1.0))
+    settings = NodeSettings(interrupt_s=0.05, terminate_s=0.05, cancel_s=1.0)
+    return Bed(tmp_path, DoubleLender(), settings, DoubleActions(tmp_path / "actions"))
+
+
+@pytest.fixture
+def forks(tmp_path: Path):
+    """Runs on machines that can be saved."""
+    from tests.unit.node.forks import Forks
+
+    return Forks(tmp_path)

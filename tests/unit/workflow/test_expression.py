@@ -82,7 +82,6 @@ def test_function_without_meaning_here():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1" * 21_001, "Exceeded max expression length 21000"),
         ("(" * 60 + "1" + ")" * 60, "Exceeded max expression depth 50"),
         ("!" * 60 + "1", "Exceeded max expression depth 50"),
         ("github" + ".a" * 60, "Exceeded max expression depth 50"),
@@ -90,7 +89,7 @@ def test_function_without_meaning_here():
         ("toJSON(" * 60 + "1" + ")" * 60, "Exceeded max expression depth 50"),
         (" == ".join("1" * 60), "Exceeded max expression depth 50"),
     ],
-    ids=["length", "group", "not", "property", "index", "call", "comparison"],
+    ids=["group", "not", "property", "index", "call", "comparison"],
 )
 def test_limits_of_text(text, message):
     with pytest.raises(ParsingError, match=message):

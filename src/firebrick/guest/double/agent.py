@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Self
 
 import msgspec
@@ -16,7 +16,8 @@ import msgspec
 from firebrick.guest import message, protocol
 from firebrick.guest.double.disk import MemoryDisk
 from firebrick.guest.double.exchange import Exchange
-from firebrick.guest.double.pipe import pipe
+from firebrick.guest.double.pipe import PipeEnd, pipe
+from firebrick.guest.double.ports import Door
 from firebrick.guest.double.programs import PROGRAMS
 from firebrick.guest.double.task import Port, Program
 from firebrick.guest.errors import ProtocolError
@@ -39,7 +40,7 @@ class GuestDouble:
 
     `programs` may be changed at any time. `identity` is the last one a host has set, `violations` what hosts did wrong,
     `powered_off` is set when a host has ended the machine. With `silent` set it reads and never says a word.
-    `ports` are what listens: on a TCP port or a unix path. `grace_s` is what a program that ran out of time has between SIGTERM and SIGKILL."""
+    `ports` are what listens for the host's `connect`, on a TCP port or a unix path; `doors` what listens for the guest, which comes in by `dial`. `grace_s` is what a program that ran out of time has between SIGTERM and SIGKILL."""
 
     def __init__(
         self, *, programs: Mapping[str, Program] | None = None, disk: MemoryDisk | None = None, grace_s: float = 2.0
@@ -51,10 +52,12 @@ class GuestDouble:
         self.identity: message.SetIdentity | None = None
         self.quiesced = False
         self.silent = False
+        self.features: tuple[str, ...] = (protocol.LISTEN,)
         self.violations: list[str] = []
         self.powered_off = asyncio.Event()
         self.next_pid = 1
         self.ports: dict[int | bytes, Port] = {}
+        self.doors: dict[tuple[str, int] | bytes, Door] = {}
         self.detached: set[asyncio.Task[None]] = set()
         self.held: Session | None = None
         self._session: asyncio.Task[None] | None = None
@@ -65,6 +68,13 @@ class GuestDouble:
         before, self._session = self._session, None
         self._session = asyncio.create_task(self._serve(guest, before), name="double-session")
         return host
+
+    def dial(self, where: int | bytes, address: str = "127.0.0.1") -> PipeEnd:
+        """Connect, as a program in the guest, to a port the host listens on, or a unix socket. Raises ConnectionRefusedError."""
+        door = self.doors.get(where if isinstance(where, bytes) else (address, where))
+        if door is None:
+            raise ConnectionRefusedError(f"nobody listens on {where!r} of {address}")
+        return door.knock()
 
     async def let_go(self) -> None:
         """Nobody continues what was held."""
@@ -108,8 +118,16 @@ class GuestDouble:
             if self.quiesced and acting.named:
                 self.held = acting  # the next connection says whose its streams are
             else:
-                await acting.end()
+                await _whole(acting.end())
             await stream.close()
+
+
+async def _whole(work: Coroutine[None, None, None]) -> None:
+    """Carry `work` out to its end, even if the next host comes meanwhile."""
+    task = asyncio.create_task(work, name="double-end")
+    while not task.done():
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
 
 
 class Session:
@@ -174,6 +192,11 @@ class Session:
         self._grants[stream, Channel.INPUT] = self._grants.get((stream, Channel.INPUT), 0) + amount
         self._mail.set()
 
+    def door(self, stream: int) -> Door | None:
+        """What a stream listens with."""
+        exchange = self._exchanges.get(stream)
+        return None if exchange is None else exchange.door
+
     def forget(self, stream: int) -> None:
         self._exchanges.pop(stream, None)
         self._grants.pop((stream, Channel.INPUT), None)
@@ -201,6 +224,7 @@ class Session:
                 kernel="none",
                 boot_id=self.guest.boot_id,
                 quiesced=self.guest.quiesced,
+                features=self.guest.features,
             )
         )
 

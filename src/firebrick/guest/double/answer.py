@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING
 
 from firebrick.guest import message, protocol
+from firebrick.guest.double import ports
 from firebrick.guest.double.disk import MemoryDisk, Node, Refusal
 from firebrick.guest.double.task import Program, Running, Task
 from firebrick.guest.double.trees import DiskSource, DiskTarget
@@ -28,7 +29,11 @@ async def answer(exchange: Exchange, request: message.Request) -> message.FromGu
         case message.Exec():
             return await _exec(exchange, request)
         case message.Connect():
-            return await _connect(exchange, request)
+            return await ports.connect(exchange, request)
+        case message.Listen():
+            return await ports.listen(exchange, request)
+        case message.Accept():
+            return await ports.accept(exchange, request)
         case message.Stat(path=path, follow=follow):
             node = exchange.session.guest.disk.find(path, follow=follow)
             return node.entry(path.rstrip(b"/").rpartition(b"/")[2])
@@ -135,6 +140,7 @@ async def _exec(exchange: Exchange, request: message.Exec) -> message.Exit:
         user=request.user or "root",
         pid=guest.next_pid,
         size=request.pty,
+        dial=guest.dial,
     )
     if not exchange.takes_input():
         exchange.input.end()
@@ -177,9 +183,11 @@ async def _end_in_time(running: Running, timeout_ms: int | None, grace_s: float,
 
 
 def find_program(programs: dict[str, Program], disk: MemoryDisk, argv: tuple[bytes, ...]) -> Program:
-    """The program a command line names: by its bare name, or by its path in one of the directories of PATH."""
+    """The program a command line names: by the path it is registered with, by its bare name, or by its path in one of the directories of PATH."""
     if not argv:
         raise Refusal("bad_request", "cannot run a command without a name")
+    if argv[0].startswith(b"/") and argv[0].decode(errors="replace") in programs:
+        return programs[argv[0].decode()]
     directory, _, name = argv[0].rpartition(b"/")
     if (not directory or directory in _PATH.split(b":")) and name.decode(errors="replace") in programs:
         return programs[name.decode()]
@@ -191,20 +199,3 @@ def find_program(programs: dict[str, Program], disk: MemoryDisk, argv: tuple[byt
             "not_executable", f"cannot run {argv[0]!r}: the double runs only what is registered", errno.ENOEXEC
         )
     raise Refusal("not_found", f"cannot run {argv[0]!r}: no such program", errno.ENOENT)
-
-
-# --- ports ---
-
-
-async def _connect(exchange: Exchange, request: message.Connect) -> message.Done:
-    where = request.unix if request.port is None else request.port
-    server = exchange.session.guest.ports.get(where or b"")
-    if server is None:
-        raise Refusal("io", f"cannot connect to {where!r}: connection refused", errno.ECONNREFUSED)
-    await exchange.session.send(protocol.control(exchange.id, message.Connected()))
-    await server(exchange.input.read, lambda data: exchange.send(Channel.OUTPUT, data))
-    await exchange.session.send(protocol.eof(exchange.id, Channel.OUTPUT))
-    exchange.input.discard()
-    while await exchange.input.read():
-        """The host may go on until it ends its side."""
-    return message.Done()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from firebrick.guest import message, protocol
 from firebrick.guest.double.answer import answer
 from firebrick.guest.double.disk import Refusal
+from firebrick.guest.double.ports import Door
 from firebrick.guest.double.task import Running, Task
 from firebrick.guest.errors import ProtocolError
 from firebrick.guest.output import Output
@@ -19,11 +20,11 @@ if TYPE_CHECKING:
     from firebrick.guest.double.agent import Session
 
 PIECE = 1 << 16
-_READS_INPUT = (message.Write, message.Upload, message.Connect)
+_READS_INPUT = (message.Write, message.Upload, message.Connect, message.Accept)
 
 
 class Exchange:
-    """Does one request. `running` is the program of an exec, while there is one."""
+    """Does one request. `running` is the program of an exec, `door` the one of a listen, while there is one; `waits` whether data may not come yet."""
 
     def __init__(self, session: Session, number: int, request: message.Request, *, named: bool) -> None:
         self.session = session
@@ -34,6 +35,8 @@ class Exchange:
         self._credit = {Channel.OUTPUT: protocol.INITIAL_CREDIT, Channel.ERROR: protocol.INITIAL_CREDIT}
         self._change = asyncio.Event()
         self._unheard = False
+        self.waits = isinstance(request, (message.Accept, message.Listen))
+        self.door: Door | None = None
         self.task: Task | None = None
         self.running: Running | None = None
         self._job = asyncio.create_task(self._do(), name=f"double-{number}")
@@ -44,7 +47,7 @@ class Exchange:
         match frame.kind:
             case Kind.DATA if frame.channel == Channel.INPUT and self.takes_input():
                 self.input.receive(frame.payload)
-            case Kind.EOF if frame.channel == Channel.INPUT:
+            case Kind.EOF if frame.channel == Channel.INPUT and not self.waits:
                 self.input.end()
             case Kind.CREDIT if frame.channel != Channel.INPUT:
                 self._grant(Channel(frame.channel), protocol.credit_amount(frame))
@@ -58,6 +61,8 @@ class Exchange:
                 )
 
     def takes_input(self) -> bool:
+        if self.waits:  # for a connection
+            return False
         request = self.request
         return isinstance(request, _READS_INPUT) or (
             isinstance(request, message.Exec) and (request.stdin or request.pty is not None)
@@ -139,7 +144,7 @@ class Exchange:
         match self.request:
             case message.Exec():
                 return Channel.OUTPUT, Channel.ERROR
-            case message.Read() | message.List() | message.Download() | message.Connect():
+            case message.Read() | message.List() | message.Download() | message.Connect() | message.Accept():
                 return (Channel.OUTPUT,)
         return ()
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from firebrick.guest.stream import ByteStream
-
 HOLD = 1 << 18
 """Bytes on their way in one direction before a writer has to wait."""
 
@@ -49,7 +47,7 @@ class _Lane:
 
 
 class PipeEnd:
-    """A ByteStream; see `pipe`."""
+    """A ByteStream with a half-close; see `pipe`."""
 
     def __init__(self, incoming: _Lane, outgoing: _Lane) -> None:
         self._incoming = incoming
@@ -61,12 +59,16 @@ class PipeEnd:
     async def write(self, data: bytes | memoryview) -> None:
         await self._outgoing.put(bytes(data))
 
+    async def end(self) -> None:
+        """Write no more; the other end may."""
+        await self._outgoing.end()
+
     async def close(self) -> None:
         await self._incoming.end()
         await self._outgoing.end()
 
 
-def pipe() -> tuple[ByteStream, ByteStream]:
+def pipe() -> tuple[PipeEnd, PipeEnd]:
     """Two connected byte streams."""
     there, back = _Lane(), _Lane()
     return PipeEnd(back, there), PipeEnd(there, back)

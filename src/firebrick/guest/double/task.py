@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from firebrick.guest.double.disk import MemoryDisk
+from firebrick.guest.double.pipe import PipeEnd
 from firebrick.guest.message import PtySize
 
 Write = Callable[[bytes], Awaitable[None]]
@@ -23,6 +24,14 @@ class Killed(Exception):  # noqa: N818 - an end, not an error
     def __init__(self, number: int) -> None:
         super().__init__(f"ended by signal {number}")
         self.number = number
+
+
+Dial = Callable[[int | bytes, str], PipeEnd]
+"""Connects to a port, or the path of a unix socket, and an address. Raises ConnectionRefusedError."""
+
+
+def _refuse(where: int | bytes, address: str) -> PipeEnd:
+    raise ConnectionRefusedError(f"nobody listens on {where!r} of {address}")
 
 
 @dataclass
@@ -44,6 +53,7 @@ class Task:
     pid: int = 2
     size: PtySize | None = None
     traps: dict[int, Callable[[], None] | None] = field(default_factory=dict)
+    dial: Dial = _refuse
 
     def path(self, name: bytes) -> bytes:
         """`name` as an absolute path."""
