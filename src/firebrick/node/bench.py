@@ -59,9 +59,9 @@ class Bench:
     """One list of steps at work: a job's, or, with a `caller`, that of a composite action within it.
 
     `scope` is what the job's own expressions see, `runner` the context of that name, `runtime` the variables that actions have besides (never
-    scripts), `action` the GITHUB_ACTION of the step that runs now, `title` what people see of it, `step_end` what ends it if `condition` does not
-    hold then, `posts` what has a post phase, in the order it began. `matchers` are those the steps have added, `debug` is whether debug messages
-    are shown."""
+    scripts), `job_facts` what the context `job` says of container and services, `image_env` what a container gives to every step, `action` the
+    GITHUB_ACTION of the step that runs now, `title` what people see of it, `step_end` what ends it if `condition` does not hold then, `posts` what
+    has a post phase, in the order it began. `matchers` are those the steps have added, `debug` is whether debug messages are shown."""
 
     order: RunOrder
     job_id: str
@@ -76,6 +76,8 @@ class Bench:
     defaults: RunDefaults
     runner: Mapping[str, Value]
     actions: JobActions
+    job_facts: Mapping[str, Value] = field(default_factory=dict)
+    image_env: Mapping[str, str] = field(default_factory=dict)
     runtime: Mapping[str, str] = field(default_factory=dict)
     caller: Caller | None = None
     variables: Variables = field(default_factory=Variables)
@@ -169,7 +171,7 @@ class Bench:
             "github": self._github(),
             "env": env_context(env),
             "steps": steps_context(self.outcomes),
-            "job": job_context(self.job_status),
+            "job": {**job_context(self.job_status), **self.job_facts},
             "runner": self.runner,
             "secrets": dict(self.order.secrets),
         }
