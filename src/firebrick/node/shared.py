@@ -32,8 +32,8 @@ class Shared:
     shelf: ArtifactShelf
     emit: Emit
     actions: ActionSource
-    services: NodeResults | None = None
     turnstile: Turnstile
+    services: NodeResults | None = None
     calls: Calls = field(default_factory=Calls)
     results: dict[str, JobResult] = field(default_factory=dict)
     live: dict[str, Cancellation] = field(default_factory=dict)
