@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import shutil
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
@@ -31,6 +32,7 @@ from firebrick.node.turns import Turns
 from firebrick.workflow.container import Login
 
 _KERNEL: Final = "debian"
+_DISK_SPARED_MIB: Final = 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +156,7 @@ class Pool:
 
     async def _keep(self, machine: Machine, image: str, record: Kept) -> Entry | None:
         """See `firebrick.node.guest.Keep`."""
+        await asyncio.to_thread(self._check_room, machine.spec)
         async with self.kept.drafted(record.run, record.job) as draft:
             began = time.perf_counter()
             taken = await machine.snapshot(draft / "snapshot")
@@ -163,6 +166,15 @@ class Pool:
         if entry is not None:
             self._claim(machine.spec, entry.path)
         return entry
+
+    def _check_room(self, spec: MachineSpec) -> None:
+        """A snapshot may take what the machine's memory is. A disk that is full would fail the jobs of everybody. Raises NodeError."""
+        free = shutil.disk_usage(self._home.root).free
+        if free < (spec.memory_mib + _DISK_SPARED_MIB) << 20:
+            raise NodeError(
+                f"there are only {free >> 20} MiB free for the {spec.memory_mib} MiB of the machine",
+                hint="`firebrick kept rm` removes what was kept before.",
+            )
 
     def _claim(self, spec: MachineSpec, user: Path) -> None:
         """The image stays as long as what is kept of it."""
