@@ -79,6 +79,8 @@ def _check_uses(uses: str, position: Position, walk: Walk) -> None:
 
 
 def _strategy(fields: Any) -> Strategy | None:
+    if isinstance(fields, Template):
+        return Strategy(expression=fields)
     if not isinstance(fields, Fields):
         return None
     return Strategy(
