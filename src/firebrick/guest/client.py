@@ -75,19 +75,19 @@ _HELLO_PATIENCE = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What makes a machine itself and no copy of another. `machine_id` has 32 hex digits; `realtime_ns` is since 1970."""
+    """What makes a machine itself and no copy of another. `machine_id` has 32 hex digits; `clock_offset_ns` is how far its clock is before that of
+    this host when it gets the identity."""
 
     entropy: bytes = field(repr=False)
-    realtime_ns: int
     hostname: str
     machine_id: str
+    clock_offset_ns: int = 0
 
     @classmethod
     def fresh(cls, hostname: str, *, machine_id: str = "") -> Self:
-        """A new identity, of this moment: make it right before it is used. With `machine_id` the machine that has it stays who it is."""
+        """A new identity, with the clock of this host. With `machine_id` the machine that has it stays who it is."""
         return cls(
             entropy=os.urandom(protocol.MAX_ENTROPY // 2),
-            realtime_ns=time.time_ns(),
             hostname=hostname,
             machine_id=machine_id or uuid.uuid4().hex,
         )
@@ -130,14 +130,12 @@ class Agent:
         stream is lost."""
         async with connected(stream) as connection:
             async with asyncio.timeout(timeout):
-                began = time.monotonic_ns()
                 hello = await connection.greet(_HELLO_PATIENCE)
                 _check_version(hello)
                 if takes_over and not hello.quiesced:
                     # An identity in the midst of silence makes an agent forget all streams of the connection, whoever it believes to have it.
                     await connection.ask(message.Quiesce(), message.Quiesced)
-                waited_ns = time.monotonic_ns() - began
-                await connection.ask(_identity_message(identity, waited_ns), message.IdentityDone)
+                await connection.ask(_identity_message(identity), message.IdentityDone)
             yield cls(connection, hello)
 
     # --- commands ---
@@ -255,7 +253,7 @@ class Agent:
 
     async def identify(self, identity: Identity) -> None:
         """Give the machine another identity while it runs: names, entropy, clock. What runs goes on, and may have seen the old names."""
-        await self._connection.ask(_identity_message(identity, 0), message.IdentityDone)
+        await self._connection.ask(_identity_message(identity), message.IdentityDone)
 
     async def quiesce(self) -> None:
         """Freeze the user's processes and sync the disks, for a snapshot. When this returns no byte is on its way in either direction,
@@ -298,11 +296,11 @@ def _check_version(hello: Hello) -> None:
         )
 
 
-def _identity_message(identity: Identity, waited_ns: int) -> message.SetIdentity:
-    """`waited_ns` is how old the identity has become while the machine started: its clock shall not be late by that."""
+def _identity_message(identity: Identity) -> message.SetIdentity:
+    """Of this moment: make it right before it is sent, so that the machine's clock is late by no more than the way."""
     return message.SetIdentity(
         entropy=identity.entropy,
-        realtime_ns=identity.realtime_ns + waited_ns,
+        realtime_ns=time.time_ns() + identity.clock_offset_ns,
         hostname=identity.hostname,
         machine_id=identity.machine_id,
     )

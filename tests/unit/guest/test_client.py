@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -503,6 +505,19 @@ async def test_a_context_left_while_quiesced_is_reset_afterwards(
         await agent.quiesce()
     await agent.resume()
     await nothing_runs(guest, agent)
+
+
+async def test_the_clock_is_of_the_moment_the_identity_is_given(guest: GuestDouble) -> None:
+    """Not of that when it was made: a machine may take seconds to start in between."""
+    hour_ns = 3600 * 10**9
+    identity = replace(Identity.fresh("slow"), clock_offset_ns=-hour_ns)
+    await asyncio.sleep(0.05)
+    before = time.time_ns()
+    async with Agent.connect(guest.connect(), identity, timeout=10) as agent:
+        assert guest.identity is not None
+        assert before - hour_ns <= guest.identity.realtime_ns <= time.time_ns() - hour_ns
+        await agent.identify(Identity.fresh("again"))
+        assert before <= guest.identity.realtime_ns <= time.time_ns()
 
 
 async def test_a_restored_guest_needs_a_new_identity_and_runs_again(guest: GuestDouble) -> None:
