@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from firebrick.image.lock import hold_lock
 from firebrick.node.action.definition import read_from_tree
 from firebrick.node.action.store import ActionStore
 from firebrick.node.errors import ActionError
@@ -36,7 +39,7 @@ def work(tmp_path: Path) -> Repository:
     return make_repository(tmp_path / "work", FILES)
 
 
-Mirror = Callable[[Repository, str], Path]
+Mirror = Callable[..., Path]
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def mirror(tmp_path: Path) -> Mirror:
     return make
 
 
-def store(tmp_path: Path, **settings: object) -> ActionStore:
+def store(tmp_path: Path, **settings: Any) -> ActionStore:
     return ActionStore(tmp_path / "cache", NodeSettings(**settings))
 
 
@@ -146,6 +149,22 @@ async def test_drafts_of_a_process_that_died_are_removed(tmp_path: Path, work: R
     (shelf / ".draft-dead" / "file").write_text("x")
     tree = await store(tmp_path, actions=str(mirror(work))).fetch(named("octo/hello@main"), quiet)
     assert kept(tmp_path) == [tree.commit]
+
+
+async def test_trees_nobody_uses_go_and_others_stay(tmp_path: Path, work: Repository, mirror: Mirror) -> None:
+    source = store(tmp_path, actions=str(mirror(work)))
+    old = await source.fetch(named("octo/hello@main"), quiet)
+    work.commit({"index.js": "2"})
+    mirror(work)
+    new = await source.fetch(named("octo/hello@main"), quiet)
+    for tree in (old, new):
+        os.utime(tree.root, (0, 0))
+    await source.fetch(named(f"octo/hello@{new.commit}"), quiet)
+    async with hold_lock(tmp_path / "cache/actions/octo/hello/.lock"):
+        await source.sweep()
+        assert kept(tmp_path) == sorted([old.commit, new.commit])
+    await source.sweep()
+    assert kept(tmp_path) == [new.commit]
 
 
 async def test_an_action_file_that_is_a_link_out_of_the_tree_is_not_read(

@@ -57,7 +57,8 @@ class Bench:
     """One list of steps at work: a job's, or, with a `caller`, that of a composite action within it.
 
     `scope` is what the job's own expressions see, `runner` the context of that name, `runtime` the variables that actions have besides (never
-    scripts), `step_end` what ends the step that runs now, `action` its GITHUB_ACTION, `posts` what has a post phase, in the order it began."""
+    scripts), `job_facts` what the context `job` says of container and services, `image_env` what a container gives to every step, `step_end` what
+    ends the step that runs now, `action` its GITHUB_ACTION, `posts` what has a post phase, in the order it began."""
 
     order: RunOrder
     job_id: str
@@ -72,6 +73,8 @@ class Bench:
     defaults: RunDefaults
     runner: Mapping[str, Value]
     actions: JobActions
+    job_facts: Mapping[str, Value] = field(default_factory=dict)
+    image_env: Mapping[str, str] = field(default_factory=dict)
     runtime: Mapping[str, str] = field(default_factory=dict)
     caller: Caller | None = None
     variables: Variables = field(default_factory=Variables)
@@ -145,7 +148,7 @@ class Bench:
             "github": self._github(),
             "env": env_context(env),
             "steps": steps_context(self.outcomes),
-            "job": job_context(self.job_status),
+            "job": {**job_context(self.job_status), **self.job_facts},
             "runner": self.runner,
             "secrets": dict(self.order.secrets),
         }

@@ -9,7 +9,9 @@ from pathlib import Path, PurePath
 from typing import Protocol, Unpack
 
 from firebrick.guest.client import ExecOptions, Files, Listener, Process, TreeCount, Tunnel
+from firebrick.node.container import ContainerImage
 from firebrick.node.order import Resources
+from firebrick.workflow.container import Login
 
 Say = Callable[[str], None]
 
@@ -58,10 +60,19 @@ class Lender(Protocol):
     async def images(self) -> Sequence[str]:
         """The names of images a machine can be had of."""
 
+    async def container(self, image: str, login: Login | None, say: Say) -> ContainerImage:
+        """The image of a container or service, made first where it is missing. Raises ContainerError, firebrick.image.errors.ImageError."""
+
     def lend(
-        self, image: str, resources: Resources, *, purpose: str, say: Say, node: Path | None = None
+        self, image: str, resources: Resources, *, purpose: str, say: Say, node: Path | None = None, companions: int = 0
     ) -> AbstractAsyncContextManager[Loan]:
         """A machine for as long as the context lasts; waits for its turn where the node is full. `say` is told, in words, what takes
-        long. With `node` the machine has what is in that directory, which is Node.js, where JavaScript actions look for it.
+        long. With `node` the machine has what is in that directory, which is Node.js, where JavaScript actions look for it. `companions` is how many more machines the borrower
+        will have beside this one: their turns are taken with it.
 
         Raises firebrick.machine.errors.MachineError, firebrick.node.errors.NodeError."""
+
+    def lend_companion(
+        self, image: str, resources: Resources, *, purpose: str, say: Say
+    ) -> AbstractAsyncContextManager[Loan]:
+        """As `lend`, for who has said so; does not wait."""

@@ -27,7 +27,6 @@ from firebrick.node.errors import NodeError, StepError, told
 from firebrick.node.event import CancelCause, Conclusion, JobStarted
 from firebrick.node.glob import find_files, parse_searches
 from firebrick.node.guest import Lender, Loan
-from firebrick.node.label import image_of
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
 from firebrick.node.phase import posts_of
@@ -35,11 +34,12 @@ from firebrick.node.results import NodeResults
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader, open_source
 from firebrick.node.step import run_step, title
+from firebrick.node.surroundings import find_surroundings
 from firebrick.process import ProcessError, shielded
 from firebrick.results.errors import ResultsError
 from firebrick.workflow.context import runner_context
 from firebrick.workflow.expression import EvaluationError, Scope
-from firebrick.workflow.outcome import CANCELLED, job_outputs, runs_on_labels, timeout_s
+from firebrick.workflow.outcome import CANCELLED, job_outputs, timeout_s
 from firebrick.workflow.plan import PlannedJob
 
 _CONSOLE_LINES: Final = 20
@@ -123,18 +123,31 @@ def cause_message(cause: CancelCause | None) -> str:
 
 
 async def _carry_out(task: JobTask) -> JobResult:
-    image = await _image(task)
+    around = await find_surroundings(task.order, task.planned, task.scope, task.lender, task.settings, task.log)
     actions = JobActions(task.actions, task.settings, task.log)
     await actions.prepare(task.planned.job.steps)
     entries = entries_of(task.planned.job.steps)
     actions.open_known(entries, depth=0)
     purpose = f"job {task.planned.key} of {task.order.id}"
     node = await actions.find_node(entries, task.order.source.path)
-    lent = task.lender.lend(image, task.order.resources, purpose=purpose, say=task.log.node, node=node)
+    lent = task.lender.lend(
+        around.image,
+        task.order.resources,
+        purpose=purpose,
+        say=task.log.node,
+        node=node,
+        companions=len(around.services),
+    )
     limit = task.settings.source_limit_mib << 20
-    async with lent as loan, open_source(task.order.source, loan.scratch / "source", limit=limit) as source:
-        _report_start(task, loan, image, entries)
-        return await _work(task, _bench(task, loan, source, actions), entries)
+    async with (
+        lent as loan,
+        open_source(task.order.source, loan.scratch / "source", limit=limit) as source,
+        around.around(loan, task.lender, task.order, task.log) as facts,
+    ):
+        _report_start(task, loan, around.title, entries)
+        bench = _bench(task, loan, source, actions)
+        bench.job_facts, bench.image_env = facts, around.env
+        return await _work(task, bench, entries)
 
 
 def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions) -> Bench:
@@ -154,15 +167,6 @@ def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions)
         defaults=task.planned.job.defaults,
         runner=runner_context(name=loan.machine, arch=architecture(), paths=paths),
     )
-
-
-async def _image(task: JobTask) -> str:
-    if task.order.image is not None:
-        return task.order.image
-    labels = runs_on_labels(task.planned.job, task.scope)
-    settings = task.settings
-    images = await task.lender.images()
-    return image_of(labels, images=images, configured=settings.labels, default=settings.default_image)
 
 
 def _report_start(task: JobTask, loan: Loan, image: str, entries: Sequence[Entry]) -> None:

@@ -81,5 +81,5 @@ def _environment(bench: Bench, env: Mapping[str, str], files: StepFiles) -> dict
     if bench.caller is not None:
         given = bench.caller.env
         defaults |= {f"GITHUB_{name.upper()}": value for name, value in place_context(bench.caller.place).items()}
-    layers = ({"HOME": HOME, "PATH": PATH}, bench.env, given, env)
-    return step_environment(layers, defaults, added_path=bench.path, path=PATH)
+    machine = {"HOME": HOME, "PATH": PATH, **bench.image_env}
+    return step_environment((machine, bench.env, given, env), defaults, added_path=bench.path, path=machine["PATH"])

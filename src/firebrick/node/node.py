@@ -14,6 +14,7 @@ from typing import Self
 
 from firebrick.home import Home
 from firebrick.machine import Driver, reap
+from firebrick.node.action.source import ActionSource
 from firebrick.node.action.store import ActionStore
 from firebrick.node.contract import LiveRun
 from firebrick.node.door import open_door
@@ -31,12 +32,14 @@ from firebrick.process import shielded
 class Node:
     """A `RunHost`. Made by `open`."""
 
-    def __init__(self, home: Home, pool: Pool, settings: NodeSettings, results: NodeResults) -> None:
+    def __init__(
+        self, home: Home, pool: Pool, settings: NodeSettings, actions: ActionSource, results: NodeResults
+    ) -> None:
         self.home = home
         self.settings = settings
         self._pool = pool
+        self._actions = actions
         self._results = results
-        self._actions = ActionStore(home.cache, settings)
 
     @classmethod
     @asynccontextmanager
@@ -62,11 +65,13 @@ class Node:
             chosen = await stack.enter_async_context(open_driver(home, told, warn)) if driver is None else driver
             pool = Pool(home, chosen, told, capacity=capacity or told.capacity)
             await pool.sweep()
+            actions = ActionStore(home.cache, told)
+            await actions.sweep()
             stack.push_async_callback(lambda: shielded(pool.roster.close()))
             results = NodeResults(home.results, told.results)
             stack.push_async_callback(lambda: shielded(results.close()))
             async with open_door(home.nodes, pool.roster):
-                yield cls(home, pool, told, results)
+                yield cls(home, pool, told, actions, results)
 
     @property
     def machines(self) -> int:

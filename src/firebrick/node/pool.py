@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -14,12 +13,15 @@ from firebrick.home import Home
 from firebrick.image.model import Image, Kernel
 from firebrick.image.store import ImageStore
 from firebrick.machine import BootError, Driver, Machine, MachineSpec, Network, Snapshot, SnapshotError, restore
+from firebrick.node.container import ContainerImage, Containers
 from firebrick.node.driver import network_kind, policy_of
 from firebrick.node.guest import Loan, Say
 from firebrick.node.order import Resources
 from firebrick.node.roster import Roster
 from firebrick.node.settings import NodeSettings
 from firebrick.node.template import TemplateShelf, machine_spec
+from firebrick.node.turns import Turns
+from firebrick.workflow.container import Login
 
 _KERNEL: Final = "debian"
 
@@ -37,19 +39,47 @@ class Pool:
         self._settings = settings
         self._store = store or ImageStore(home)
         self._templates = TemplateShelf(home, driver, self._store, kept=settings.templates_kept)
-        self._turns = asyncio.Semaphore(capacity)
+        self._turns = Turns(capacity)
+        self._containers = Containers(home, self._store, settings)
 
     async def images(self) -> Sequence[str]:
         return sorted({*self._store.list_definitions(), *(image.name for image in self._store.list_images())})
 
+    async def container(self, image: str, login: Login | None, say: Say) -> ContainerImage:
+        """See `Lender.container`."""
+        return await self._containers.ensure(image, login, _Spoken(say))
+
     @asynccontextmanager
     async def lend(
-        self, image: str, resources: Resources, *, purpose: str, say: Say, node: Path | None = None
+        self,
+        image: str,
+        resources: Resources,
+        *,
+        purpose: str,
+        say: Say,
+        node: Path | None = None,
+        companions: int = 0,
     ) -> AsyncIterator[Loan]:
         """See `Lender.lend`."""
-        if self._turns.locked():
+        if self._turns.must_wait():
             say(f"Waiting for a machine: the node carries {self.capacity} at once.")
-        async with self._turns, AsyncExitStack() as stack:
+        async with (
+            self._turns.take(1 + companions),
+            self._lend(image, resources, purpose, say, node) as loan,
+        ):
+            yield loan
+
+    def lend_companion(
+        self, image: str, resources: Resources, *, purpose: str, say: Say
+    ) -> AbstractAsyncContextManager[Loan]:
+        """See `Lender.lend_companion`."""
+        return self._lend(image, resources, purpose, say, None)
+
+    @asynccontextmanager
+    async def _lend(
+        self, image: str, resources: Resources, purpose: str, say: Say, node: Path | None
+    ) -> AsyncIterator[Loan]:
+        async with AsyncExitStack() as stack:
             found, kernel, spec = await self._finalize(image, resources, say)
             machine, milliseconds = await self._start(stack, spec, found, kernel, say, node)
             stack.enter_context(self.roster.registered(machine, image, purpose))
@@ -63,8 +93,9 @@ class Pool:
         await self._templates.ensure(spec, found, kernel, say)
 
     async def sweep(self) -> None:
-        """Remove what processes that died while they made kernels or images have left."""
+        """Remove what processes that died while they made kernels or images, or fetched them, have left."""
         await self._store.sweep()
+        self._containers.sweep()
 
     async def _finalize(self, image: str, resources: Resources, say: Say) -> tuple[Image, Kernel, MachineSpec]:
         progress = _Spoken(say)

@@ -56,10 +56,10 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     workspace. `jail` None is the driver's own: Firecracker in its jailer, QEMU without; `slots` are networks made ahead; with `page_server` a
     restored Firecracker machine gets its memory page by page. A cancelled step gets SIGINT, `interrupt_s` later SIGTERM, `terminate_s` later SIGKILL; the steps that still run
     after a cancellation have `cancel_s` together. With `network` a job reaches what listens on the host's loopback, as 10.0.2.2;
-    `network_reaches_loopback` says that this is known, and a server of builds does not start without it. `containers` is a folder of OCI layouts and
-    archives, for images of containers and services; what is not there is fetched from the `registries`, if it is in one of them, by this host.
-    Actions of other repositories come from `actions`, a folder of bare repositories, and else from the forge at `actions_url`;
-    `actions_limit_mib` bounds one of them. `results`: how much artifacts and caches may take, and how long they are kept."""
+    `network_reaches_loopback` says that this is known, and a server of builds does not start without it. Actions of other repositories come from
+    `actions`, a folder of bare repositories, and else from the forge at `actions_url`; `actions_limit_mib` bounds one of them. `containers` is a
+    folder of OCI layouts and archives, for images of containers and services; what is not there is fetched from the `registries`, if it is in one of
+    them, by this host. `results`: how much artifacts and caches may take, and how long they are kept."""
 
     machines: Positive | None = None
     default_image: str = "toolchain"

@@ -107,8 +107,8 @@ async def test_inputs_become_variables_and_what_is_not_right_with_them_is_said(b
     valid = "['fetch-depth', 'My Name', 'old', 'where']"
     assert said(told) == [
         f"##[warning]Unexpected input(s) 'extra', valid inputs are {valid}",
-        "##[warning]Input required and not supplied: My Name",
         "##[warning]Input 'old' has been deprecated with message: use new",
+        "##[warning]Input required and not supplied: My Name",
         *("INPUT_FETCH-DEPTH=0", "INPUT_MY_NAME=", "INPUT_OLD=x", "INPUT_WHERE=Linux", "INPUT_EXTRA=y"),
     ]
     assert [annotation.level for annotation in told.annotations()] == ["warning", "warning"]
@@ -406,6 +406,15 @@ async def test_actions_that_multiply_have_an_end(bed):
     bed.actions.add("octo/a4@v1", {"action.yml": JS, "main.js": ""})
     told = await bed.run(job("uses: octo/a0@v1"))
     assert "more than 1000 times" in told.result.jobs["build"].message
+
+
+async def test_the_steps_of_all_actions_have_an_end(bed):
+    bed.local("many", composite(*["{run: x, shell: sh}"] * 6000))
+    bed.local("twice", composite("uses: ./many\n      if: always()", "uses: ./many\n      if: always()"))
+    bed.local("many2", composite("run: echo on\n      shell: bash"))
+    told = await bed.run(job("uses: ./twice", "if: always()\n        uses: ./many2"))
+    assert told.steps() == ["failure", "success"]
+    assert said(told)[-2:] == ["##[error]the composite actions of the job have more than 10000 steps", "on"]
 
 
 async def test_what_a_node_does_not_allow(bed):

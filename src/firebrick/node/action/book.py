@@ -33,6 +33,7 @@ MAX_DEPTH: Final = 9
 """Composite actions within one another."""
 _MOST_FETCHED: Final = 200
 _MOST_OPENED: Final = 1000
+_MOST_STEPS: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class JobActions:
         self._trees: dict[str, ActionTree] = {}
         self._placed: set[str] = set()
         self._opened = 0
+        self._steps = 0
 
     # --- what a job uses ---
 
@@ -127,6 +129,9 @@ class JobActions:
             case CompositeRuns() as runs:
                 if depth >= MAX_DEPTH:
                     raise ActionError(f"Composite action depth exceeded max depth {MAX_DEPTH}")
+                if self._steps + len(runs.steps) > _MOST_STEPS:
+                    raise ActionError(f"the composite actions of the job have more than {_MOST_STEPS} steps")
+                self._steps += len(runs.steps)
                 entries = entries_of(runs.steps)
                 self.open_known(entries, depth + 1)
                 return CompositeUse(file=file, runs=runs, place=place, entries=entries)

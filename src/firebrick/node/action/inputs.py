@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Final
 
 from firebrick.workflow.action_file import ActionFile
-from firebrick.workflow.command import Message
+from firebrick.workflow.command import ANNOTATIONS_PER_LEVEL, Message
 from firebrick.workflow.syntax import Step
 
 if TYPE_CHECKING:
     from firebrick.node.bench import Bench
 
 Inputs = dict[str, str]
+
+_LONGEST: Final = 4000
 
 
 async def native_inputs(bench: Bench, step: Step, env: Mapping[str, str]) -> Inputs:
@@ -34,20 +36,23 @@ async def action_inputs(bench: Bench, step: Step, file: ActionFile, env: Mapping
 
 def warn_of_inputs(bench: Bench, number: int, step: Step, file: ActionFile, inputs: Inputs) -> None:
     """What is not right with what is given, in the log; nothing of it fails the step."""
-    unexpected = "', '".join(name for name in inputs if name not in file.inputs)
-    if unexpected:
-        valid = "', '".join(file.inputs)
-        _warn(bench, number, f"Unexpected input(s) '{unexpected}', valid inputs are ['{valid}']")
-    given = {name.lower() for name in step.with_.entries}
+    for count, text in enumerate(_warnings(step, file, inputs)):
+        message = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+        bench.log.annotate(number, Message(level="warning", message=message, annotated=count < ANNOTATIONS_PER_LEVEL))
     for name, known in file.inputs.items():
-        if known.deprecation and name.lower() in given:
-            _warn(bench, number, f"Input '{name}' has been deprecated with message: {known.deprecation}")
         if known.required and not inputs[name]:
             bench.log.line(number, f"##[warning]Input required and not supplied: {name}", "node")
 
 
-def _warn(bench: Bench, number: int, text: str) -> None:
-    bench.log.annotate(number, Message(level="warning", message=text))
+def _warnings(step: Step, file: ActionFile, inputs: Inputs) -> Iterator[str]:
+    unexpected = "', '".join(name for name in inputs if name not in file.inputs)
+    if unexpected:
+        valid = "', '".join(file.inputs)
+        yield f"Unexpected input(s) '{unexpected}', valid inputs are ['{valid}']"
+    given = {name.lower() for name in step.with_.entries}
+    for name, known in file.inputs.items():
+        if known.deprecation and name.lower() in given:
+            yield f"Input '{name}' has been deprecated with message: {known.deprecation}"
 
 
 def input_variables(inputs: Mapping[str, str]) -> dict[str, str]:

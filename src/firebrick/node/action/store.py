@@ -22,7 +22,7 @@ from firebrick.forge.address import Address, parse_address
 from firebrick.forge.clone import CloneLimits, clone, remove_tree
 from firebrick.forge.errors import AddressError, CloneLimitError, ForgeError, RefError, RefNotFoundError
 from firebrick.forge.resolve import resolve_ref
-from firebrick.image.lock import hold_lock
+from firebrick.image.lock import hold_lock, try_lock
 from firebrick.node.action.externals import Externals
 from firebrick.node.action.source import ActionTree
 from firebrick.node.errors import ActionError
@@ -62,6 +62,16 @@ class ActionStore:
             raise ActionError(f"cannot get the action {str(action)!r}: {error}", hint=_hint(error, address)) from error
         except OSError as error:
             raise ActionError(f"cannot keep the action {str(action)!r}: {error}") from error
+
+    async def sweep(self) -> None:
+        """Remove trees nobody has used for a month, and what processes that died have left; what another one works on is left alone."""
+        await asyncio.to_thread(self._sweep)
+
+    def _sweep(self) -> None:
+        for shelf in self._cache.glob("*/*"):
+            with contextlib.suppress(OSError), try_lock(shelf / ".lock") as free:
+                if free:
+                    _forget(shelf)
 
     def _address(self, action: RemoteAction) -> Address:
         """The mirror comes first. Raises ActionError."""
