@@ -13,6 +13,7 @@ from firebrick.node.action.book import JobActions
 from firebrick.node.action.use import Entry, Place
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.cancel import Cancellation
+from firebrick.node.companion import Companions
 from firebrick.node.deadline import Deadline
 from firebrick.node.event import CancelCause
 from firebrick.node.glob import find_files, parse_searches
@@ -95,6 +96,7 @@ class Bench:
     defaults: RunDefaults
     runner: Mapping[str, Value]
     actions: JobActions
+    companions: Companions
     keeper: Keeper
     entries: tuple[Entry, ...] = ()
     job_facts: Mapping[str, Value] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Protocol, Unpack
 
-from firebrick.guest.client import ExecOptions, Files, Listener, Process, TreeCount, Tunnel
+from firebrick.guest.client import ExecOptions, Files, Listener, Process, TreeCount, TreeLimits, Tunnel
 from firebrick.machine import Snapshot
 from firebrick.node.container import ContainerImage
 from firebrick.node.kept import Entry, Kept
@@ -37,6 +37,15 @@ class Guest(Protocol):
         uid: int | None = None,
         gid: int | None = None,
         exclude: Iterable[str | bytes] = (),
+    ) -> TreeCount: ...
+
+    async def download(
+        self,
+        source: str | bytes,
+        target: Path,
+        *,
+        exclude: Iterable[str | bytes] = (),
+        limits: TreeLimits = TreeLimits(),  # noqa: B008 - frozen
     ) -> TreeCount: ...
 
     def connect_port(self, port: int, host: str = "127.0.0.1") -> AbstractAsyncContextManager[Tunnel]: ...

@@ -17,10 +17,11 @@ from firebrick.image.errors import ImageError
 from firebrick.machine.errors import BootError, MachineError
 from firebrick.node.action.book import JobActions
 from firebrick.node.action.source import ActionSource
-from firebrick.node.action.use import Entry, NativeUse, Phase, entries_of, has_phase
+from firebrick.node.action.use import Entry, NativeUse, Phase, entries_of, has_phase, uses_image
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.bench import Bench
 from firebrick.node.cancel import Cancellation
+from firebrick.node.companion import Companions
 from firebrick.node.context import TEMP, TOOL_CACHE, architecture, fixed_environment, guest_paths, run_facts
 from firebrick.node.contract import JobResult
 from firebrick.node.errors import NodeError, StepError, told
@@ -148,7 +149,7 @@ async def _on_machine(task: JobTask, branch: Branch) -> JobResult:
     node = await actions.find_node(entries, task.order.source.path)
     limit = task.settings.source_limit_mib << 20
     async with (
-        _lent(task, around, branch.resume, node) as loan,
+        _lent(task, around, entries, branch.resume, node) as loan,
         open_source(task.order.source, loan.scratch / "source", limit=limit) as source,
         around.around(loan, task.lender, task.order, task.log) as facts,
     ):
@@ -160,9 +161,10 @@ async def _on_machine(task: JobTask, branch: Branch) -> JobResult:
 
 
 def _lent(
-    task: JobTask, around: Surroundings, resume: Resume | None, node: Path | None
+    task: JobTask, around: Surroundings, entries: Sequence[Entry], resume: Resume | None, node: Path | None
 ) -> AbstractAsyncContextManager[Loan]:
-    purpose, say, companions = f"job {task.planned.key} of {task.order.id}", task.log.node, len(around.services)
+    purpose, say = f"job {task.planned.key} of {task.order.id}", task.log.node
+    companions = len(around.services) + uses_image(entries)
     if resume is not None:
         return task.lender.revive(resume.snapshot, resume.image, purpose=purpose, say=say, companions=companions)
     resources = task.order.resources
@@ -180,6 +182,12 @@ def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions)
         source=source,
         shelf=task.shelf,
         actions=actions,
+        companions=Companions(
+            lender=task.lender,
+            resources=task.order.resources,
+            purpose=f"job {task.planned.key} of {task.order.id}",
+            say=task.log.node,
+        ),
         settings=task.settings,
         cancellation=task.cancellation,
         scope=task.scope,

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import textwrap
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -82,20 +82,23 @@ class DoubleLender:
         self.turns = self.turns or Turns(self.capacity)
         async with (
             self.turns.take(1 + companions),
-            self.lend_companion(image, resources, purpose=purpose, say=say) as loan,
+            self._lend(image, resources, purpose, self.files) as loan,
         ):
             yield loan
 
-    @asynccontextmanager
-    async def lend_companion(
+    def lend_companion(
         self, image: str, resources: Resources, *, purpose: str, say: Callable[[str], None]
-    ) -> AsyncIterator[Loan]:
+    ) -> AbstractAsyncContextManager[Loan]:
+        return self._lend(image, resources, purpose, {})
+
+    @asynccontextmanager
+    async def _lend(self, image: str, resources: Resources, purpose: str, files: dict[str, str]) -> AsyncIterator[Loan]:
         if self.failure is not None:
             raise self.failure
         self.asked.append((image, resources, purpose))
         guest = GuestDouble(programs=self.programs, grace_s=0.05)
         guest.ports = dict(self.ports.get(image, {}))
-        for path, text in self.files.items():
+        for path, text in files.items():
             guest.disk.open(path.encode(), parents=True, truncate=True).content.write(0, text.encode())
         self.guests.append(guest)
         self.lent += 1
