@@ -50,14 +50,13 @@ class Command:
 class Variables:
     """What every step of a job begins with, those within actions too: `env` is what workflow and job set and `GITHUB_ENV` changed, `path` what
     `GITHUB_PATH` added; `given` what workflow and job set, as it was; `command` what the step runs or ran last, `matchers` the files
-    that described problem matchers, by their owners in small letters; `spare` a directory of files for commands that no step has used."""
+    that described problem matchers, by their owners in small letters."""
 
     env: dict[str, str] = field(default_factory=dict)
     path: tuple[str, ...] = ()
     given: Mapping[str, str] = field(default_factory=dict)
     command: Command | None = None
     matchers: dict[str, bytes] = field(default_factory=dict)
-    spare: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,10 +77,9 @@ class Bench:
     """One list of steps at work: a job's, or, with a `caller`, that of a composite action within it.
 
     `scope` is what the job's own expressions see, `runner` the context of that name, `runtime` the variables that actions have besides (never
-    scripts), `job_facts` what the context `job` says of container and services, `image_env` what a container gives to every step, `action` the
-    GITHUB_ACTION of the step that runs now, `title` what people see of it, `step_end` what ends it if `condition` does not hold then, `entries` are
-    the steps of the job, `posts` what has a post phase, in the order it began. `matchers` are those the steps have added, `debug` is whether debug
-    messages are shown."""
+    scripts), `action` the GITHUB_ACTION of the step that runs now, `title` what people see of it, `step_end` what ends it if `condition` does not
+    hold then, `entries` are the steps of the job, `posts` what has a post phase, in the order it began. `matchers` are those the steps have added, `debug` is whether debug messages
+    are shown. `job_facts` is what the context `job` says of container and services, `image_env` what a container gives to every step."""
 
     order: RunOrder
     job_id: str
@@ -96,9 +94,9 @@ class Bench:
     defaults: RunDefaults
     runner: Mapping[str, Value]
     actions: JobActions
-    companions: Companions
     keeper: Keeper
     entries: tuple[Entry, ...] = ()
+    companions: Companions
     job_facts: Mapping[str, Value] = field(default_factory=dict)
     image_env: Mapping[str, str] = field(default_factory=dict)
     runtime: Mapping[str, str] = field(default_factory=dict)

@@ -40,7 +40,7 @@ from firebrick.node.resume import Resume, needs_of
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader, open_source
 from firebrick.node.step import run_step, title
-from firebrick.node.surroundings import Surroundings, find_surroundings
+from firebrick.node.surroundings import find_surroundings
 from firebrick.process import ProcessError, shielded
 from firebrick.results.errors import ResultsError
 from firebrick.workflow.context import runner_context
@@ -147,9 +147,10 @@ async def _on_machine(task: JobTask, branch: Branch) -> JobResult:
     entries = entries_of(task.planned.job.steps)
     actions.open_known(entries, depth=0)
     node = await actions.find_node(entries, task.order.source.path)
+    companions = len(around.services) + uses_image(entries)
     limit = task.settings.source_limit_mib << 20
     async with (
-        _lent(task, around, entries, branch.resume, node) as loan,
+        _lent(task, around.image, branch.resume, node, companions) as loan,
         open_source(task.order.source, loan.scratch / "source", limit=limit) as source,
         around.around(loan, task.lender, task.order, task.log) as facts,
     ):
@@ -161,14 +162,12 @@ async def _on_machine(task: JobTask, branch: Branch) -> JobResult:
 
 
 def _lent(
-    task: JobTask, around: Surroundings, entries: Sequence[Entry], resume: Resume | None, node: Path | None
+    task: JobTask, image: str, resume: Resume | None, node: Path | None, companions: int
 ) -> AbstractAsyncContextManager[Loan]:
     purpose, say = f"job {task.planned.key} of {task.order.id}", task.log.node
-    companions = len(around.services) + uses_image(entries)
     if resume is not None:
         return task.lender.revive(resume.snapshot, resume.image, purpose=purpose, say=say, companions=companions)
-    resources = task.order.resources
-    return task.lender.lend(around.image, resources, purpose=purpose, say=say, node=node, companions=companions)
+    return task.lender.lend(image, task.order.resources, purpose=purpose, say=say, node=node, companions=companions)
 
 
 def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions) -> Bench:

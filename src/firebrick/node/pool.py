@@ -83,7 +83,7 @@ class Pool:
         companions: int = 0,
     ) -> AsyncIterator[Loan]:
         """See `Lender.lend`."""
-        async with self._turn(say, 1 + companions), self._lend(image, resources, purpose, say, node) as loan:
+        async with self._turn(say, companions), self._lend(image, resources, purpose, say, node) as loan:
             yield loan
 
     def lend_companion(
@@ -109,7 +109,7 @@ class Pool:
         self, taken: Snapshot, image: str, *, purpose: str, say: Say, companions: int = 0
     ) -> AsyncIterator[Loan]:
         """See `Lender.revive`."""
-        async with self._turn(say, 1 + companions), AsyncExitStack() as stack:
+        async with self._turn(say, companions), AsyncExitStack() as stack:
             began = time.perf_counter()
             machine = await stack.enter_async_context(self._again(taken))
             milliseconds = (time.perf_counter() - began) * 1000
@@ -137,10 +137,10 @@ class Pool:
             yield directory
 
     @asynccontextmanager
-    async def _turn(self, say: Say, count: int) -> AsyncIterator[None]:
+    async def _turn(self, say: Say, companions: int) -> AsyncIterator[None]:
         if self._turns.must_wait():
             say(f"Waiting for a machine: the node carries {self.capacity} at once.")
-        async with self._turns.take(count):
+        async with self._turns.take(1 + companions):
             yield
 
     def _loan(self, machine: Machine, image: str, milliseconds: float) -> Loan:
