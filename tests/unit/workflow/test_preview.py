@@ -10,6 +10,7 @@ from firebrick.workflow.preview import preview
 from firebrick.workflow.problem import WorkflowError
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.reference import OWN
+from firebrick.workflow.syntax import Permissions
 
 PLAIN = {"runs-on": "x", "steps": [{"run": "x"}]}
 CONTEXTS = {"github": {"ref": "refs/heads/main", "event_name": "push"}, "inputs": {}, "vars": {"PLACE": "here"}}
@@ -219,6 +220,16 @@ def test_inputs_that_do_not_fit_are_said_at_the_call():
             {"c": {"uses": "./.github/workflows/x.yml", "with": {"n": "${{ github.ref }}"}}},
             {"x.yml": {"on": {"workflow_call": {"inputs": {"n": {"type": "number"}}}}, "jobs": {"a": PLAIN}}},
         )
+
+
+def test_a_called_job_may_do_no_more_than_its_caller():
+    workflow = read({"a": {**PLAIN, "permissions": {"contents": "write"}}, "b": PLAIN})
+    caller = Caller(key="c", name="c", target=OWN, permissions=Permissions(others="read"))
+    with pytest.raises(WorkflowError, match="The nested job 'a' is requesting 'contents: write'") as raised:
+        plan(workflow, contexts=CONTEXTS, caller=caller)
+    assert len(raised.value.errors) == 1
+    allowed = Caller(key="c", name="c", target=OWN, permissions=Permissions(others="write"))
+    assert [job.key for job in plan(workflow, contexts=CONTEXTS, caller=allowed).jobs] == ["c.a", "c.b"]
 
 
 def test_open_jobs():
