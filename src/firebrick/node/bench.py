@@ -13,6 +13,7 @@ from firebrick.node.action.book import JobActions
 from firebrick.node.action.use import Entry, Place
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.cancel import Cancellation
+from firebrick.node.companion import Companions
 from firebrick.node.deadline import Deadline
 from firebrick.node.event import CancelCause
 from firebrick.node.glob import find_files, parse_searches
@@ -49,13 +50,15 @@ class Command:
 class Variables:
     """What every step of a job begins with, those within actions too: `env` is what workflow and job set and `GITHUB_ENV` changed, `path` what
     `GITHUB_PATH` added; `given` what workflow and job set, as it was; `command` what the step runs or ran last, `matchers` the files
-    that described problem matchers, by their owners in small letters."""
+    that described problem matchers, by their owners in small letters; `spare` a directory of files for commands
+    that no step has used."""
 
     env: dict[str, str] = field(default_factory=dict)
     path: tuple[str, ...] = ()
     given: Mapping[str, str] = field(default_factory=dict)
     command: Command | None = None
     matchers: dict[str, bytes] = field(default_factory=dict)
+    spare: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +81,7 @@ class Bench:
     `scope` is what the job's own expressions see, `runner` the context of that name, `runtime` the variables that actions have besides (never
     scripts), `action` the GITHUB_ACTION of the step that runs now, `title` what people see of it, `step_end` what ends it if `condition` does not
     hold then, `entries` are the steps of the job, `posts` what has a post phase, in the order it began. `matchers` are those the steps have added, `debug` is whether debug messages
-    are shown."""
+    are shown. `job_facts` is what the context `job` says of container and services, `image_env` what a container gives to every step."""
 
     order: RunOrder
     job_id: str
@@ -95,6 +98,9 @@ class Bench:
     actions: JobActions
     keeper: Keeper
     entries: tuple[Entry, ...] = ()
+    companions: Companions
+    job_facts: Mapping[str, Value] = field(default_factory=dict)
+    image_env: Mapping[str, str] = field(default_factory=dict)
     runtime: Mapping[str, str] = field(default_factory=dict)
     caller: Caller | None = None
     variables: Variables = field(default_factory=Variables)
@@ -194,7 +200,7 @@ class Bench:
             "github": self._github(),
             "env": env_context(env),
             "steps": steps_context(self.outcomes),
-            "job": job_context(self.job_status),
+            "job": {**job_context(self.job_status), **self.job_facts},
             "runner": self.runner,
             "secrets": dict(self.order.secrets),
         }

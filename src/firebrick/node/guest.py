@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Protocol, Unpack
 
-from firebrick.guest.client import ExecOptions, Files, Listener, Process, TreeCount, Tunnel
+from firebrick.guest.client import ExecOptions, Files, Listener, Process, TreeCount, TreeLimits, Tunnel
 from firebrick.machine import Snapshot
+from firebrick.node.container import ContainerImage
 from firebrick.node.kept import Entry, Kept
 from firebrick.node.order import Resources
+from firebrick.workflow.container import Login
 
 Say = Callable[[str], None]
 
@@ -35,6 +37,15 @@ class Guest(Protocol):
         uid: int | None = None,
         gid: int | None = None,
         exclude: Iterable[str | bytes] = (),
+    ) -> TreeCount: ...
+
+    async def download(
+        self,
+        source: str | bytes,
+        target: Path,
+        *,
+        exclude: Iterable[str | bytes] = (),
+        limits: TreeLimits = TreeLimits(),  # noqa: B008 - frozen
     ) -> TreeCount: ...
 
     def connect_port(self, port: int, host: str = "127.0.0.1") -> AbstractAsyncContextManager[Tunnel]: ...
@@ -69,15 +80,26 @@ class Lender(Protocol):
     async def images(self) -> Sequence[str]:
         """The names of images a machine can be had of."""
 
+    async def container(self, image: str, login: Login | None, say: Say) -> ContainerImage:
+        """The image of a container or service, made first where it is missing. Raises ContainerError, firebrick.image.errors.ImageError."""
+
     def lend(
-        self, image: str, resources: Resources, *, purpose: str, say: Say, node: Path | None = None
+        self, image: str, resources: Resources, *, purpose: str, say: Say, node: Path | None = None, companions: int = 0
     ) -> AbstractAsyncContextManager[Loan]:
         """A machine for as long as the context lasts; waits for its turn where the node is full. `say` is told, in words, what takes
-        long. With `node` the machine has what is in that directory, which is Node.js, where JavaScript actions look for it.
+        long. With `node` the machine has what is in that directory, which is Node.js, where JavaScript actions look for it. `companions` is how many more machines the borrower
+        will have beside this one: their turns are taken with it.
 
         Raises firebrick.machine.errors.MachineError, firebrick.node.errors.NodeError."""
 
-    def revive(self, taken: Snapshot, image: str, *, purpose: str, say: Say) -> AbstractAsyncContextManager[Loan]:
+    def lend_companion(
+        self, image: str, resources: Resources, *, purpose: str, say: Say
+    ) -> AbstractAsyncContextManager[Loan]:
+        """As `lend`, for who has said so; does not wait."""
+
+    def revive(
+        self, taken: Snapshot, image: str, *, purpose: str, say: Say, companions: int = 0
+    ) -> AbstractAsyncContextManager[Loan]:
         """A machine that begins where `taken`, a snapshot of one of `image`, was made; else as `lend`."""
 
     def shelter(self) -> AbstractContextManager[Path]:

@@ -17,10 +17,11 @@ from firebrick.image.errors import ImageError
 from firebrick.machine.errors import BootError, MachineError
 from firebrick.node.action.book import JobActions
 from firebrick.node.action.source import ActionSource
-from firebrick.node.action.use import Entry, NativeUse, Phase, entries_of, has_phase
+from firebrick.node.action.use import Entry, NativeUse, Phase, entries_of, has_phase, uses_image
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.bench import Bench
 from firebrick.node.cancel import Cancellation
+from firebrick.node.companion import Companions
 from firebrick.node.context import TEMP, TOOL_CACHE, architecture, fixed_environment, guest_paths, run_facts
 from firebrick.node.contract import JobResult
 from firebrick.node.errors import NodeError, StepError, told
@@ -30,7 +31,6 @@ from firebrick.node.glob import find_files, parse_searches
 from firebrick.node.guest import Lender, Loan
 from firebrick.node.hook import Hook, run_hook
 from firebrick.node.keeper import Keeper
-from firebrick.node.label import image_of
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
 from firebrick.node.phase import posts_of
@@ -40,11 +40,12 @@ from firebrick.node.resume import Resume, needs_of
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader, open_source
 from firebrick.node.step import run_step, title
+from firebrick.node.surroundings import find_surroundings
 from firebrick.process import ProcessError, shielded
 from firebrick.results.errors import ResultsError
 from firebrick.workflow.context import runner_context
 from firebrick.workflow.expression import EvaluationError, Scope
-from firebrick.workflow.outcome import CANCELLED, job_outputs, runs_on_labels, timeout_s
+from firebrick.workflow.outcome import CANCELLED, job_outputs, timeout_s
 from firebrick.workflow.plan import PlannedJob
 
 _CONSOLE_LINES: Final = 20
@@ -140,29 +141,33 @@ async def _carry_out(task: JobTask) -> JobResult:
 
 
 async def _on_machine(task: JobTask, branch: Branch) -> JobResult:
-    image = branch.resume.image if branch.resume is not None else await _image(task)
+    around = await find_surroundings(task.order, task.planned, task.scope, task.lender, task.settings, task.log)
     actions = JobActions(task.actions, task.settings, task.log)
     await actions.prepare(task.planned.job.steps)
     entries = entries_of(task.planned.job.steps)
     actions.open_known(entries, depth=0)
     node = await actions.find_node(entries, task.order.source.path)
+    companions = len(around.services) + uses_image(entries)
     limit = task.settings.source_limit_mib << 20
     async with (
-        _lent(task, image, branch.resume, node) as loan,
+        _lent(task, around.image, branch.resume, node, companions) as loan,
         open_source(task.order.source, loan.scratch / "source", limit=limit) as source,
+        around.around(loan, task.lender, task.order, task.log) as facts,
     ):
-        _report_start(task, loan, image, entries, branch.resume)
+        _report_start(task, loan, around.title, entries, branch.resume)
         branch.listen(task.log, before=len(_with_pre(entries)))
         bench = _bench(task, loan, source, actions)
-        bench.entries = entries
+        bench.entries, bench.job_facts, bench.image_env = entries, facts, around.env
         return await _work(task, bench, branch, loan)
 
 
-def _lent(task: JobTask, image: str, resume: Resume | None, node: Path | None) -> AbstractAsyncContextManager[Loan]:
-    purpose = f"job {task.planned.key} of {task.order.id}"
+def _lent(
+    task: JobTask, image: str, resume: Resume | None, node: Path | None, companions: int
+) -> AbstractAsyncContextManager[Loan]:
+    purpose, say = f"job {task.planned.key} of {task.order.id}", task.log.node
     if resume is not None:
-        return task.lender.revive(resume.snapshot, image, purpose=purpose, say=task.log.node)
-    return task.lender.lend(image, task.order.resources, purpose=purpose, say=task.log.node, node=node)
+        return task.lender.revive(resume.snapshot, resume.image, purpose=purpose, say=say, companions=companions)
+    return task.lender.lend(image, task.order.resources, purpose=purpose, say=say, node=node, companions=companions)
 
 
 def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions) -> Bench:
@@ -176,6 +181,12 @@ def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions)
         source=source,
         shelf=task.shelf,
         actions=actions,
+        companions=Companions(
+            lender=task.lender,
+            resources=task.order.resources,
+            purpose=f"job {task.planned.key} of {task.order.id}",
+            say=task.log.node,
+        ),
         settings=task.settings,
         cancellation=task.cancellation,
         scope=task.scope,
@@ -195,15 +206,6 @@ def _keeper(task: JobTask, loan: Loan) -> Keeper:
     begun_at = task.rerun.entry.record.step if task.rerun is not None else None
     needs = needs_of(task.scope)
     return Keeper(settings=task.settings, keep=loan.keep, machine=loan.machine, needs=needs, begun_at=begun_at)
-
-
-async def _image(task: JobTask) -> str:
-    if task.order.image is not None:
-        return task.order.image
-    labels = runs_on_labels(task.planned.job, task.scope)
-    settings = task.settings
-    images = await task.lender.images()
-    return image_of(labels, images=images, configured=settings.labels, default=settings.default_image)
 
 
 def _report_start(task: JobTask, loan: Loan, image: str, entries: Sequence[Entry], resume: Resume | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import shutil
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
@@ -19,6 +20,7 @@ from firebrick.home import Home
 from firebrick.image.model import Image, Kernel
 from firebrick.image.store import ImageStore
 from firebrick.machine import BootError, Driver, Machine, MachineSpec, Network, Snapshot, SnapshotError, owner, restore
+from firebrick.node.container import ContainerImage, Containers
 from firebrick.node.driver import network_kind, policy_of
 from firebrick.node.errors import NodeError
 from firebrick.node.guest import Loan, Say
@@ -27,8 +29,11 @@ from firebrick.node.order import Fixed, Resources
 from firebrick.node.roster import Roster
 from firebrick.node.settings import NodeSettings
 from firebrick.node.template import TemplateShelf, machine_spec
+from firebrick.node.turns import Turns
+from firebrick.workflow.container import Login
 
 _KERNEL: Final = "debian"
+_DISK_SPARED_MIB: Final = 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,18 +60,43 @@ class Pool:
         self._settings = settings
         self._store = store or ImageStore(home)
         self._templates = TemplateShelf(home, driver, self._store, kept=settings.templates_kept)
-        self._turns = asyncio.Semaphore(capacity)
+        self._turns = Turns(capacity)
+        self._containers = Containers(home, self._store, settings)
         self.kept = KeptShelf(home, Quota(mib=settings.keep_mib, count=settings.keep_count))
 
     async def images(self) -> Sequence[str]:
         return sorted({*self._store.list_definitions(), *(image.name for image in self._store.list_images())})
 
+    async def container(self, image: str, login: Login | None, say: Say) -> ContainerImage:
+        """See `Lender.container`."""
+        return await self._containers.ensure(image, login, _Spoken(say))
+
     @asynccontextmanager
     async def lend(
-        self, image: str, resources: Resources, *, purpose: str, say: Say, node: Path | None = None
+        self,
+        image: str,
+        resources: Resources,
+        *,
+        purpose: str,
+        say: Say,
+        node: Path | None = None,
+        companions: int = 0,
     ) -> AsyncIterator[Loan]:
         """See `Lender.lend`."""
-        async with self._turn(say), AsyncExitStack() as stack:
+        async with self._turn(say, companions), self._lend(image, resources, purpose, say, node) as loan:
+            yield loan
+
+    def lend_companion(
+        self, image: str, resources: Resources, *, purpose: str, say: Say
+    ) -> AbstractAsyncContextManager[Loan]:
+        """See `Lender.lend_companion`."""
+        return self._lend(image, resources, purpose, say, None)
+
+    @asynccontextmanager
+    async def _lend(
+        self, image: str, resources: Resources, purpose: str, say: Say, node: Path | None
+    ) -> AsyncIterator[Loan]:
+        async with AsyncExitStack() as stack:
             found, kernel, spec = await self._finalize(image, resources, say)
             identity = identity_of(resources.fixed)
             begin = _Beginning(spec=spec, image=found, kernel=kernel, node=node, identity=identity)
@@ -75,9 +105,11 @@ class Pool:
             yield self._loan(machine, image, milliseconds)
 
     @asynccontextmanager
-    async def revive(self, taken: Snapshot, image: str, *, purpose: str, say: Say) -> AsyncIterator[Loan]:
+    async def revive(
+        self, taken: Snapshot, image: str, *, purpose: str, say: Say, companions: int = 0
+    ) -> AsyncIterator[Loan]:
         """See `Lender.revive`."""
-        async with self._turn(say), AsyncExitStack() as stack:
+        async with self._turn(say, companions), AsyncExitStack() as stack:
             began = time.perf_counter()
             machine = await stack.enter_async_context(self._again(taken))
             milliseconds = (time.perf_counter() - began) * 1000
@@ -105,10 +137,10 @@ class Pool:
             yield directory
 
     @asynccontextmanager
-    async def _turn(self, say: Say) -> AsyncIterator[None]:
-        if self._turns.locked():
+    async def _turn(self, say: Say, companions: int) -> AsyncIterator[None]:
+        if self._turns.must_wait():
             say(f"Waiting for a machine: the node carries {self.capacity} at once.")
-        async with self._turns:
+        async with self._turns.take(1 + companions):
             yield
 
     def _loan(self, machine: Machine, image: str, milliseconds: float) -> Loan:
@@ -125,6 +157,7 @@ class Pool:
 
     async def _keep(self, machine: Machine, image: str, record: Kept) -> Entry | None:
         """See `firebrick.node.guest.Keep`."""
+        await asyncio.to_thread(self._check_room, machine.spec)
         async with self.kept.drafted(record.run, record.job) as draft:
             began = time.perf_counter()
             taken = await machine.snapshot(draft / "snapshot")
@@ -134,6 +167,15 @@ class Pool:
         if entry is not None:
             self._claim(machine.spec, entry.path)
         return entry
+
+    def _check_room(self, spec: MachineSpec) -> None:
+        """A snapshot may take what the machine's memory is. A disk that is full would fail the jobs of everybody. Raises NodeError."""
+        free = shutil.disk_usage(self._home.root).free
+        if free < (spec.memory_mib + _DISK_SPARED_MIB) << 20:
+            raise NodeError(
+                f"there are only {free >> 20} MiB free for the {spec.memory_mib} MiB of the machine",
+                hint="`firebrick kept rm` removes what was kept before.",
+            )
 
     def _claim(self, spec: MachineSpec, user: Path) -> None:
         """The image stays as long as what is kept of it."""
@@ -156,8 +198,9 @@ class Pool:
         await self._templates.ensure(spec, found, kernel, say)
 
     async def sweep(self) -> None:
-        """Remove what processes that died while they made kernels or images have left, and machines that were kept long enough."""
+        """Remove what processes that died while they made kernels or images, or fetched them, have left, and machines that were kept long enough."""
         await self._store.sweep()
+        self._containers.sweep()
         await self.kept.sweep()
 
     async def _finalize(self, image: str, resources: Resources, say: Say) -> tuple[Image, Kernel, MachineSpec]:

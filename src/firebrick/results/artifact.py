@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -35,6 +35,14 @@ class Finished:
     sha256: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """The versions of a run's offers that were taken; each is taken once."""
+
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    versions: dict[str, int] = field(default_factory=dict)
+
+
 class Artifacts:
     """The artifacts of all runs. A grant sees those of its own run; those of other runs of its repository, `of_run` and `find`."""
 
@@ -53,8 +61,7 @@ class Artifacts:
         self._limits = limits
         self._clock = clock
         self._watchers = watchers
-        self._taken: WeakKeyDictionary[Watcher, dict[str, int]] = WeakKeyDictionary()
-        self._taking = asyncio.Lock()
+        self._taken: WeakKeyDictionary[Watcher, _Taken] = WeakKeyDictionary()
 
     async def create(self, grant: Grant, name: str, *, mime: str = "", expires_us: int | None = None) -> int:
         """Begin the upload of an artifact, and return its number. An upload the same job has begun and not finished is forgotten.
@@ -159,12 +166,12 @@ class Artifacts:
         watcher = self._watchers.find(grant.tenant, grant.run)
         if watcher is None:
             return
-        async with self._taking:
-            taken = self._taken.setdefault(watcher, {})
+        taken = self._taken.setdefault(watcher, _Taken())
+        async with taken.turn:
             for offer in watcher.offers():
-                if taken.get(offer.name) != offer.version:
+                if taken.versions.get(offer.name) != offer.version:
                     await self._take(replace(grant, job=offer.job), offer)
-                    taken[offer.name] = offer.version
+                    taken.versions[offer.name] = offer.version
 
     async def _take(self, grant: Grant, offer: Offer) -> None:
         whole = await self._uploads.make(offer.write)

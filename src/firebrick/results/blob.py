@@ -2,7 +2,7 @@
 
 Several processes share the directory, and each may be killed at any moment. What counts is the database, whose transactions let one process write at
 a time: a file comes to its place and goes from it only inside of one. A file without a row is what a killed process left, and is removed by the next
-`sweep`; a row without a file cannot come to be, because the file is there, on the disk, before the row is.
+`sweep`; the file is on the disk before its row is, so only a row that nothing refers to any more may have lost its file.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ class BlobStore:
     def keep(self, connection: Connection, file: Path, sha256: str, size: int) -> None:
         """Take over a file whose content is on the disk. Where the content is kept already, the file takes its place: it is the same."""
         target = self.path(sha256)
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not target.parent.is_dir():
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _sync(self._directory)
         file.replace(target)
         _sync(target.parent)
         connection.execute(insert(blobs).values(sha256=sha256, size=size).on_conflict_do_nothing())

@@ -93,13 +93,13 @@ def _title(job: Job) -> str:
 def _note(job: Job) -> str:
     if job.call is not None:
         return f"calls {job.call.uses}"
-    matrix = job.strategy.matrix if job.strategy is not None else None
-    if matrix is None:
+    strategy = job.strategy
+    if strategy is None or (strategy.matrix is None and strategy.expression is None):
         return ""
-    if not all(template.is_literal for template in tree_templates(matrix)):
+    if strategy.matrix is None or not all(template.is_literal for template in tree_templates(strategy.matrix)):
         return "a matrix"
     try:
-        count = len(expand_matrix(tree_value(matrix, Scope())))
+        count = len(expand_matrix(tree_value(strategy.matrix, Scope())))
     except EvaluationError:
         return "a matrix"
     return f"{count} jobs" if count > 1 else "1 job"

@@ -14,7 +14,6 @@ from firebrick.workflow.shape import Fields, Walk
 from firebrick.workflow.step_reader import after_success, check_shell, check_uses_format, read_steps, template_map
 from firebrick.workflow.syntax import Call, Concurrency, Environment, Job, Permissions, RunDefaults, Strategy
 from firebrick.workflow.template import Template, TemplateMap
-from firebrick.workflow.uses import DockerImage
 
 
 def read_job(name: str, position: Position, fields: Fields, walk: Walk, jobs: Iterable[str]) -> Job:
@@ -74,11 +73,12 @@ def _group(runs_on: Any) -> Template | None:
 
 
 def _check_uses(uses: str, position: Position, walk: Walk) -> None:
-    if isinstance(check_uses_format(uses, position, walk), DockerImage):
-        walk.problem(position, f"The action '{uses}' is not supported yet", "a run step, or an action without an image")
+    check_uses_format(uses, position, walk)
 
 
 def _strategy(fields: Any) -> Strategy | None:
+    if isinstance(fields, Template):
+        return Strategy(expression=fields)
     if not isinstance(fields, Fields):
         return None
     return Strategy(

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 
 from firebrick.workflow.expression import EvaluationError, Scope
 from firebrick.workflow.graph import ancestors, in_order
-from firebrick.workflow.matrix import expand_matrix, matrix_suffix, tree_value
+from firebrick.workflow.matrix import expand_matrix, tree_value
 from firebrick.workflow.permission import describe_excess, effective
 from firebrick.workflow.policy import flag
 from firebrick.workflow.problem import Position, Problem, WorkflowError
 from firebrick.workflow.reference import Target
 from firebrick.workflow.syntax import Job, Permissions, Strategy, Workflow
-from firebrick.workflow.template import Template, TemplateTree
+from firebrick.workflow.template import tree_templates
 from firebrick.workflow.value import Value, to_number
 
 _MAX_NAME = 100
@@ -39,7 +39,7 @@ class PlannedJob:
     """One job of a run: a job of the workflow, or one combination of its matrix.
 
     `key` is unique in the run and safe as a file name: the job's id, or `id.index` for a combination, after the key of the caller and a dot
-    where the workflow is called. `name` is what people see: `caller / called` there. `matrix` is None without one. At most `max_parallel` of the
+    where the workflow is called. `name` is what people see: `caller / called` there. `matrix` is None without one; `suffix` is what the name ends with for it. At most `max_parallel` of the
     `total` combinations run at once; with `fail_fast` one that fails cancels the rest. `is_open` says that what it becomes depends on the jobs
     it needs: `expand` says it when they have ended. `permissions` None is what the repository gives by default."""
 
@@ -47,6 +47,7 @@ class PlannedJob:
     job: Job
     name: str
     matrix: Mapping[str, Value] | None = None
+    suffix: str = ""
     index: int = 0
     total: int = 1
     fail_fast: bool = True
@@ -140,10 +141,9 @@ def plan(
 
 def is_open(job: Job) -> bool:
     """Whether what the job becomes depends on the outputs or results of those it needs."""
-    strategy = job.strategy
     asked = (
-        *_templates(strategy.matrix if strategy is not None else None),
-        *(one for one in (job.name, strategy and strategy.fail_fast, strategy and strategy.max_parallel) if one),
+        *(job.strategy.templates if job.strategy is not None else ()),
+        *((job.name,) if job.name is not None else ()),
     )
     return any("needs" in template.contexts for template in asked)
 
@@ -181,20 +181,22 @@ def _excess(workflow: Workflow, job: Job, caller: Caller | None) -> str:
 def expand(workflow: Workflow, job: Job, scope: Scope, caller: Caller | None = None) -> tuple[PlannedJob, ...]:
     """The planned jobs of one job. `scope` has the contexts a strategy may use; of an open job with `needs`. Raises EvaluationError."""
     permissions = _permissions(workflow, job, caller)
-    matrix = job.strategy.matrix if job.strategy is not None else None
-    if job.strategy is None or matrix is None:
+    strategy = job.strategy.resolved(scope) if job.strategy is not None else None
+    matrix = strategy.matrix if strategy is not None else None
+    if strategy is None or matrix is None:
         one = PlannedJob(key=_below(caller, job.id), job=job, name="", permissions=permissions)
         return (replace(one, name=_called_name(caller, _name(one, scope))),)
     combinations = expand_matrix(tree_value(matrix, scope))
     total = len(combinations)
-    fail_fast = flag(job.strategy.fail_fast, scope) if job.strategy.fail_fast is not None else True
-    max_parallel = _max_parallel(job.strategy, scope, total)
+    fail_fast = flag(strategy.fail_fast, scope) if strategy.fail_fast is not None else True
+    max_parallel = _max_parallel(strategy, scope, total)
     copies = (
         PlannedJob(
             key=_below(caller, f"{job.id}.{index}"),
             job=job,
             name="",
-            matrix=combination,
+            matrix=combination.values,
+            suffix=combination.suffix,
             index=index,
             total=total,
             fail_fast=fail_fast,
@@ -219,19 +221,13 @@ def _name(planned: PlannedJob, scope: Scope) -> str:
     within = Scope({**scope.contexts, **planned.contexts}, scope.functions)
     name = (job.name.text(within) if job.name is not None else "") or job.id
     if planned.matrix and (job.name is None or job.name.is_literal):
-        name = f"{name} {matrix_suffix(planned.matrix)}".rstrip()
+        name = f"{name} {planned.suffix}".rstrip()
     return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 3]}..."
 
 
-def _templates(tree: TemplateTree | None) -> Iterable[Template]:
-    if isinstance(tree, Template):
-        yield tree
-    elif tree is not None:
-        for item in tree.values() if isinstance(tree, Mapping) else tree:
-            yield from _templates(item)
-
-
 def _first_position(strategy: Strategy | None) -> Position | None:
-    if strategy is None or strategy.matrix is None:
+    """Of the matrix, or of the expression that gives it."""
+    if strategy is None:
         return None
-    return min((template.position for template in _templates(strategy.matrix)), default=None)
+    written = strategy.expression if strategy.matrix is None else strategy.matrix
+    return None if written is None else min((each.position for each in tree_templates(written)), default=None)

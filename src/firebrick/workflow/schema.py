@@ -89,13 +89,18 @@ _MATRIX = Shape(
     ),
     expression=allowed.STRATEGY,
 )
-_STRATEGY = record(
+_STRATEGY = Shape(
     "matrix, fail-fast, max-parallel",
-    {
-        "matrix": Key(_MATRIX),
-        "fail-fast": Key(boolean(allowed.STRATEGY)),
-        "max-parallel": Key(number("a number", allowed.STRATEGY)),
-    },
+    records=(
+        Record(
+            {
+                "matrix": Key(_MATRIX),
+                "fail-fast": Key(boolean(allowed.STRATEGY)),
+                "max-parallel": Key(number("a number", allowed.STRATEGY)),
+            }
+        ),
+    ),
+    expression=allowed.STRATEGY,
 )
 _RUNS_ON = Shape(
     "a label or a sequence of labels",
@@ -104,7 +109,7 @@ _RUNS_ON = Shape(
     records=(
         Record(
             {
-                "group": Key(text("a group", allowed.JOB), ignored="there are no groups of runners"),
+                "group": Key(text("a group", allowed.JOB, filled=True), ignored="there are no groups of runners"),
                 "labels": Key(one_or_more("a label or a sequence of labels", allowed.JOB)),
             }
         ),
@@ -125,12 +130,12 @@ _ENVIRONMENT = Shape(
 )
 _SNAPSHOT = Shape(
     "the name of an image, or image-name, version and if",
-    leaves=(Leaf(Kind.FILLED, allowed.JOB),),
+    leaves=(Leaf(Kind.FILLED),),
     records=(
         Record(
             {
-                "image-name": Key(text("the name of an image", allowed.JOB, filled=True), required=True),
-                "version": Key(text("a version", allowed.JOB, filled=True)),
+                "image-name": Key(text("the name of an image", filled=True), required=True),
+                "version": Key(text("a version", filled=True)),
                 "if": Key(condition(allowed.SNAPSHOT_IF)),
             }
         ),

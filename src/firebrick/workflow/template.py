@@ -203,7 +203,7 @@ def parse_condition(value: Value, position: Position, allowed: Allowed, *, other
     """An `if`: the text is an expression with or without `${{ }}` around it; nothing is `otherwise`. Where that is `success()`, a text
     that names no status function holds only after success. Raises TemplateError."""
     raw = to_text(value)
-    text = _condition_text(raw.strip()) or otherwise
+    text = _condition_text(raw.strip()) if raw.strip() else otherwise
     expression = _expression(text, allowed)
     if otherwise == "success()" and not expression.functions & STATUS_FUNCTIONS.keys():
         root = Logical("&&", (Call("success", (), 1), expression.root))

@@ -150,6 +150,16 @@ def test_a_board_knows_jobs_steps_and_notes():
     assert next(iter(card.steps[0].tail)).startswith("##[group]")
 
 
+def test_a_board_names_a_step_that_was_never_heard_of():
+    board = Board()
+    for event in story():
+        board.show(event)
+    skipped = {"conclusion": Conclusion.SKIPPED, "seconds": 0.0}
+    board.show(StepFinished(at=9.0, job="build", step=3, name="Post Cache", **skipped))
+    assert [step.name for step in board.jobs["build"].steps[2:]] == [board.jobs["build"].steps[2].name, "Post Cache"]
+    assert board.jobs["build"].steps[2].name not in ("", "step")
+
+
 HOSTILE = "\x1b]0;PWN\x07\x1b[2J\x9b2Jx\n== job x ok"
 
 

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import textwrap
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,10 +15,12 @@ import pytest
 
 from firebrick.guest.client import Agent, Identity
 from firebrick.guest.double.agent import GuestDouble
-from firebrick.guest.double.task import Program
+from firebrick.guest.double.task import Port, Program
+from firebrick.image.oci_config import ImageConfig
 from firebrick.node.action.source import ActionTree
+from firebrick.node.container import ContainerImage
 from firebrick.node.contract import RunResult
-from firebrick.node.errors import ActionError
+from firebrick.node.errors import ActionError, ContainerError
 from firebrick.node.event import Annotation, ArtifactStored, Event, JobFinished, LogLine, StepFinished
 from firebrick.node.guest import Loan
 from firebrick.node.journal import Journal
@@ -26,6 +28,8 @@ from firebrick.node.order import Resources, RunOrder, Source
 from firebrick.node.results import NodeResults
 from firebrick.node.run import Run, start_run
 from firebrick.node.settings import NodeSettings
+from firebrick.node.turns import Turns
+from firebrick.workflow.container import Login
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.uses import RemoteAction
 from tests.unit.node.shell import shell
@@ -37,8 +41,8 @@ NODE = "/opt/externals/node24/bin/node"
 
 @dataclass
 class DoubleLender:
-    """Lends guests in memory, with these `programs` and `files` in them; `lent` counts those out now, `most` how many there were at once,
-    `nodes` with which Node.js they were asked for."""
+    """Lends guests in memory, with these `files` and `programs` in them; `lent` counts those out now, `most` how many there were at once.
+    `containers` are the images there are, and `ports` what listens in machines of an image; `asked` is what was lent, `nodes` with which Node.js."""
 
     capacity: int = 4
     failure: Exception | None = None
@@ -46,37 +50,68 @@ class DoubleLender:
     most: int = 0
     guests: list[GuestDouble] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
-    nodes: list[Path | None] = field(default_factory=list)
-    turns: asyncio.Semaphore | None = None
+    turns: Turns | None = None
+    containers: dict[str, ImageConfig] = field(default_factory=dict)
+    ports: dict[str, dict[int | bytes, Port]] = field(default_factory=dict)
     programs: dict[str, Program] = field(default_factory=lambda: {"bash": shell, "sh": shell, NODE: shell})
+    logins: list[Login | None] = field(default_factory=list)
+    asked: list[tuple[str, Resources, str]] = field(default_factory=list)
+    nodes: list[Path | None] = field(default_factory=list)
 
     async def images(self) -> list[str]:
         return ["base", "toolchain"]
 
+    async def container(self, image: str, login: Login | None, say: Callable[[str], None]) -> ContainerImage:
+        self.logins.append(login)
+        if image not in self.containers:
+            raise ContainerError(f"there is no image `{image}` on this node", hint="Make one.")
+        return ContainerImage(name=image, config=self.containers[image])
+
     @asynccontextmanager
     async def lend(
-        self, image: str, resources: Resources, *, purpose: str, say: Callable[[str], None], node: Path | None = None
+        self,
+        image: str,
+        resources: Resources,
+        *,
+        purpose: str,
+        say: Callable[[str], None],
+        node: Path | None = None,
+        companions: int = 0,
     ) -> AsyncIterator[Loan]:
         self.nodes.append(node)
-        self.turns = self.turns or asyncio.Semaphore(self.capacity)
-        async with self.turns:
-            if self.failure is not None:
-                raise self.failure
-            guest = GuestDouble(programs=self.programs, grace_s=0.05)
-            for path, text in self.files.items():
-                guest.disk.open(path.encode(), parents=True, truncate=True).content.write(0, text.encode())
-            self.guests.append(guest)
-            self.lent += 1
-            self.most = max(self.most, self.lent)
-            try:
-                async with Agent.connect(guest.connect(), Identity.fresh("job"), timeout=5) as agent:
-                    with TemporaryDirectory() as scratch:
-                        machine = f"m{len(self.guests)}"
-                        yield Loan(guest=agent, machine=machine, start="fork", start_ms=1.0, scratch=Path(scratch))
-            finally:
-                self.lent -= 1
-                await guest.close()
-                assert guest.violations == []
+        self.turns = self.turns or Turns(self.capacity)
+        async with (
+            self.turns.take(1 + companions),
+            self._lend(image, resources, purpose, self.files) as loan,
+        ):
+            yield loan
+
+    def lend_companion(
+        self, image: str, resources: Resources, *, purpose: str, say: Callable[[str], None]
+    ) -> AbstractAsyncContextManager[Loan]:
+        return self._lend(image, resources, purpose, {})
+
+    @asynccontextmanager
+    async def _lend(self, image: str, resources: Resources, purpose: str, files: dict[str, str]) -> AsyncIterator[Loan]:
+        if self.failure is not None:
+            raise self.failure
+        self.asked.append((image, resources, purpose))
+        guest = GuestDouble(programs=self.programs, grace_s=0.05)
+        guest.ports = dict(self.ports.get(image, {}))
+        for path, text in files.items():
+            guest.disk.open(path.encode(), parents=True, truncate=True).content.write(0, text.encode())
+        self.guests.append(guest)
+        self.lent += 1
+        self.most = max(self.most, self.lent)
+        try:
+            async with Agent.connect(guest.connect(), Identity.fresh("job"), timeout=5) as agent:
+                with TemporaryDirectory() as scratch:
+                    machine = f"m{len(self.guests)}"
+                    yield Loan(guest=agent, machine=machine, start="fork", start_ms=1.0, scratch=Path(scratch))
+        finally:
+            self.lent -= 1
+            await guest.close()
+            assert guest.violations == []
 
 
 @dataclass

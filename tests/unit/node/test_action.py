@@ -369,7 +369,7 @@ async def test_an_action_that_cannot_be_had_fails_the_job_before_it_has_a_machin
     ("path", "reason"),
     [
         ("./missing", "Can't find 'action.yml', 'action.yaml' or 'Dockerfile' under './missing'"),
-        ("./docker", "cannot run './docker': Docker actions are not supported yet"),
+        ("./docker", "cannot run './docker': actions with a Dockerfile are not supported yet"),
         ("./../../../../etc", "cannot use './../../../../etc': it is not below the workspace"),
         ("./large", "cannot read ./large/action.yml: it has more than 512 KiB"),
         ("./folder", "Can't find 'action.yml'"),

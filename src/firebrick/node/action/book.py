@@ -19,7 +19,7 @@ from firebrick.node.action.fetched import FetchedActions, Known, parsed_uses, tr
 from firebrick.node.action.native import NATIVE, is_native
 from firebrick.node.action.need import runs_javascript
 from firebrick.node.action.source import ActionSource
-from firebrick.node.action.use import CompositeUse, Entry, JavaScriptUse, NativeUse, Place, Use, entries_of
+from firebrick.node.action.use import CompositeUse, DockerUse, Entry, JavaScriptUse, NativeUse, Place, Use, entries_of
 from firebrick.node.context import ACTIONS, EXTERNALS
 from firebrick.node.errors import ActionError
 from firebrick.node.guest import Guest
@@ -103,11 +103,13 @@ class JobActions:
                 entries = entries_of(runs.steps)
                 self.open_known(entries, depth + 1)
                 return CompositeUse(file=file, runs=runs, place=place, entries=entries)
-            case DockerRuns():
-                raise ActionError(
-                    f"cannot run '{file.path}': Docker actions are not supported yet",
-                    hint="Composite and JavaScript actions are.",
-                )
+            case DockerRuns() as runs:
+                if not runs.image.startswith("docker://"):
+                    raise ActionError(
+                        f"cannot run '{file.path}': actions with a Dockerfile are not supported yet",
+                        hint="One whose `image` is `docker://` and the name of an image is.",
+                    )
+                return DockerUse(file=file, runs=runs, place=place)
 
     async def find_node(self, entries: Iterable[Entry], sources: Path) -> Path | None:
         """Node.js, if a step will probably run in it: then a machine that has it can be chosen. `sources` is where the workspace comes from."""

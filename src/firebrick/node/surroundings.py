@@ -1,0 +1,113 @@
+"""What a job runs in and beside: the image of its machine, which may be a container's, and its services. Known before it has a machine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from firebrick.node.guest import Lender, Loan
+from firebrick.node.label import image_of
+from firebrick.node.log import JobLog
+from firebrick.node.order import RunOrder
+from firebrick.node.services import Party, Wanted, find_images, serving
+from firebrick.node.settings import NodeSettings
+from firebrick.workflow.container import ContainerSpec, container_spec, service_specs
+from firebrick.workflow.context import env_context, job_context
+from firebrick.workflow.expression import Scope
+from firebrick.workflow.outcome import SUCCESS, runs_on_labels
+from firebrick.workflow.plan import PlannedJob
+from firebrick.workflow.value import Value
+
+_NETWORK: Final = "firebrick"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """`image` is one of the store, `title` what the workflow calls it. `env` is what a container gives to every step, weaker than all the workflow says."""
+
+    image: str
+    title: str
+    container: ContainerSpec | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+    services: Sequence[Wanted] = ()
+
+    @asynccontextmanager
+    async def around(self, loan: Loan, lender: Lender, order: RunOrder, log: JobLog) -> AsyncIterator[dict[str, Value]]:
+        """The services, ready, beside the machine of the job while the context lasts. The value is what the context `job` says of it all."""
+        party = Party(
+            lender=lender,
+            loan=loan,
+            resources=order.resources,
+            purpose=f"job {log.job} of {order.id}",
+            contained=self.container is not None,
+            say=log.node,
+        )
+        container = {"container": _container_context(loan)} if self.container is not None else {}
+        if not self.services:
+            yield container
+            return
+        async with serving(self.services, party) as services:
+            yield {**container, "services": services}
+
+
+def _container_context(loan: Loan) -> Value:
+    return {"id": loan.machine, "network": _NETWORK}
+
+
+async def find_surroundings(
+    order: RunOrder, planned: PlannedJob, scope: Scope, lender: Lender, settings: NodeSettings, log: JobLog
+) -> Surroundings:
+    """What the job asks for, with every image made. Raises EvaluationError, LabelError, ContainerError, ImageError."""
+    job = planned.job
+    if job.container is None and not job.services:
+        name = await _machine_image(order, planned, scope, lender, settings)
+        return Surroundings(image=name, title=name)
+    seen = _scope(order, planned, scope)
+    container = container_spec(job.container, seen) if job.container is not None else None
+    specs = service_specs(job.services, seen)
+    services = await find_images(specs, lender, log.node)
+    if container is None:
+        name = await _machine_image(order, planned, scope, lender, settings)
+        return Surroundings(image=name, title=name, services=services)
+    image = await lender.container(container.image, container.login, log.node)
+    for text in _without_effect(container):
+        log.node(f"Warning: {text}")
+    env = {**image.config.env, **container.options.env, **container.env}
+    return Surroundings(image=image.name, title=container.image, container=container, env=env, services=services)
+
+
+def _without_effect(container: ContainerSpec) -> list[str]:
+    options = container.options
+    texts = [f"The option {option} of the container has no effect here." for option in options.ignored]
+    unused = {
+        "--user": options.user,
+        "--workdir": options.directory,
+        "--entrypoint": options.entrypoint,
+        "--hostname": options.hostname,
+        "--memory": options.memory_mib,
+        "--cpus": options.vcpus,
+        "--health-cmd": options.health.command,
+    }
+    texts += [f"The option {option} of the container has no effect here." for option, said in unused.items() if said]
+    return texts + [f"The volume {volume} of the container has no effect here." for volume in container.volumes]
+
+
+async def _machine_image(
+    order: RunOrder, planned: PlannedJob, scope: Scope, lender: Lender, settings: NodeSettings
+) -> str:
+    if order.image is not None:
+        return order.image
+    labels = runs_on_labels(planned.job, scope)
+    images = await lender.images()
+    return image_of(labels, images=images, configured=settings.labels, default=settings.default_image)
+
+
+def _scope(order: RunOrder, planned: PlannedJob, scope: Scope) -> Scope:
+    """What `container` and `services` may name, before there is a machine: no step has run, and nothing is known of a runner."""
+    known = {**scope.contexts, "secrets": dict(order.secrets), "steps": {}, "job": job_context(SUCCESS), "runner": {}}
+    env: dict[str, str] = {}
+    for layer in (order.workflow.env, planned.job.env):
+        env.update(layer.texts(Scope({**known, "env": env_context(env)}, scope.functions)))
+    return Scope({**known, "env": env_context(env)}, scope.functions)
