@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from firebrick.cli.evaluate import evaluate
 from firebrick.cli.graph import graph
 from firebrick.cli.plan import plan
+from firebrick.workflow.action_file import read_action_file
 from firebrick.workflow.problem import Problem, WorkflowError, printable
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.yaml import MAX_BYTES
@@ -27,10 +28,12 @@ def main() -> None:
 
 @app.command()
 def check(
-    files: Annotated[list[Path], typer.Argument(help="Workflow files.", show_default=False)],
+    files: Annotated[
+        list[Path], typer.Argument(help="Workflow files; action.yml and action.yaml are actions.", show_default=False)
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file, one a line.")] = False,
 ) -> None:
-    """Say everything that is wrong with workflow files, each mistake with its line and column. Exit status 1 where there is any, 2 where a file
+    """Say everything that is wrong with workflow and action files, each mistake with its line and column. Exit status 1 where there is any, 2 where a file
     cannot be read."""
     status = 0
     for path in files:
@@ -53,10 +56,14 @@ app.command("eval", context_settings={"ignore_unknown_options": True})(evaluate)
 app.command()(graph)
 
 
+_ACTION_FILES: Final = ("action.yml", "action.yaml")
+
+
 def find_problems(content: bytes, name: str) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:
-    """Errors and warnings of one file."""
+    """Errors and warnings of one file: of an action, if it has the name of one."""
+    read = read_action_file if Path(name).name in _ACTION_FILES else read_workflow
     try:
-        return (), read_workflow(content, name).warnings
+        return (), read(content, name).warnings
     except WorkflowError as error:
         return error.errors, ()
 

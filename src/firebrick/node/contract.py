@@ -38,7 +38,7 @@ class JobResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
-    """`jobs` holds every job of the run by its id, skipped ones too."""
+    """`jobs` holds every job of the run by its key, skipped ones too; of a called workflow its jobs, not the one that calls."""
 
     conclusion: Conclusion
     seconds: float

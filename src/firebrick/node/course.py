@@ -19,8 +19,7 @@ from firebrick.node.fork import Trunk, open_trunk
 from firebrick.node.job import JobTask, cause_message, run_job
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
-from firebrick.node.shared import Shared, order_contexts
-from firebrick.node.turnstile import group_key
+from firebrick.node.shared import Shared, order_contexts, order_group
 from firebrick.workflow.expression import EvaluationError, Scope, Value
 from firebrick.workflow.inputs import InputError
 from firebrick.workflow.outcome import (
@@ -247,7 +246,7 @@ class Course:
         if asked is None or (cancellation.cause is not None):
             yield held
             return
-        key = group_key(self._order.source.repository, asked.group)
+        key = order_group(self._order, asked.group)
         if key in held:
             self._log(copy).node(
                 f"A deadlock for the concurrency group '{asked.group}': what called this job is in it."

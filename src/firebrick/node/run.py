@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 
 from firebrick.node.action.source import ActionSource, NoActions
 from firebrick.node.artifact import ArtifactShelf
@@ -13,15 +13,16 @@ from firebrick.node.callee import load_called
 from firebrick.node.contract import RunResult
 from firebrick.node.course import Course
 from firebrick.node.errors import NodeError, told
-from firebrick.node.event import CancelCause, Conclusion, Event, RunFinished, RunStarted
+from firebrick.node.event import CancelCause, Conclusion, Event, LogLine, RunFinished, RunStarted
 from firebrick.node.guest import Lender
 from firebrick.node.job import cause_message
 from firebrick.node.journal import Journal
+from firebrick.node.log import NODE_STEP
 from firebrick.node.order import RunOrder
 from firebrick.node.results import NodeResults
 from firebrick.node.settings import NodeSettings
-from firebrick.node.shared import Shared, order_contexts
-from firebrick.node.turnstile import Turnstile, group_key
+from firebrick.node.shared import Shared, order_contexts, order_group
+from firebrick.node.turnstile import Turnstile
 from firebrick.process import shielded
 from firebrick.workflow.expression import EvaluationError, Scope
 from firebrick.workflow.outcome import FAILURE, JobOutcome, run_result
@@ -49,6 +50,7 @@ class Run:
         self._began = time.monotonic()
         self._has_started = False
         self._name = ""
+        self._timer: asyncio.TimerHandle | None = None
         self._outcomes: dict[str, JobOutcome] = {}
         self._done: asyncio.Future[RunResult] = asyncio.get_running_loop().create_future()
         shelf = ArtifactShelf(order.artifact_dir, self._emit, limit=settings.artifact_limit_mib << 20)
@@ -117,35 +119,51 @@ class Run:
         self._emit(RunStarted(at=time.time(), run=self.order.id, workflow=workflow, jobs=jobs, name=self._name))
 
     async def _in_turn(self, planned: Plan, asked: GroupRequest | None) -> None:
-        """All jobs, when the run has its place in its concurrency group; none where another has taken that."""
-        if asked is None:
-            await self._run_all(planned, frozenset())
-            return
-        key = group_key(self.order.source.repository, asked.group)
-        async with self._shared.turnstile.pass_through(
-            key,
-            asked,
-            self.order.id,
-            cancel=lambda: self.cancel(CancelCause.CONCURRENCY),
-            cancelled=self._shared.cancellation.requested,
-        ) as admitted:
-            if admitted:
-                await self._run_all(planned, frozenset({key}))
+        """All jobs, when the run has its place in its concurrency group; none where another has taken that. It waits no longer than it may
+        then take."""
+        with self._limited():
+            if asked is None:
+                await self._run_all(planned, frozenset())
                 return
+            key = order_group(self.order, asked.group)
+            turnstile, cancellation = self._shared.turnstile, self._shared.cancellation
+            if not turnstile.is_free(key):
+                self._say(planned, f"The run waits for the concurrency group '{asked.group}'.")
+            async with turnstile.pass_through(
+                key,
+                asked,
+                self.order.id,
+                cancel=lambda: self.cancel(CancelCause.CONCURRENCY),
+                cancelled=cancellation.requested,
+            ) as admitted:
+                if admitted:
+                    with self._limited():
+                        await self._run_all(planned, frozenset({key}))
+                    return
         course = Course(self._shared, self.order, planned)
-        course.give_up(self._shared.cancellation.cause)
+        course.give_up(cancellation.cause)
         self._outcomes = course.outcomes
 
-    async def _run_all(self, planned: Plan, held: frozenset[str]) -> None:
-        """The time of a run begins when it has its place."""
-        course = Course(self._shared, self.order, planned, held=held)
-        self._outcomes = course.outcomes
+    @contextmanager
+    def _limited(self) -> Iterator[None]:
+        """The time of the run begins, anew where it has begun before."""
+        if self._timer is not None:
+            self._timer.cancel()
         limit = self.order.resources.timeout_s
-        timer = asyncio.get_running_loop().call_later(limit, self.cancel, CancelCause.TIMEOUT)
+        timer = self._timer = asyncio.get_running_loop().call_later(limit, self.cancel, CancelCause.TIMEOUT)
         try:
-            await course.carry_out()
+            yield
         finally:
             timer.cancel()
+
+    async def _run_all(self, planned: Plan, held: frozenset[str]) -> None:
+        course = Course(self._shared, self.order, planned, held=held)
+        self._outcomes = course.outcomes
+        await course.carry_out()
+
+    def _say(self, planned: Plan, text: str) -> None:
+        """A word on the run itself, which is told with its first job."""
+        self._emit(LogLine(at=time.time(), job=planned.jobs[0].key, step=NODE_STEP, stream="node", text=text))
 
     def _finish(self, message: str) -> None:
         if not self._has_started:

@@ -13,9 +13,9 @@ from firebrick.node.event import CancelCause
 from firebrick.node.guest import Lender
 from firebrick.node.log import Emit
 from firebrick.node.order import RunOrder
-from firebrick.node.results import NodeResults
+from firebrick.node.results import NodeResults, tenant_of
 from firebrick.node.settings import NodeSettings
-from firebrick.node.turnstile import Turnstile
+from firebrick.node.turnstile import Turnstile, group_key
 from firebrick.workflow.called import Calls
 from firebrick.workflow.context import github_context
 from firebrick.workflow.expression import EvaluationError, Value
@@ -58,3 +58,8 @@ def order_contexts(order: RunOrder, job: str = "") -> dict[str, Value]:
     """The contexts known before a job has its machine: `github`, `inputs`, `vars`."""
     github = github_context(run_facts(order), job=job, paths=guest_paths(order))
     return {"github": github, "inputs": order.inputs, "vars": dict(order.variables)}
+
+
+def order_group(order: RunOrder, name: str) -> str:
+    """The concurrency group of this name, which is of where the repository is, not of what it calls itself."""
+    return group_key(tenant_of(order), name)

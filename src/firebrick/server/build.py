@@ -156,7 +156,10 @@ class Attempt:
         self._log.say(f"==> Running {plan.workflow.name} on {checkout.sha[:12]}")
         order = self._order(plan, checkout)
         breath = Breath()
-        async with asyncio.timeout(order.resources.timeout_s + _OVERTIME_S), self._tools.node.start_run(order) as run:
+        # Its time begins when it has its place in its concurrency group, for which it waits as long as it may take.
+        turns = 1 if plan.workflow.concurrency is None else 2
+        limit = order.resources.timeout_s * turns + _OVERTIME_S
+        async with asyncio.timeout(limit), self._tools.node.start_run(order) as run:
             cancel = asyncio.create_task(self._pass_on_cancel(run), name=f"cancel-{order.id}")
             try:
                 async for event in run.events():

@@ -13,6 +13,7 @@ from firebrick.workflow.template import Template, TemplateList
 def read_container(written: Any, walk: Walk) -> Container | None:
     """One container; None where there is none: nothing is written, or the name of the image is empty."""
     if isinstance(written, Template):
+        _check_image(written, walk)
         return Container(image=written) if written.raw else None
     if not isinstance(written, Fields):
         return None
@@ -21,6 +22,7 @@ def read_container(written: Any, walk: Walk) -> Container | None:
         if "image" not in written.places:
             walk.problem(written.position, "Container image cannot be empty", "image with the name of one")
         return None
+    _check_image(image, walk)
     return Container(
         image=image,
         env=template_map(written.get("env")),
@@ -31,6 +33,11 @@ def read_container(written: Any, walk: Walk) -> Container | None:
         entrypoint=written.get("entrypoint"),
         command=written.get("command"),
     )
+
+
+def _check_image(image: Template, walk: Walk) -> None:
+    if image.raw.strip() == "docker://":
+        walk.problem(image.position, "Container image cannot be empty", "the name of an image behind docker://")
 
 
 def read_services(written: Any, walk: Walk) -> Services:

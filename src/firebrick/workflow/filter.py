@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from firebrick.workflow.cron import CronError, parse_cron
 from firebrick.workflow.event import Event, text_at
 from firebrick.workflow.inputs import MAX_DISPATCH_INPUTS
-from firebrick.workflow.pattern import Pattern, PatternError, chosen, parse_pattern
+from firebrick.workflow.pattern import MAX_LIST, PatternError, Patterns, parse_pattern, parse_patterns
 from firebrick.workflow.problem import Position
 from firebrick.workflow.shape import Fields
 from firebrick.workflow.value import fold
@@ -22,6 +22,8 @@ _DEFAULT_TYPES = {
     "pull_request": ("opened", "synchronize", "reopened"),
     "pull_request_target": ("opened", "synchronize", "reopened"),
 }
+# So many characters of changed paths are looked at; a larger change is one of any path, as at GitHub where finding it out takes too long.
+MAX_PATHS = 1 << 18
 _FILTERS = ("branches", "tags", "paths")
 _WITH_BRANCHES = frozenset({"push", "pull_request", "pull_request_target", "workflow_run", "merge_group"})
 
@@ -89,24 +91,24 @@ def _of_kind(filters: Mapping[str, object], kind: str, other: str, name: str) ->
     if mine is None and ignored is None:
         others = filters.get(other) is not None or filters.get(f"{other}-ignore") is not None
         return f"The workflow has filters for {other} only, and '{name}' is a {one}." if others else ""
-    if mine is not None and not chosen(_patterns(mine), name):
+    if mine is not None and not _patterns(mine).takes(name):
         return f"The {one} '{name}' is not of `{kind}`: {', '.join(_several(mine))}."
-    if ignored is not None and chosen(_patterns(ignored), name):
+    if ignored is not None and _patterns(ignored).takes(name):
         return f"The {one} '{name}' is of `{kind}-ignore`: {', '.join(_several(ignored))}."
     return ""
 
 
 def _of_paths(filters: Mapping[str, object], event: Event) -> str:
-    if event.tag or event.changed_paths is None:
+    if event.tag or event.changed_paths is None or sum(map(len, event.changed_paths)) > MAX_PATHS:
         return ""
     count = f"{len(event.changed_paths)} changed file{'' if len(event.changed_paths) == 1 else 's'}"
     if (wanted := filters.get("paths")) is not None:
         patterns = _patterns(wanted)
-        if not any(chosen(patterns, path) for path in event.changed_paths):
+        if not any(patterns.takes(path) for path in event.changed_paths):
             return f"None of {count} is of `paths`: {', '.join(_several(wanted))}."
     if (ignored := filters.get("paths-ignore")) is not None:
         patterns = _patterns(ignored)
-        if all(chosen(patterns, path) for path in event.changed_paths):
+        if all(patterns.takes(path) for path in event.changed_paths):
             return f"Every one of {count} is of `paths-ignore`: {', '.join(_several(ignored))}."
     return ""
 
@@ -130,8 +132,8 @@ def _several(value: object) -> tuple[str, ...]:
     return tuple(one for one in value if isinstance(one, str)) if isinstance(value, tuple) else ()
 
 
-def _patterns(value: object) -> list[Pattern]:
-    return [parse_pattern(text) for text in _several(value)]
+def _patterns(value: object) -> Patterns:
+    return parse_patterns(_several(value))
 
 
 # --- when a file is read ---
@@ -165,6 +167,8 @@ def _check_filter(event: str, kind: str, filters: Fields, report: Report) -> Non
         message = f"you may only define one of `{kind}` and `{kind}-ignore` for a single event"
         report(place, message, f"`{kind}` with patterns that begin with '!' for what `{event}` shall not run on")
     for key, texts in ((kind, _several(wanted)), (f"{kind}-ignore", _several(ignored))):
+        if sum(map(len, texts)) > MAX_LIST:
+            report(filters.places[key], f"`{key}` has more than {MAX_LIST} characters of patterns", "fewer patterns")
         for text in texts:
             _check_pattern(text, filters.places[key], report)
     texts = _several(wanted)

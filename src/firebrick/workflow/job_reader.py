@@ -128,11 +128,11 @@ def _call(fields: Fields, walk: Walk) -> Call | None:
     try:
         parse_target(fields["uses"])
     except TargetError as error:
-        walk.problem(fields.places["uses"], str(error), error.expected)
+        walk.problem(fields.values_at["uses"], str(error), error.expected)
     secrets = fields.get("secrets")
     return Call(
         uses=fields["uses"],
-        position=fields.places["uses"],
+        position=fields.values_at["uses"],
         with_=template_map(fields.get("with")),
         secrets=TemplateMap() if isinstance(secrets, str) else template_map(secrets),
         inherit_secrets=secrets == "inherit",

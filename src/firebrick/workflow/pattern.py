@@ -4,15 +4,18 @@
 character before it optional, `+` repeats it, `[ab0-9]` is one of several, a backslash takes what follows as it is. A leading `!` takes back what
 patterns before it have taken: of a list the last pattern that matches decides.
 
-A pattern becomes a row of atoms, and a match walks all ways through it at once, as bits of one number: nothing is tried twice.
+The patterns of a list become one row of atoms, and a match walks all ways through all of them at once, as bits of one number: nothing is tried twice,
+and many patterns take hardly longer than one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 MAX_PATTERN = 1_024
+MAX_LIST = 16_384
 
 
 class PatternError(ValueError):
@@ -29,31 +32,52 @@ class _Atom:
     repeats: bool = False
 
     def takes(self, character: str) -> bool:
-        if self.characters is None:
-            return self.slash or character != "/"
-        return any(low <= character <= high for low, high in self.characters)
+        """Of an atom with ranges."""
+        return any(low <= character <= high for low, high in self.characters or ())
 
 
 _STAR = _Atom(None, optional=True, repeats=True)
 _STARS = _Atom(None, slash=True, optional=True, repeats=True)
 
 
-class Pattern:
-    """One compiled pattern. `negated` is what its `!` says; `matches` ignores it. Made by `parse_pattern`."""
+class Patterns:
+    """A list of patterns, compiled. Made by `parse_patterns`."""
 
-    def __init__(self, text: str, atoms: Sequence[_Atom], jumps: int, *, negated: bool) -> None:
-        self.text = text
-        self.negated = negated
-        self._atoms = tuple(atoms)
-        self._jumps = jumps
-        self._optional = sum(1 << index for index, atom in enumerate(atoms) if atom.optional)
-        self._repeats = sum(1 << index for index, atom in enumerate(atoms) if atom.repeats)
-        self._end = 1 << len(atoms)
-        self._start = self._closed(1)
+    def __init__(self, rows: Iterable[_Row]) -> None:
+        self._ends: list[int] = []
+        self._negated: list[bool] = []
+        self._optional = self._repeats = self._jumps = self._start = self._final = 0
+        self._any = self._below_slash = 0
+        self._literal: dict[str, int] = {}
+        self._classes: list[tuple[_Atom, int]] = []
         self._taking: dict[str, int] = {}
+        place = 0
+        for row in rows:
+            self._start |= 1 << place
+            self._jumps |= row.jumps << place
+            for atom in row.atoms:
+                self._add(atom, 1 << place)
+                place += 1
+            self._final |= 1 << place
+            self._ends.append(place)
+            self._negated.append(row.negated)
+            place += 1
+        self._start = self._closed(self._start)
 
-    def matches(self, text: str) -> bool:
-        """Whether the whole of `text` is of this pattern."""
+    def _add(self, atom: _Atom, bit: int) -> None:
+        self._optional |= bit if atom.optional else 0
+        self._repeats |= bit if atom.repeats else 0
+        if atom.characters is None:
+            self._any |= bit if atom.slash else 0
+            self._below_slash |= 0 if atom.slash else bit
+        elif len(atom.characters) == 1 and atom.characters[0][0] == atom.characters[0][1]:
+            character = atom.characters[0][0]
+            self._literal[character] = self._literal.get(character, 0) | bit
+        else:
+            self._classes.append((atom, bit))
+
+    def takes(self, text: str) -> bool:
+        """Whether the list takes this text: of the patterns that match all of it, the last one decides."""
         states = self._start
         for character in text:
             taking = self._taking.get(character)
@@ -63,10 +87,14 @@ class Pattern:
             states = self._closed(moved | (states & ((taking & self._repeats) << 1)))
             if not states:
                 return False
-        return bool(states & self._end)
+        ended = states & self._final
+        return bool(ended) and not self._negated[bisect_left(self._ends, ended.bit_length() - 1)]
 
     def _find_taking(self, character: str) -> int:
-        taking = sum(1 << index for index, atom in enumerate(self._atoms) if atom.takes(character))
+        """The atoms that take this character."""
+        taking = self._any | self._literal.get(character, 0) | (self._below_slash if character != "/" else 0)
+        for atom, bit in self._classes:
+            taking |= bit if atom.takes(character) else 0
         if len(self._taking) < _REMEMBERED:
             self._taking[character] = taking
         return taking
@@ -79,14 +107,32 @@ class Pattern:
         return states
 
     def _past_optional(self, states: int) -> int:
-        # The carry of the addition runs through each row of optional atoms from the first place that is reached.
+        # The carry of the addition runs through each row of optional atoms from the first place that is reached; between two patterns is
+        # the end of the first, which is never optional.
         return states | ((states & self._optional) + self._optional) ^ self._optional
 
 
 _REMEMBERED = 512
 
 
-def parse_pattern(text: str) -> Pattern:
+def parse_patterns(texts: Iterable[str]) -> Patterns:
+    """Raises PatternError."""
+    rows = [parse_pattern(text) for text in texts]
+    if sum(len(row.atoms) for row in rows) > MAX_LIST:
+        raise PatternError(f"The patterns of a list may have at most {MAX_LIST} characters together")
+    return Patterns(rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One pattern: its atoms, and as bits the places from which `**/` may be left out."""
+
+    atoms: tuple[_Atom, ...]
+    jumps: int
+    negated: bool
+
+
+def parse_pattern(text: str) -> _Row:
     """Raises PatternError."""
     if len(text) > MAX_PATTERN:
         raise PatternError(f"A pattern may have at most {MAX_PATTERN} characters")
@@ -104,7 +150,7 @@ def parse_pattern(text: str) -> Pattern:
             atoms += [_STARS, _Atom((("/", "/"),))]
         else:
             at = _parse_atom(body, at, atoms)
-    return Pattern(text, atoms, jumps, negated=negated)
+    return _Row(tuple(atoms), jumps, negated)
 
 
 def _parse_atom(body: str, at: int, atoms: list[_Atom]) -> int:
@@ -146,12 +192,3 @@ def _parse_class(body: str, at: int, atoms: list[_Atom]) -> int:
         at += 1
     atoms.append(_Atom(tuple(ranges)))
     return end + 1
-
-
-def chosen(patterns: Iterable[Pattern], text: str) -> bool:
-    """Whether a list of patterns takes this text: of those that match it, the last one decides."""
-    taken = False
-    for pattern in patterns:
-        if pattern.negated == taken and pattern.matches(text):
-            taken = not pattern.negated
-    return taken

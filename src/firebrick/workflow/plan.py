@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from firebrick.workflow.expression import EvaluationError, Scope
 from firebrick.workflow.graph import ancestors, in_order
 from firebrick.workflow.matrix import expand_matrix, tree_value
-from firebrick.workflow.permission import effective
+from firebrick.workflow.permission import describe_excess, effective
 from firebrick.workflow.policy import flag
 from firebrick.workflow.problem import Position, Problem, WorkflowError
 from firebrick.workflow.reference import Target
@@ -114,12 +114,14 @@ def plan(
     """The jobs of one workflow of a run. `contexts` are those known before anything of it runs: `github`, `inputs`, `vars`. A job whose matrix
     or name asks for `needs` stays open.
 
-    Raises WorkflowError with what is wrong with every matrix that cannot be expanded."""
+    Raises WorkflowError with what is wrong with every matrix that cannot be expanded, and with permissions beyond those of the caller."""
     scope = Scope(contexts)
     planned: list[PlannedJob] = []
     problems: list[Problem] = []
     order = find_order(workflow, only)
     for job in order:
+        if excess := _excess(workflow, job, caller):
+            problems.append(Problem(workflow.path, job.position, excess))
         try:
             planned.extend((_open(workflow, job, caller),) if is_open(job) else expand(workflow, job, scope, caller))
             if len(planned) > MAX_PLANNED:
@@ -133,7 +135,7 @@ def plan(
                 Problem(workflow.path, place, f"Error when evaluating 'strategy' for job '{job.id}'. {error}")
             )
     if problems:
-        raise WorkflowError(tuple(problems), hint="Correct the `strategy` of these jobs.")
+        raise WorkflowError(tuple(problems), hint="Correct these jobs.")
     return Plan(workflow, tuple(planned), {job.id: job.needs for job in order}, caller)
 
 
@@ -167,6 +169,13 @@ def _called_name(caller: Caller | None, name: str) -> str:
 
 def _permissions(workflow: Workflow, job: Job, caller: Caller | None) -> Permissions | None:
     return effective(workflow.permissions, job.permissions, caller.permissions if caller is not None else None)
+
+
+def _excess(workflow: Workflow, job: Job, caller: Caller | None) -> str:
+    """A job of a called workflow may do no more than its caller, whoever let it come so far."""
+    return (
+        describe_excess(job.id, _permissions(workflow, job, caller), caller.permissions) if caller is not None else ""
+    )
 
 
 def expand(workflow: Workflow, job: Job, scope: Scope, caller: Caller | None = None) -> tuple[PlannedJob, ...]:

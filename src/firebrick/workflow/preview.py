@@ -14,7 +14,7 @@ from firebrick.workflow.plan import MAX_PLANNED, Caller, Plan, PlannedJob, plan
 from firebrick.workflow.policy import environment_name, group_request
 from firebrick.workflow.problem import Problem, WorkflowError
 from firebrick.workflow.reference import OWN
-from firebrick.workflow.syntax import Call, Concurrency, Environment, Job, Permissions, Workflow
+from firebrick.workflow.syntax import Call, Concurrency, Environment, Job, Permissions, RunDefaults, Workflow
 from firebrick.workflow.template import Template
 from firebrick.workflow.value import to_text
 
@@ -38,6 +38,8 @@ class PreviewedJob:
     fail_fast: bool = True
     max_parallel: int = 1
     timeout_minutes: str = ""
+    cancel_timeout_minutes: str = ""
+    defaults: Mapping[str, str] = field(default_factory=dict)
     continue_on_error: str = ""
     concurrency: Mapping[str, Value] | None = None
     environment: Mapping[str, Value] | None = None
@@ -57,6 +59,8 @@ class PreviewedJob:
             "matrix": matrix,
             "strategy": None if matrix is None else {"fail-fast": self.fail_fast, "max-parallel": self.max_parallel},
             "timeout-minutes": self.timeout_minutes or None,
+            "cancel-timeout-minutes": self.cancel_timeout_minutes or None,
+            "defaults": dict(self.defaults),
             "continue-on-error": self.continue_on_error or None,
             "concurrency": self.concurrency,
             "environment": self.environment,
@@ -172,6 +176,8 @@ def _described(planned: Plan, copy: PlannedJob, contexts: Mapping[str, Value], r
         fail_fast=copy.fail_fast,
         max_parallel=copy.max_parallel,
         timeout_minutes=show.text("timeout-minutes", job.timeout_minutes),
+        cancel_timeout_minutes=show.text("cancel-timeout-minutes", job.cancel_timeout_minutes),
+        defaults=show.defaults(planned.workflow.defaults, job.defaults),
         continue_on_error=show.text("continue-on-error", job.continue_on_error),
         concurrency=show.concurrency(job.concurrency),
         environment=show.environment(job.environment),
@@ -210,6 +216,18 @@ class _Shown:
         if self._later([template]):
             return template.raw
         return to_text(self._evaluated(key, lambda: template.text(self.scope)))
+
+    def defaults(self, workflow: RunDefaults, job: RunDefaults) -> dict[str, str]:
+        """Of `run` steps, the job's before the workflow's. What asks for `env` is known in the job's machine only."""
+        both = {
+            "shell": job.shell or workflow.shell,
+            "working-directory": job.working_directory or workflow.working_directory,
+        }
+        return {
+            name: template.raw if "env" in template.contexts else self.text(name, template)
+            for name, template in both.items()
+            if template is not None
+        }
 
     def labels(self, job: Job) -> tuple[str, ...]:
         if not job.runs_on or self._later(job.runs_on):

@@ -79,12 +79,13 @@ class Shape:
 
 
 class Fields(dict[str, Any]):
-    """What a mapping held, key by key as its shape spells them; with the place of the mapping, and of each key."""
+    """What a mapping held, key by key as its shape spells them; with the place of the mapping, of each key, and of what stands behind it."""
 
     def __init__(self, position: Position) -> None:
         super().__init__()
         self.position = position
         self.places: dict[str, Position] = {}
+        self.values_at: dict[str, Position] = {}
 
 
 def in_file_order(problems: Iterable[Problem]) -> tuple[Problem, ...]:
@@ -220,6 +221,7 @@ class Walk:
 
     def _known(self, name: str, position: Position, value: Node, key: Key, fields: Fields) -> None:
         fields.places[name] = position
+        fields.values_at[name] = value.position
         if key.missing:
             self.problem(position, f"'{name}' is not supported yet", key.missing)
         if key.ignored:

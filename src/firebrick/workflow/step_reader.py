@@ -29,9 +29,9 @@ def read_steps(written: Any, walk: Walk, condition_at: Allowed, check_uses: Uses
         if not isinstance(fields, Fields) or not fields:
             continue
         if (name := fields.get("id")) is not None:
-            _check_step_id(name, fields.places["id"], seen, walk)
+            _check_step_id(name, fields.values_at["id"], seen, walk)
         if (uses := fields.get("uses")) is not None:
-            check_uses(uses, fields.places["uses"], walk)
+            check_uses(uses, fields.values_at["uses"], walk)
         check_shell(fields.get("shell"), walk)
         steps.append(_step(fields, condition_at))
     return tuple(steps)

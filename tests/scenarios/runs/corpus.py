@@ -102,9 +102,8 @@ def check(scenario: Scenario, events: list[Event], result: RunResult) -> None:
         "outputs": {job: {} for job in jobs} | expect.get("outputs", {}),
         "summaries": expect.get("summaries", []),
     }
-    assert {key for key in whole if told[key] != whole[key]} == set(), {
-        key: (told[key], whole[key]) for key in whole if told[key] != whole[key]
-    }
+    different = {key: (told[key], whole[key]) for key in whole if told[key] != whole[key]}
+    assert different == {}, (different, [event for event in events if isinstance(event, JobFinished)])
     said = " ".join(repr(event) for event in events)
     assert [word for word in expect.get("never", []) if word in said] == []
 

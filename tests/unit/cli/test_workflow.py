@@ -63,3 +63,13 @@ def test_a_file_cannot_write_to_the_terminal(tmp_path):
     result = check(str(path))
     assert "\x1b" not in result.output
     assert result.exit_code == 1
+
+
+def test_action_files_are_known_by_their_name(tmp_path):
+    action = tmp_path / "action.yaml"
+    action.write_text("runs: {using: composite, steps: [{run: x}]}\n")
+    result = check(str(action))
+    assert result.exit_code == 1
+    assert result.output == f"{action} (Line: 1, Col: 34): Required property is missing: shell\n"
+    action.write_text("runs: {using: composite, steps: [{run: x, shell: sh}]}\n")
+    assert check(str(action)).output == f"{action}: ok\n"

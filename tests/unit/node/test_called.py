@@ -151,7 +151,7 @@ async def test_what_is_wrong_with_calls_ends_the_run_before_it_begins(bed):
     assert told.jobs() == {}
     assert told.result.conclusion == "failure"
     first, second = told.result.message.splitlines()
-    assert first.startswith("ci.yml (Line: 4, Col: 7): error parsing called workflow './.github/workflows/none.yml'")
+    assert first.startswith("ci.yml (Line: 4, Col: 13): error parsing called workflow './.github/workflows/none.yml'")
     assert "missing a `on.workflow_call` trigger" in second
 
 

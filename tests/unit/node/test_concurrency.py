@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import msgspec
 
-from firebrick.node.event import CancelCause, JobStarted
+from firebrick.node.event import CancelCause, JobStarted, LogLine
 from firebrick.node.journal import Journal
 from firebrick.node.order import Resources
 from firebrick.node.run import start_run
@@ -21,8 +21,8 @@ class Node:
         self.turnstile = Turnstile()
 
     @asynccontextmanager
-    async def run(self, text, name):
-        order = self.bed.order(text)
+    async def run(self, text, name, **fields):
+        order = self.bed.order(text, **fields)
         object.__setattr__(order, "id", name)
         journal = Journal.create(self.bed.directory / "runs")
         async with start_run(order, self.bed.lender, self.bed.settings, journal, turnstile=self.turnstile) as run:
@@ -69,6 +69,30 @@ async def test_cancel_in_progress_ends_the_run_that_is_there(bed):
         assert result.conclusion == "cancelled"
         assert "took its place" in result.message
         assert (await second.result()).conclusion == "success"
+    assert node.turnstile.is_empty
+
+
+async def test_a_run_waits_no_longer_than_it_may_take_and_its_time_begins_then(bed):
+    node = Node(bed)
+    limit = Resources(timeout_s=0.5)
+    async with asyncio.timeout(20), AsyncExitStack() as stack:
+        first = await stack.enter_async_context(node.run(workflow("{group: x, queue: max}"), "r1"))
+        await started(first, "build")
+        second = await stack.enter_async_context(
+            node.run(workflow("{group: x, queue: max}", "wait"), "r2", resources=limit)
+        )
+        said = [event.text async for event in second.events() if isinstance(event, LogLine)]
+        result = await second.result()
+        assert (result.conclusion, result.message) == ("failure", "The time for this job or run is over.")
+        assert {job: one.conclusion.value for job, one in result.jobs.items()} == {"build": "cancelled"}
+        assert said == ["The run waits for the concurrency group 'x'."]
+        third = await stack.enter_async_context(
+            node.run(workflow("{group: x, queue: max}", "echo"), "r3", resources=limit)
+        )
+        await asyncio.sleep(0.3)
+        first.cancel(CancelCause.USER)
+        assert (await third.result()).conclusion == "success"
+        assert third._timer.cancelled()
     assert node.turnstile.is_empty
 
 

@@ -149,9 +149,9 @@ def test_a_condition_of_a_hook_asks_for_no_success(condition):
             runs("using: composite\nsteps:\n  - run: x\n  - uses: checkout\n  - run: y\n    shell: bash\n    id: 1a"),
             [
                 "action.yml (Line: 5, Col: 7): Required property is missing: shell",
-                ("action.yml (Line: 6, Col: 7): Expected format {org}/{repo}[/path]@ref. Actual 'checkout' "
+                ("action.yml (Line: 6, Col: 13): Expected format {org}/{repo}[/path]@ref. Actual 'checkout' "
                 "(expected: an action with its version, as actions/checkout@v4)"),
-                ("action.yml (Line: 9, Col: 7): The identifier '1a' is invalid. IDs may only contain alphanumeric characters, "
+                ("action.yml (Line: 9, Col: 11): The identifier '1a' is invalid. IDs may only contain alphanumeric characters, "
                 "'_', and '-'. IDs must start with a letter or '_' and must be less than 100 characters."),
             ],
         ),

@@ -94,7 +94,7 @@ def test_a_wrong_reference_is_a_mistake_of_the_file():
     with pytest.raises(WorkflowError) as raised:
         read_workflow("on: push\njobs:\n  a:\n    uses: ./x.yml\n", "ci.yml")
     (problem,) = raised.value.errors
-    assert (problem.line, problem.column) == (4, 5)
+    assert (problem.line, problem.column) == (4, 11)
     assert "rooted in '.github/workflows'" in problem.message
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from firebrick.workflow.event import Event, pushed_paths
 from firebrick.workflow.filter import decide
-from firebrick.workflow.pattern import PatternError, chosen, parse_pattern
+from firebrick.workflow.pattern import PatternError, parse_patterns
 from firebrick.workflow.problem import WorkflowError
 from firebrick.workflow.reader import read_workflow
 
@@ -45,6 +45,7 @@ def test_filters(case):
         ({"push": {"tags-ignore": ["v[9-0]"]}}, "The range '9-0' is the wrong way round"),
         ({"push": {"branches": ["x" * 1025]}}, "A pattern may have at most 1024 characters"),
         ({"push": {"branches": ["x", "!"]}}, "A pattern may not be empty"),
+        ({"push": {"branches": ["x" * 1000] * 17}}, "`branches` has more than 16384 characters of patterns"),
         ({"schedule": [{"cron": "61 * * * *"}]}, "Invalid cron expression. Expected format: '* * * * *'"),
         ({"schedule": [{"cron": "1 * * * *", "timezone": "Mars"}]}, "Invalid timezone 'Mars'"),
     ],
@@ -95,8 +96,20 @@ def test_paths_of_a_push():
 
 
 def test_patterns_of_a_list():
-    patterns = [parse_pattern(text) for text in ("a*", "!ab*", "abc")]
-    assert [chosen(patterns, text) for text in ("a", "ab", "abc", "abcd", "b")] == [True, False, True, False, False]
-    assert parse_pattern("!x").negated
-    with pytest.raises(PatternError):
-        parse_pattern("")
+    patterns = parse_patterns(["a*", "!ab*", "abc", "x?", "!**/y", "z/**/y"])
+    expected = {"a": 1, "ab": 0, "abc": 1, "abcd": 0, "b": 0, "": 1, "x": 1, "y": 0, "a/y": 0, "z/y": 1, "z/q/y": 1}
+    assert {text: patterns.takes(text) for text in expected} == {text: bool(taken) for text, taken in expected.items()}
+    assert parse_patterns([]).takes("a") is False
+    for text in ("", "x" * 1025, "["):
+        with pytest.raises(PatternError):
+            parse_patterns([text])
+    with pytest.raises(PatternError, match="16384 characters together"):
+        parse_patterns(["x" * 1000] * 17)
+
+
+def test_a_change_of_very_many_files_is_one_of_any_path():
+    filters = on({"push": {"paths": ["src/**"]}})
+    payload = {"ref": "refs/heads/main", "after": "a" * 40}
+    few = Event(name="push", payload=payload, changed_paths=("doc/" + "x" * 100,) * 100)
+    many = Event(name="push", payload=payload, changed_paths=("doc/" + "x" * 100,) * 3000)
+    assert [decide(filters, event).starts for event in (few, many)] == [False, True]

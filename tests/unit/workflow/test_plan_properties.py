@@ -16,7 +16,7 @@ from firebrick.workflow.expression import Scope
 from firebrick.workflow.filter import decide
 from firebrick.workflow.inputs import Input, InputError, call_inputs, dispatch_inputs
 from firebrick.workflow.matrix import expand_matrix
-from firebrick.workflow.pattern import PatternError, parse_pattern
+from firebrick.workflow.pattern import PatternError, parse_patterns
 from firebrick.workflow.reference import TargetError, parse_target
 from firebrick.workflow.value import equals
 
@@ -72,22 +72,34 @@ def test_patterns_match_as_their_pieces_say(pattern, text):
     if re.search(r"(?:^|/)\*\*/[?+]", pattern):
         return
     expected = re.fullmatch(oracle(pattern), text, re.DOTALL) is not None
-    assert parse_pattern(pattern).matches(text) is expected, (pattern, text)
+    assert parse_patterns([pattern]).takes(text) is expected, (pattern, text)
+
+
+@settings(QUIET, max_examples=600)
+@given(st.lists(st.tuples(st.booleans(), patterns), min_size=1, max_size=5), texts)
+def test_of_a_list_the_last_pattern_that_matches_decides(written, text):
+    written = [(negated, each) for negated, each in written if not re.search(r"(?:^|/)\*\*/[?+]", each)]
+    expected = False
+    for negated, each in written:
+        if re.fullmatch(oracle(each), text, re.DOTALL):
+            expected = not negated
+    together = parse_patterns([f"!{each}" if negated else each for negated, each in written])
+    assert together.takes(text) is expected, (written, text)
 
 
 @QUIET
 @given(st.text(max_size=30), st.text(max_size=30))
 def test_any_text_is_a_pattern_or_said_not_to_be(pattern, text):
     with contextlib.suppress(PatternError):
-        assert parse_pattern(pattern).matches(text) in {True, False}
+        assert parse_patterns([pattern]).takes(text) in {True, False}
 
 
 def test_hostile_patterns_take_no_time():
     began = time.perf_counter()
     for pattern in ("a?" * 500, "**a" * 340, "*a" * 500, "[a-z]+" * 170, "**/" * 341, "**/a/" * 200, "a+?" * 340):
-        compiled = parse_pattern(pattern)
-        assert compiled.matches("a" * 20_000 + "!") is False
-        assert compiled.matches("a/" * 10_000 + "!") is False
+        compiled = parse_patterns([pattern] * 15)
+        assert compiled.takes("a" * 20_000 + "!") is False
+        assert compiled.takes("a/" * 10_000 + "!") is False
     assert time.perf_counter() - began < 10
 
 

@@ -10,6 +10,7 @@ from firebrick.workflow.preview import preview
 from firebrick.workflow.problem import WorkflowError
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.reference import OWN
+from firebrick.workflow.syntax import Permissions
 
 PLAIN = {"runs-on": "x", "steps": [{"run": "x"}]}
 CONTEXTS = {"github": {"ref": "refs/heads/main", "event_name": "push"}, "inputs": {}, "vars": {"PLACE": "here"}}
@@ -40,6 +41,8 @@ def test_what_can_be_evaluated_is():
             "if": "github.ref == 'refs/heads/main'",
             "runs-on": ["self-hosted", "${{ vars.PLACE }}"],
             "timeout-minutes": "${{ 1.5 }}",
+            "cancel-timeout-minutes": 2,
+            "defaults": {"run": {"shell": "bash", "working-directory": "${{ env.WHERE }}"}},
             "continue-on-error": True,
             "concurrency": {"group": "g-${{ github.ref }}", "cancel-in-progress": "${{ true }}"},
             "environment": {"name": "${{ vars.PLACE }}", "url": "https://${{ vars.PLACE }}"},
@@ -58,6 +61,8 @@ def test_what_can_be_evaluated_is():
         "matrix": None,
         "strategy": None,
         "timeout-minutes": "1.5",
+        "cancel-timeout-minutes": "2",
+        "defaults": {"shell": "bash", "working-directory": "${{ env.WHERE }}"},
         "continue-on-error": "true",
         "concurrency": {"group": "g-refs/heads/main", "cancel-in-progress": True, "queue": "single"},
         "environment": {"name": "here", "url": "https://here"},
@@ -219,6 +224,16 @@ def test_inputs_that_do_not_fit_are_said_at_the_call():
             {"c": {"uses": "./.github/workflows/x.yml", "with": {"n": "${{ github.ref }}"}}},
             {"x.yml": {"on": {"workflow_call": {"inputs": {"n": {"type": "number"}}}}, "jobs": {"a": PLAIN}}},
         )
+
+
+def test_a_called_job_may_do_no_more_than_its_caller():
+    workflow = read({"a": {**PLAIN, "permissions": {"contents": "write"}}, "b": PLAIN})
+    caller = Caller(key="c", name="c", target=OWN, permissions=Permissions(others="read"))
+    with pytest.raises(WorkflowError, match="The nested job 'a' is requesting 'contents: write'") as raised:
+        plan(workflow, contexts=CONTEXTS, caller=caller)
+    assert len(raised.value.errors) == 1
+    allowed = Caller(key="c", name="c", target=OWN, permissions=Permissions(others="write"))
+    assert [job.key for job in plan(workflow, contexts=CONTEXTS, caller=allowed).jobs] == ["c.a", "c.b"]
 
 
 def test_open_jobs():
