@@ -33,6 +33,7 @@ from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
 from firebrick.node.phase import posts_of
 from firebrick.node.results import NodeResults
+from firebrick.node.services import Served
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader, open_source
 from firebrick.node.step import run_step, title
@@ -146,15 +147,15 @@ async def _carry_out(task: JobTask) -> JobResult:
     async with (
         lent as loan,
         open_source(task.order.source, loan.scratch / "source", limit=limit) as source,
-        around.around(loan, task.lender, task.order, task.log) as facts,
+        around.around(loan, task.lender, task.order, task.log) as served,
     ):
         _report_start(task, loan, around.title, entries)
-        bench = _bench(task, loan, source, actions)
-        bench.job_facts, bench.image_env = facts, around.env
+        bench = _bench(task, loan, source, actions, served)
+        bench.job_facts, bench.image_env = around.facts(loan, served), around.env
         return await _work(task, bench, entries)
 
 
-def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions) -> Bench:
+def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions, served: Served) -> Bench:
     paths = guest_paths(task.order)
     return Bench(
         order=task.order,
@@ -170,6 +171,7 @@ def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions)
             resources=task.order.resources,
             purpose=f"job {task.planned.key} of {task.order.id}",
             say=task.log.node,
+            served=served,
         ),
         settings=task.settings,
         cancellation=task.cancellation,
