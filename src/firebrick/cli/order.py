@@ -40,12 +40,19 @@ class Wish:
     event: EventWish = field(default_factory=EventWish)
 
 
-async def make_order(wish: Wish, *, id: str, artifact_dir: Path) -> RunOrder:  # noqa: A002 - the field of the order
-    """Raises UsageError where there is nothing to run or too much to choose from, WorkflowError for a file with mistakes."""
+async def make_order(
+    wish: Wish,
+    *,
+    id: str,  # noqa: A002 - the field of the order
+    artifact_dir: Path,
+    given: Workflow | None = None,
+) -> RunOrder:
+    """The order for what was asked, with the workflow `given` where there is one. Raises UsageError where there is nothing to run or too much to
+    choose from, WorkflowError for a file with mistakes."""
     if not wish.repository.is_dir():
         raise UsageError(f"there is no directory {wish.repository}", hint="Name a repository with -C.")
     source = await describe_source(wish.repository)
-    workflow, collect = _choose(wish, source.path)
+    workflow, collect = (given, ()) if given is not None else _choose(wish, source.path)
     unknown = sorted(set(wish.jobs) - set(workflow.jobs))
     if unknown:
         raise UsageError(
@@ -155,6 +162,12 @@ async def describe_source(directory: Path) -> Source:
     repository = f"{remote[1]}/{remote[2]}" if remote else f"{_user()}/{path.name}"
     event = {"ref": ref, "after": sha, "repository": {"full_name": repository, "name": repository.partition("/")[2]}}
     return Source(path=path, repository=repository, ref=ref, sha=sha, event=event)
+
+
+async def commit_time(repository: Path) -> int | None:
+    """When the checked-out commit was made, in seconds since 1970; None where there is none."""
+    text = await _git(repository, "show", "--no-patch", "--format=%ct", "HEAD")
+    return int(text) if text.isdecimal() else None
 
 
 def _user() -> str:

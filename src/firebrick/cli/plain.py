@@ -110,6 +110,7 @@ class PlainView:
                 self._several = True
             case JobStarted():
                 how = f"{event.start} in {event.start_ms:.0f} ms"
+                how += f", going on from run {event.resumed}" if event.resumed else ""
                 self._write(event.job, f"== job {event.name} on {event.image}, machine {event.machine}, {how}")
             case StepStarted():
                 self._steps[event.job, event.step] = event.name

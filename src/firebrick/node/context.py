@@ -54,6 +54,12 @@ def architecture() -> str:
     return _ARCHITECTURES.get(platform.machine(), platform.machine().upper())
 
 
+def fixed_environment(order: RunOrder) -> dict[str, str]:
+    """What tells programs that ask for it to be the same each time; empty in a run that need not be."""
+    fixed = order.resources.fixed
+    return {} if fixed is None else {"SOURCE_DATE_EPOCH": str(fixed.time_s), "PYTHONHASHSEED": "0"}
+
+
 _DEBUG: Final = ("ACTIONS_STEP_DEBUG", "ACTIONS_RUNNER_DEBUG")
 
 

@@ -15,6 +15,7 @@ from firebrick.node.cancel import Cancellation
 from firebrick.node.context import debugging
 from firebrick.node.contract import JobResult
 from firebrick.node.event import CancelCause, Conclusion, JobFinished, JobsPlanned
+from firebrick.node.fork import Trunk, open_trunk
 from firebrick.node.job import JobTask, cause_message, run_job
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
@@ -71,6 +72,9 @@ class Course:
         self._above = above
         self._held = held
         self._copies: dict[str, tuple[PlannedJob, ...]] = {}
+        self._trunks: dict[str, Trunk | None] = {}
+        rerun = order.rerun
+        self._known = self.outcomes if rerun is None else rerun.outcomes()  # what jobs see of those they need
 
     async def carry_out(self) -> None:
         """A task for each job of the workflow; each waits for those it needs. All have reported when this returns."""
@@ -86,7 +90,7 @@ class Course:
         outcomes: list[JobOutcome] = []
         if copies:
             turns = asyncio.Semaphore(copies[0].max_parallel if len(copies) > 1 else 1)
-            async with asyncio.TaskGroup() as group:
+            async with open_trunk(copies, self._shared.lender) as self._trunks[job_id], asyncio.TaskGroup() as group:
                 for copy in copies:
                     name = f"run-{self._order.id}-{copy.key}"
                     group.create_task(self._run_copy(copy, turns, outcomes), name=name)
@@ -110,11 +114,13 @@ class Course:
     def _closed(self, planned: PlannedJob) -> tuple[PlannedJob, ...]:
         cause = above.cause if (above := self._cancelled_above) is not None else None
         contexts = self._contexts(planned.job.id)
-        if not should_run(self._plan, planned, self.outcomes, contexts, cancelled=cause is not None):
+        if not self._should_run(planned, contexts, cancelled=cause is not None):
             self._end(planned, _not_run(cause))
             return ()
-        scope = job_scope(self._plan, planned, self.outcomes, contexts)
+        scope = job_scope(self._plan, planned, self._known, contexts)
         copies = expand(self._order.workflow, planned.job, scope, self._plan.caller)
+        if (rerun := self._order.rerun) is not None:
+            copies = tuple(copy for copy in copies if rerun.is_of(copy))
         self._shared.count(len(copies) - 1)
         keys = tuple(copy.key for copy in copies)
         if keys != (planned.key,):
@@ -167,13 +173,19 @@ class Course:
         contexts = self._contexts(copy.job.id)
         cancelled = cancellation.cause is not None
         try:
-            if not should_run(self._plan, copy, self.outcomes, contexts, cancelled=cancelled):
+            if not self._should_run(copy, contexts, cancelled=cancelled):
                 return _Ended(_not_run(cancellation.cause))
-            scope = job_scope(self._plan, copy, self.outcomes, contexts, cancelled=cancelled)
+            scope = job_scope(self._plan, copy, self._known, contexts, cancelled=cancelled)
         except EvaluationError as error:
             return _Ended(self._failed(copy, f"The template is not valid. `if` of the job: {error}"))
         with self._still_running(copy, cancellation) as granted:
             return await self._admit(copy, scope, granted)
+
+    def _should_run(self, planned: PlannedJob, contexts: Mapping[str, Value], *, cancelled: bool) -> bool:
+        """A job that is gone on with has run: what its `if` was asked then is not asked again. Raises EvaluationError."""
+        if self._order.rerun is not None:
+            return True
+        return should_run(self._plan, planned, self._known, contexts, cancelled=cancelled)
 
     @contextmanager
     def _still_running(self, copy: PlannedJob, cancellation: Cancellation) -> Iterator[Cancellation]:
@@ -218,6 +230,8 @@ class Course:
             actions=self._shared.actions,
             log=self._log(copy),
             cancellation=cancellation,
+            rerun=self._order.rerun,
+            trunk=self._trunks.get(copy.job.id),
         )
 
     @asynccontextmanager

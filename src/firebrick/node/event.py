@@ -56,7 +56,8 @@ class JobsPlanned(Event, frozen=True, kw_only=True):
 
 
 class JobStarted(Event, frozen=True, kw_only=True):
-    """`start` says how the machine came to be: `fork` of a template or `boot`; `start_ms` how long that took."""
+    """`start` says how the machine came to be: `fork` of a template or `boot`; `start_ms` how long that took. `resumed` is empty, or says
+    where the job goes on from: `RUN before step N`, that run's steps before it not being run again."""
 
     job: str
     name: str
@@ -65,6 +66,7 @@ class JobStarted(Event, frozen=True, kw_only=True):
     start: str
     start_ms: float
     steps: tuple[str, ...]
+    resumed: str = ""
 
 
 class ActionResolved(Event, frozen=True, kw_only=True):
@@ -117,6 +119,19 @@ class StepFinished(Event, frozen=True, kw_only=True):
     exit_code: int | None = None
     summary: str = ""
     name: str = ""
+
+
+class MachineKept(Event, frozen=True, kw_only=True):
+    """The machine of a job was saved. `kind` is `failed`, `before` (a checkpoint before the step) or `end`; `label` is what it is called within its
+    job; `milliseconds` and `bytes` are what it cost; it is there until `expires`."""
+
+    job: str
+    step: int
+    kind: str
+    label: str
+    milliseconds: float
+    bytes: int
+    expires: float
 
 
 class ArtifactStored(Event, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ import asyncio
 import os
 import struct
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
@@ -25,6 +25,7 @@ from firebrick.node.event import (
     JobsPlanned,
     JobStarted,
     LogLine,
+    MachineKept,
     RunFinished,
     RunStarted,
     StepFinished,
@@ -41,6 +42,7 @@ AnyEvent = (
     | LogLine
     | Annotation
     | StepFinished
+    | MachineKept
     | ArtifactStored
     | JobFinished
     | RunFinished
@@ -110,7 +112,7 @@ class Journal:
         self._wake()
         self._release()
 
-    async def read(self) -> AsyncIterator[AnyEvent]:
+    async def read(self) -> AsyncGenerator[AnyEvent, None]:
         """Every event from the first on; ends when the journal is closed and everything was read."""
         if self._file.closed:
             return

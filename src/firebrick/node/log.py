@@ -34,12 +34,33 @@ class JobLog:
         self.job = job
         self.emit = emit
         self.masker = Masker(secrets)
+        self.masks: list[
+            str
+        ] = []  # what the job itself asked for: whoever goes on from a snapshot of it asks for the same
         self.started = False
         self._left = limit
         self._limit = limit
         self._closed = False
         self.debugging = debugging
         self._annotations: Counter[tuple[int, str]] = Counter()
+
+    @property
+    def closed(self) -> bool:
+        """Whether more was to be masked than can be: nothing more is shown, and nobody can go on with this log's masks."""
+        return self._closed
+
+    @property
+    def spent(self) -> int:
+        """Bytes of the limit that were used."""
+        return self._limit - self._left
+
+    def skip(self, count: int) -> None:
+        """Count what another log has said in place of this one."""
+        self._left -= count
+
+    def skip_annotation(self, step: int, level: str) -> None:
+        """Count an annotation another log has made in place of this one."""
+        self._annotations[step, level] += 1
 
     def start(self, event: JobStarted) -> None:
         self.started = True
@@ -57,6 +78,7 @@ class JobLog:
                 self.emit(Annotation(at=time.time(), job=self.job, step=step, level="error", message=message))
             self._closed = True
             raise StepError(message) from error
+        self.masks.append(value)
 
     def mask(self, text: str) -> str:
         return self.masker.mask(text)

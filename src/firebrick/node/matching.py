@@ -15,9 +15,10 @@ _MAX_PATH = 4096
 
 async def add_matchers(bench: Bench, number: int, path: str) -> None:
     """Look for what the file at `path` describes, from now on and in all steps. A file that is none is an error of the log, and no more."""
-    matchers = await _read(bench, number, path)
+    data, matchers = await _read(bench, number, path)
     try:
         bench.matchers.add(matchers)
+        bench.note_matchers(data, matchers)
     except MatcherError as error:
         _complain(bench, number, path, str(error))
         return
@@ -35,7 +36,7 @@ async def add_matchers(bench: Bench, number: int, path: str) -> None:
 
 async def remove_matchers(bench: Bench, number: int, owner: str, path: str) -> None:
     """Stop looking for what `owner` looks for, or all the owners in the file at `path`."""
-    owners = (owner,) if owner else tuple(matcher.owner for matcher in await _read(bench, number, path))
+    owners = (owner,) if owner else tuple(matcher.owner for matcher in (await _read(bench, number, path))[1])
     removed = bench.matchers.remove(owners)
     if removed:
         bench.log.line(number, "Removed matchers: " + ", ".join(f"'{name}'" for name in removed))
@@ -73,18 +74,19 @@ async def _is_file(bench: Bench, path: str) -> bool:
     return (await bench.guest.files.stat(path)).kind == "file"
 
 
-async def _read(bench: Bench, number: int, path: str) -> tuple[Matcher, ...]:
-    """The matchers of a file of the guest; none where it is none, and the log says why."""
+async def _read(bench: Bench, number: int, path: str) -> tuple[bytes, tuple[Matcher, ...]]:
+    """A file of the guest and the matchers in it; none where it is none, and the log says why."""
     absolute = posixpath.join(bench.paths.workspace, path)
     try:
         bench.matchers.count_file()
         if not await _is_file(bench, absolute):  # reading a pipe would never end
-            return _complain(bench, number, path, "It is no file.")
-        return parse_matchers(await bench.guest.files.read(absolute, limit=MAX_FILE + 1))
+            return b"", _complain(bench, number, path, "It is no file.")
+        data = await bench.guest.files.read(absolute, limit=MAX_FILE + 1)
+        return data, parse_matchers(data)
     except FileMissingError:
-        return _complain(bench, number, path, "There is no such file.")
+        return b"", _complain(bench, number, path, "There is no such file.")
     except (AgentError, MatcherError) as error:
-        return _complain(bench, number, path, str(error))
+        return b"", _complain(bench, number, path, str(error))
 
 
 def _complain(bench: Bench, number: int, path: str, reason: str) -> tuple[()]:

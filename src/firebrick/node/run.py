@@ -41,8 +41,8 @@ class Run:
         journal: Journal,
         *,
         actions: ActionSource,
-        services: NodeResults | None,
         turnstile: Turnstile,
+        results: NodeResults | None,
     ) -> None:
         self.order = order
         self._journal = journal
@@ -58,8 +58,8 @@ class Run:
             shelf=shelf,
             emit=self._emit,
             actions=actions,
-            services=services,
             turnstile=turnstile,
+            services=results,
             secrets=frozenset(order.secrets.values()),
         )
 
@@ -106,6 +106,8 @@ class Run:
         contexts = order_contexts(self.order)
         self._name = run_name(self.order.workflow, Scope(contexts))
         planned = plan(self.order.workflow, contexts=contexts, only=self.order.jobs)
+        if self.order.rerun is not None:
+            planned = self.order.rerun.narrow(planned)
         self._shared.count(len(planned.jobs))
         return planned, group_request(self.order.workflow.concurrency, Scope(contexts))
 
@@ -182,12 +184,13 @@ async def start_run(
     journal: Journal,
     *,
     actions: ActionSource | None = None,
-    results: NodeResults | None = None,
     turnstile: Turnstile | None = None,
+    results: NodeResults | None = None,
 ) -> AsyncIterator[Run]:
     """The run, going on while the context lasts. Leaving it early ends the run's machines; the last event has come when it is left.
 
-    Actions and called workflows of other repositories come from `actions`; `results` are the services actions may use. Runs with the same `turnstile` share concurrency groups."""
+    Actions and called workflows of other repositories come from `actions`. Runs with the same `turnstile` share concurrency groups;
+    `results` are the services its actions may use."""
     with journal:
         run = Run(
             order,
@@ -195,8 +198,8 @@ async def start_run(
             settings,
             journal,
             actions=actions or NoActions(),
-            services=results,
             turnstile=turnstile or Turnstile(),
+            results=results,
         )
         task = asyncio.create_task(run.carry_out(), name=f"run-{order.id}")
         try:

@@ -14,7 +14,7 @@ from typing import Final
 
 from firebrick.guest.client import ExitStatus, Process
 from firebrick.guest.errors import FileMissingError
-from firebrick.node.bench import Bench
+from firebrick.node.bench import Bench, Command
 from firebrick.node.context import TEMP
 from firebrick.node.deadline import Deadline
 from firebrick.node.lines import LineSplitter
@@ -39,12 +39,13 @@ class Script:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A command line in the machine; `directory` is absolute, `env` complete. `exit_is_told`: a status other than 0 is an error in the log."""
+    """A command line in the machine; `directory` is absolute, `env` complete, `text` the script it runs, where it runs one. `exit_is_told`: a status other than 0 is an error in the log."""
 
     argv: Sequence[str]
     directory: str
     env: Mapping[str, str]
     deadline: Deadline | None
+    text: str = ""
     exit_is_told: bool = True
 
 
@@ -64,7 +65,9 @@ async def run_script(bench: Bench, number: int, script: Script) -> Result:
     shell = find_shell(script.shell)
     path = await _write(bench, shell, script)
     directory = posixpath.normpath(posixpath.join(bench.paths.workspace, script.directory))
-    program = Program(argv=shell.argv(path), directory=directory, env=script.env, deadline=script.deadline)
+    program = Program(
+        argv=shell.argv(path), directory=directory, env=script.env, deadline=script.deadline, text=script.text
+    )
     try:
         return await run_program(bench, number, program)
     except FileMissingError:
@@ -89,6 +92,9 @@ class _Cause(Enum):
 async def run_program(bench: Bench, number: int, program: Program, state: StepOutputs | None = None) -> Result:
     """Run it to its end, doing what its lines ask for; `state` is added to. A cancellation or the end of its time ends it. Raises
     FileMissingError and its like for what cannot be started."""
+    bench.variables.command = Command(
+        argv=tuple(program.argv), directory=program.directory, env=program.env, text=program.text
+    )
     listener = Listener(bench, number, program.env, state)
     timeout_s = program.deadline.left_s if program.deadline is not None else None
     # The guest ends it itself where this end should be too busy to: later than the signals from here.

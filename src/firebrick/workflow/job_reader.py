@@ -7,6 +7,7 @@ from typing import Any
 
 from firebrick.workflow import allowed
 from firebrick.workflow.container_reader import read_container, read_services
+from firebrick.workflow.fork import check_fork
 from firebrick.workflow.problem import Position
 from firebrick.workflow.reference import TargetError, parse_target
 from firebrick.workflow.shape import Fields, Walk
@@ -23,7 +24,7 @@ def read_job(name: str, position: Position, fields: Fields, walk: Walk, jobs: It
         _check_steps(name, fields, walk)
     defaults = read_defaults(fields.get("defaults"))
     check_shell(defaults.shell, walk)
-    return Job(
+    job = Job(
         id=name,
         position=position,
         name=fields.get("name"),
@@ -46,6 +47,8 @@ def read_job(name: str, position: Position, fields: Fields, walk: Walk, jobs: It
         services=read_services(fields.get("services"), walk),
         call=_call(fields, walk),
     )
+    check_fork(job, walk.problem)
+    return job
 
 
 def _check_steps(name: str, fields: Fields, walk: Walk) -> None:

@@ -215,3 +215,11 @@ class Bed:
 def bed(tmp_path: Path) -> Bed:
     settings = NodeSettings(interrupt_s=0.05, terminate_s=0.05, cancel_s=1.0)
     return Bed(tmp_path, DoubleLender(), settings, DoubleActions(tmp_path / "actions"))
+
+
+@pytest.fixture
+def forks(tmp_path: Path):
+    """Runs on machines that can be saved."""
+    from tests.unit.node.forks import Forks
+
+    return Forks(tmp_path)
