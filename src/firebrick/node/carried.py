@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from firebrick.node.action.use import CompositeUse, Entry, JavaScriptUse
+from firebrick.node.action.use import CompositeUse, DockerUse, Entry, JavaScriptUse
 from firebrick.node.bench import Bench, Caller
 from firebrick.node.errors import NodeError
 from firebrick.text import encodable
@@ -67,7 +67,7 @@ def uses_of(bench: Bench, entries: Sequence[Entry]) -> tuple[Used, ...]:
 
 def _used(entry: Entry, index: int) -> Used:
     match entry.use:
-        case JavaScriptUse(state=state):
+        case JavaScriptUse(state=state) | DockerUse(state=state):
             return Used(index=index, state=texts(state))
         case CompositeUse(inner=inner, entries=own) if inner is not None:
             return Used(index=index, inner=uses_of(inner, own), outcomes=outcomes_of(inner))
@@ -86,7 +86,7 @@ async def take_up(bench: Bench, entries: Sequence[Entry], used: Sequence[Used]) 
             entry.use = await bench.actions.open_local(entry.step.uses, bench.guest, workspace, bench.depth)
         bench.posts.append(entry)
         match entry.use:
-            case JavaScriptUse(state=state):
+            case JavaScriptUse(state=state) | DockerUse(state=state):
                 for name, value in each.state.items():
                     state.set(name, value)
             case CompositeUse() as use if each.inner is not None:

@@ -179,8 +179,8 @@ class KeptShelf:
         return _chosen_run(name, self.entries())
 
     def find(self, run: str, job: str | None = None, label: str | None = None, *, kind: Kind | None = None) -> Entry:
-        """The entry meant by the name of a run, or its beginning, or `last`; of several, what failed first counts, and before that what
-        failed at all. Raises NodeError where there is none, or jobs to choose from."""
+        """The entry meant by the name of a run, or its beginning, or `last`; of several, what failed counts, then what is
+        of the end, and then what is oldest. Raises NodeError where there is none, or jobs to choose from."""
         entries = [entry for entry in self.entries() if kind is None or entry.record.kind is kind]
         run = _chosen_run(run, entries)
         found = [entry for entry in entries if entry.record.run == run and job in (None, entry.record.job)]
@@ -189,7 +189,8 @@ class KeptShelf:
         if not found:
             of = "".join([f" of job {job}" if job else "", f" at step {label}" if label else ""])
             raise NodeError(f"no machine{of} of run {run} is kept", hint="`firebrick kept ls` lists those that are.")
-        found = [entry for entry in found if entry.record.kind is Kind.FAILED] or found
+        for best in (Kind.FAILED, Kind.END):
+            found = [entry for entry in found if entry.record.kind is best] or found
         jobs = sorted({entry.record.job for entry in found})
         if len(jobs) > 1:
             raise NodeError(

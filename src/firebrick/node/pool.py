@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import hashlib
+import shutil
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
@@ -31,6 +33,7 @@ from firebrick.node.turns import Turns
 from firebrick.workflow.container import Login
 
 _KERNEL: Final = "debian"
+_DISK_SPARED_MIB: Final = 1024
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +83,7 @@ class Pool:
         companions: int = 0,
     ) -> AsyncIterator[Loan]:
         """See `Lender.lend`."""
-        async with (
-            self._turn(say, 1 + companions),
-            self._lend(image, resources, purpose, say, node) as loan,
-        ):
+        async with self._turn(say, companions), self._lend(image, resources, purpose, say, node) as loan:
             yield loan
 
     def lend_companion(
@@ -109,7 +109,7 @@ class Pool:
         self, taken: Snapshot, image: str, *, purpose: str, say: Say, companions: int = 0
     ) -> AsyncIterator[Loan]:
         """See `Lender.revive`."""
-        async with self._turn(say, 1 + companions), AsyncExitStack() as stack:
+        async with self._turn(say, companions), AsyncExitStack() as stack:
             began = time.perf_counter()
             machine = await stack.enter_async_context(self._again(taken))
             milliseconds = (time.perf_counter() - began) * 1000
@@ -137,10 +137,10 @@ class Pool:
             yield directory
 
     @asynccontextmanager
-    async def _turn(self, say: Say, count: int) -> AsyncIterator[None]:
+    async def _turn(self, say: Say, companions: int) -> AsyncIterator[None]:
         if self._turns.must_wait():
             say(f"Waiting for a machine: the node carries {self.capacity} at once.")
-        async with self._turns.take(count):
+        async with self._turns.take(1 + companions):
             yield
 
     def _loan(self, machine: Machine, image: str, milliseconds: float) -> Loan:
@@ -157,6 +157,7 @@ class Pool:
 
     async def _keep(self, machine: Machine, image: str, record: Kept) -> Entry | None:
         """See `firebrick.node.guest.Keep`."""
+        await asyncio.to_thread(self._check_room, machine.spec)
         async with self.kept.drafted(record.run, record.job) as draft:
             began = time.perf_counter()
             taken = await machine.snapshot(draft / "snapshot")
@@ -166,6 +167,15 @@ class Pool:
         if entry is not None:
             self._claim(machine.spec, entry.path)
         return entry
+
+    def _check_room(self, spec: MachineSpec) -> None:
+        """A snapshot may take what the machine's memory is. A disk that is full would fail the jobs of everybody. Raises NodeError."""
+        free = shutil.disk_usage(self._home.root).free
+        if free < (spec.memory_mib + _DISK_SPARED_MIB) << 20:
+            raise NodeError(
+                f"there are only {free >> 20} MiB free for the {spec.memory_mib} MiB of the machine",
+                hint="`firebrick kept rm` removes what was kept before.",
+            )
 
     def _claim(self, spec: MachineSpec, user: Path) -> None:
         """The image stays as long as what is kept of it."""

@@ -47,6 +47,8 @@ class Resume:
             bench.log.node(
                 f"Going on from {self.words}: the steps before it are those of that run, and are not run again."
             )
+            if bench.job_facts.get("services"):
+                bench.log.node("The services of the job begin anew: what they held is not in the checkpoint.")
 
 
 def needs_of(scope: Scope) -> Mapping[str, Ended]:

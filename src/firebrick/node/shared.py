@@ -25,15 +25,15 @@ from firebrick.workflow.plan import MAX_PLANNED
 @dataclass(kw_only=True)
 class Shared:
     """What all courses of a run have in common. `live` are the jobs under way by key, callers too; `cancellation`
-    is that of the run; `services` are what its actions may use; no job's log shows any of `secrets`, whether it is given them or not."""
+    is that of the run; no job's log shows any of `secrets`, whether it is given them or not."""
 
     lender: Lender
     settings: NodeSettings
     shelf: ArtifactShelf
     emit: Emit
     actions: ActionSource
-    services: NodeResults | None = None
     turnstile: Turnstile
+    services: NodeResults | None = None
     calls: Calls = field(default_factory=Calls)
     results: dict[str, JobResult] = field(default_factory=dict)
     live: dict[str, Cancellation] = field(default_factory=dict)

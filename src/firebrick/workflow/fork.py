@@ -37,6 +37,11 @@ def check_fork(job: Job, problem: Callable[[Position, str, str], None]) -> None:
     for _, step in marks[1:]:
         problem(step.env.entries[VARIABLE].position, "The common part of a job can end only once", "one such step")
     if marks and job.strategy is not None and job.strategy.matrix is not None:
+        if job.services:
+            message = (
+                "A job with services has no common part: they are machines of their own, and begin anew for each job"
+            )
+            problem(marks[0][1].env.entries[VARIABLE].position, message, "a job without `services`")
         for position, what in _varying(job, job.steps[: marks[0][0]]):
             message = (
                 f"{what} is part of what the jobs of the matrix have in common, and may not use `matrix` or `strategy`"
@@ -51,6 +56,8 @@ def _is_fork(step: Step) -> bool:
 def _varying(job: Job, common: tuple[Step, ...]) -> Iterator[tuple[Position, str]]:
     """What asks for the combination, before the combinations part."""
     of_job = (*job.runs_on, *_templates(job.env), job.defaults.shell, job.defaults.working_directory)
+    if (container := job.container) is not None:
+        of_job = (*of_job, container.image, container.options, *_templates(container.env))
     for template in of_job:
         if template is not None and template.contexts & _VARYING:
             yield template.position, f"`{template.raw}` of the job"

@@ -32,6 +32,7 @@ class Forks:
     directory: Path
     settings: NodeSettings = SETTINGS
     capacity: int = 4
+    resources: Resources = RESOURCES
     driver: Fake = field(default_factory=lambda: Fake(programs={"bash": shell, "sh": shell, NODE: shell}))
 
     def __post_init__(self) -> None:
@@ -53,7 +54,7 @@ class Forks:
             workflow=read_workflow(textwrap.dedent(text), "ci.yml"),
             source=Source(path=source, repository="octo/hello", ref="refs/heads/main", sha="a" * 40),
             artifact_dir=self.directory / "artifacts" / id,
-            resources=RESOURCES,
+            resources=self.resources,
             **fields,
         )
 

@@ -99,6 +99,11 @@ async def test_the_next_one_takes_the_place_of_one_that_was_lost(forks):
             "of the job",
         ),
         (flow(MARK.replace("matrix}", "other}")), 20, "Unexpected value 'other' for FIREBRICK_FORK"),
+        (
+            flow(MARK).replace("runs-on: base", "runs-on: base\n        services: {db: {image: db}}"),
+            21,
+            "A job with services",
+        ),
         (flow(f"{MARK}\n          {MARK}"), 21, "can end only once"),
     ],
 )

@@ -205,3 +205,24 @@ async def test_a_run_whose_name_is_no_directory_keeps_nothing_and_says_so(forks)
     told = await forks.run(FAILING, id="../../etc")
     assert any("no name for a directory" in line for line in told.lines(step=1))
     assert told.steps() == ["success", "failure", "success"]
+
+
+async def test_a_disk_that_is_nearly_full_is_left_alone(forks, monkeypatch):
+    import shutil
+    from types import SimpleNamespace
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=500 << 20))
+    told = await forks.run(FAILING)
+    assert any("there are only 500 MiB free" in line for line in told.lines(step=1))
+    assert forks.pool().kept.entries() == []
+
+
+async def test_one_that_is_larger_than_all_that_may_be_kept(forks, monkeypatch):
+    from firebrick.machine import Snapshot
+
+    changed(forks, keep_mib=1)
+    monkeypatch.setattr(Snapshot, "size", property(lambda _: 2 << 20))
+    told = await forks.run(FAILING)
+    assert any("more than the 1 MiB of `keep_mib`" in line for line in told.lines(step=1))
+    assert kept(told) == []
+    assert forks.pool().kept.entries() == []
