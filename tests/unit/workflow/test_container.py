@@ -83,6 +83,7 @@ def test_an_empty_image_is_no_container() -> None:
         "services: {s: {image: a, options: '--health-interval soon'}}",
         "services: {s: {image: a, options: '--memory much'}}",
         "services: {s: {image: a, options: 'word'}}",
+        "services: {s: {image: a, options: '--hostname \"a b\"'}}",
         "services: {s: {image: a, options: '\"'}}",
         "services: {s: '${{ matrix.many }}'}",
         "services: {s: {image: a, credentials: {username: '${{ secrets.USER }}', password: '${{ secrets.NONE }}'}}}",
