@@ -27,7 +27,7 @@ GRANT = Grant(
 )
 MakeJob = Callable[..., Job]
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.network, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="session")

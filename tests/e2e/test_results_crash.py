@@ -18,6 +18,7 @@ from firebrick.results.limits import ResultsLimits
 from firebrick.results.serve import open_results
 from firebrick.results.token import Grant, read_key, sign_grant
 
+pytestmark = [pytest.mark.network, pytest.mark.timeout(180)]
 ROOT = Path(__file__).resolve().parents[2]
 GRANT = Grant(
     tenant="host/acme/rocket",
@@ -71,7 +72,6 @@ def listed(blocks: range) -> str:
     return f"<BlockList>{''.join(f'<Latest>{number:08}</Latest>' for number in blocks)}</BlockList>"
 
 
-@pytest.mark.timeout(180)
 async def test_an_upload_goes_on_after_the_services_were_killed_in_the_middle_of_a_block(tmp_path: Path):
     directory = tmp_path / "results"
     data = os.urandom(4 * PIECE)
@@ -117,7 +117,6 @@ async def test_an_upload_goes_on_after_the_services_were_killed_in_the_middle_of
     assert list((directory / "sockets").iterdir()) == []
 
 
-@pytest.mark.timeout(180)
 async def test_two_processes_share_what_they_keep(tmp_path: Path):
     directory = tmp_path / "results"
     data = os.urandom(PIECE)

@@ -5,12 +5,14 @@ How much is in an archive is known before a byte of it is unpacked, and no more 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -24,6 +26,8 @@ _LONGEST_PATH: Final = 4000
 _END: Final = struct.Struct("<4s4H2LH")
 _LOCATOR: Final = struct.Struct("<4sLQL")
 _END_64: Final = struct.Struct("<4sQ2H2L4Q")
+# Others may want any amount of memory.
+_METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _IN_WIDE: Final = 0xFFFFFFFF
 _COMMENT: Final = 1 << 16
 _BROKEN: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error)
@@ -47,15 +51,10 @@ class Unpacked:
 def read_members(archive: Path) -> list[Member]:
     """The files in it, in its order. Raises StepError for what is no zip, too large to look into, or has a path that leads elsewhere or twice to
     the same place."""
-    try:
-        with archive.open("rb") as file:
-            _check_table(file)
-            with zipfile.ZipFile(file) as opened:
-                found = [
-                    Member(_plain(info.filename), info.file_size) for info in opened.infolist() if not info.is_dir()
-                ]
-    except _BROKEN as error:
-        raise StepError(f"the artifact is no zip archive that can be read: {error}") from error
+    with _told(), archive.open("rb") as file:
+        _check_table(file)
+        with zipfile.ZipFile(file) as opened:
+            found = [Member(_plain(info.filename), info.file_size) for info in opened.infolist() if not info.is_dir()]
     if len({member.path for member in found}) < len(found):
         raise StepError("the artifact has two files of the same path")
     return found
@@ -64,14 +63,27 @@ def read_members(archive: Path) -> list[Member]:
 def unpack(archive: Path, target: Path, members: Sequence[Member]) -> list[Unpacked]:
     """Write these files of the archive below `target`, which is this process's alone. Raises StepError for an archive that is broken."""
     wanted = {member.path for member in members}
+    with _told(), zipfile.ZipFile(archive) as opened:
+        files = [info for info in opened.infolist() if not info.is_dir() and _plain(info.filename) in wanted]
+        return [_extract(opened, info, target) for info in files]
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What is wrong with an archive, as a StepError."""
     try:
-        with zipfile.ZipFile(archive) as opened:
-            files = [info for info in opened.infolist() if not info.is_dir() and _plain(info.filename) in wanted]
-            return [_extract(opened, info, target) for info in files]
+        yield
     except _BROKEN as error:
         raise StepError(f"the artifact is no zip archive that can be read: {error}") from error
     except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
         raise StepError("the artifact has a file where it has a directory, too") from error
+    except OSError as error:
+        if error.errno not in (
+            errno.EINVAL,
+            errno.ENAMETOOLONG,
+        ):  # an offset before the file, and a path that is long where we put it
+            raise
+        raise StepError(f"the artifact is no zip archive that can be unpacked: {error.strerror}") from error
 
 
 def pack(directory: Path, out: BinaryIO) -> None:
@@ -82,6 +94,8 @@ def pack(directory: Path, out: BinaryIO) -> None:
 
 
 def _extract(opened: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path) -> Unpacked:
+    if info.compress_type not in _METHODS:
+        raise zipfile.BadZipFile(f"compression method {info.compress_type} is none clients use")
     path, digest, size = _plain(info.filename), hashlib.sha256(), 0
     place = target / path
     place.parent.mkdir(parents=True, exist_ok=True)

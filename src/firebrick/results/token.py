@@ -1,6 +1,7 @@
 """ACTIONS_RUNTIME_TOKEN: what one job may do with the services, signed by this host.
 
-A JSON Web Token, because clients read the run's and the job's id out of its `scp`. The other claims are ours: no client minds them.
+A JSON Web Token, because clients read the run's and the job's id out of its `scp`, and some the cache scopes out of its `ac`. The other claims are ours: no
+client minds them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 import jwt
+import msgspec
 
 from firebrick.results.errors import ResultsError, UnauthenticatedError
 
@@ -22,6 +24,8 @@ _ALGORITHM: Final = "HS256"
 _ISSUER: Final = "firebrick"
 _KEY_BYTES: Final = 32
 _LEEWAY_S: Final = 60
+_READ: Final = 1
+_WRITE: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +61,7 @@ def sign_grant(key: bytes, grant: Grant, *, lifetime_s: float) -> str:
         "repository": grant.repository,
         "run": grant.run,
         "job": grant.job,
-        "read": list(grant.read),
-        "write": grant.write,
+        "ac": _access(grant),
     }
     return jwt.encode(claims, key, algorithm=_ALGORITHM)
 
@@ -79,13 +82,32 @@ def read_grant(key: bytes, token: str) -> Grant:
             repository=claims["repository"],
             run=claims["run"],
             job=claims["job"],
-            read=tuple(claims["read"]),
-            write=claims["write"],
+            **_scopes(claims["ac"]),
         )
     except jwt.ExpiredSignatureError as error:
         raise UnauthenticatedError("the time of this token is over", hint="It is good while its job runs.") from error
-    except (jwt.InvalidTokenError, KeyError, TypeError) as error:
+    except (jwt.InvalidTokenError, KeyError, TypeError, msgspec.MsgspecError) as error:
         raise UnauthenticatedError("this token is none of this host's") from error
+
+
+class _Scope(msgspec.Struct, rename="pascal"):
+    """A cache scope in a token, as GitHub writes it: 1 is to read, 2 to write."""
+
+    scope: str
+    permission: int
+
+
+def _access(grant: Grant) -> str:
+    scopes = dict.fromkeys(grant.read, _READ)
+    if grant.write is not None:
+        scopes[grant.write] = scopes.get(grant.write, 0) | _WRITE
+    return msgspec.json.encode([_Scope(*pair) for pair in scopes.items()]).decode()
+
+
+def _scopes(access: str) -> dict[str, Any]:
+    scopes = msgspec.json.decode(access, type=list[_Scope])
+    write = (each.scope for each in scopes if each.permission & _WRITE)
+    return {"read": tuple(each.scope for each in scopes if each.permission & _READ), "write": next(write, None)}
 
 
 def read_key(path: Path) -> bytes:

@@ -78,6 +78,14 @@ def test_what_is_no_archive_is_said_to_be_none(tmp_path: Path, data: bytes):
         read_members(tmp_path / "a.zip")
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_compression_that_takes_any_amount_of_memory_is_refused(tmp_path: Path, method: int):
+    made = archive(tmp_path / "a.zip", {"a": b"x"}, compression=method)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(StepError, match="compression method"):
+        unpack(made, tmp_path / "out", read_members(made))
+
+
 def test_a_broken_content_is_found_while_it_is_unpacked(tmp_path: Path):
     made = archive(tmp_path / "a.zip", {"a": b"hello"})
     made.write_bytes(made.read_bytes().replace(b"hello", b"hullo"))

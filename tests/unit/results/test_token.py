@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from firebrick.results.errors import DeniedError, ResultsError, UnauthenticatedE
 from firebrick.results.link import Right, check_link, signed
 from firebrick.results.token import read_grant, read_key, sign_grant
 from firebrick.results.variables import runtime_variables
-from tests.unit.results.conftest import grant
+from tests.unit.results.conftest import MAIN, PULL, SIDE, grant
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 
@@ -21,6 +22,16 @@ KEY, OTHER = b"k" * 32, b"o" * 32
 def test_a_token_is_read_as_it_was_granted():
     given = grant("run: 7", "build (a, b:c)")
     assert read_grant(KEY, sign_grant(KEY, given, lifetime_s=60)) == given
+
+
+@pytest.mark.parametrize("write", [None, MAIN, PULL])
+def test_the_cache_scopes_are_where_clients_look_for_them(write: str | None):
+    given = grant(read=(SIDE, MAIN), write=write)
+    token = sign_grant(KEY, given, lifetime_s=60)
+    assert read_grant(KEY, token) == given
+    listed = json.loads(jwt.decode(token, options={"verify_signature": False})["ac"])
+    permissions = {each["Scope"]: each["Permission"] for each in listed}
+    assert permissions == {SIDE: 1, MAIN: 1} | ({} if write is None else {write: 3 if write == MAIN else 2})
 
 
 def test_clients_find_run_and_job_in_a_token_whatever_their_names_are():
