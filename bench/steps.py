@@ -18,6 +18,7 @@ from firebrick.node.action.use import Entry, entries_of
 from firebrick.node.bench import Bench
 from firebrick.node.cancel import Cancellation
 from firebrick.node.journal import Journal
+from firebrick.node.keeper import Keeper
 from firebrick.node.lines import LineSplitter
 from firebrick.node.listener import Listener
 from firebrick.node.log import JobLog
@@ -75,6 +76,7 @@ def _bench(guest: Machine, log: JobLog) -> tuple[Bench, Entry]:
     """A job with one step, without what that step does not use."""
     workflow = read_workflow("on: push\njobs: {build: {runs-on: base, steps: [{run: 'true'}]}}\n", "bench.yml")
     source = Source(path=Path("/"), repository="octo/bench", ref="refs/heads/main", sha="0" * 40)
+    settings = NodeSettings()
     unused: Any = None
     bench = Bench(
         order=RunOrder(id="bench", workflow=workflow, source=source, artifact_dir=Path("/")),
@@ -85,7 +87,8 @@ def _bench(guest: Machine, log: JobLog) -> tuple[Bench, Entry]:
         source=unused,
         shelf=unused,
         actions=unused,
-        settings=NodeSettings(),
+        settings=settings,
+        keeper=Keeper(settings=settings, keep=None, machine=""),
         cancellation=Cancellation(300.0),
         scope=Scope({}),
         defaults=RunDefaults(),
