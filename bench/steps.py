@@ -87,6 +87,7 @@ def _bench(guest: Machine, log: JobLog) -> tuple[Bench, Entry]:
         source=unused,
         shelf=unused,
         actions=unused,
+        companions=unused,
         settings=settings,
         keeper=Keeper(settings=settings, keep=None, machine=""),
         cancellation=Cancellation(300.0),
