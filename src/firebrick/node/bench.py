@@ -80,8 +80,9 @@ class Bench:
 
     `scope` is what the job's own expressions see, `runner` the context of that name, `runtime` the variables that actions have besides (never
     scripts), `action` the GITHUB_ACTION of the step that runs now, `title` what people see of it, `step_end` what ends it if `condition` does not
-    hold then, `entries` are the steps of the job, `posts` what has a post phase, in the order it began. `matchers` are those the steps have added, `debug` is whether debug messages
-    are shown. `job_facts` is what the context `job` says of container and services, `image_env` what a container gives to every step."""
+    hold then, `entries` are the steps of the job, `posts` what has a post phase, in the order it began. `matchers` are those the steps have added,
+    `debug` is whether debug messages are shown. `job_facts` is what the context `job` says of container and services, `image_env` what a container
+    gives to every step."""
 
     order: RunOrder
     job_id: str
@@ -96,9 +97,9 @@ class Bench:
     defaults: RunDefaults
     runner: Mapping[str, Value]
     actions: JobActions
+    companions: Companions
     keeper: Keeper
     entries: tuple[Entry, ...] = ()
-    companions: Companions
     job_facts: Mapping[str, Value] = field(default_factory=dict)
     image_env: Mapping[str, str] = field(default_factory=dict)
     runtime: Mapping[str, str] = field(default_factory=dict)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from firebrick.node.container import ContainerImage
 from firebrick.node.guest import Lender, Loan, Say
 from firebrick.node.order import Resources
+from firebrick.node.services import Served
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,12 +20,16 @@ class Companions:
     resources: Resources
     purpose: str
     say: Say
+    served: Served
 
     async def image(self, name: str) -> ContainerImage:
         """See `Lender.container`."""
         return await self.lender.container(name, None, self.say)
 
-    def lend(self, image: ContainerImage, what: str) -> AbstractAsyncContextManager[Loan]:
-        """A machine with this image; `what` is what it is for."""
+    @asynccontextmanager
+    async def lend(self, image: ContainerImage, what: str) -> AsyncIterator[Loan]:
+        """A machine with this image, which finds the job's services; `what` is what it is for."""
         purpose = f"{what} of {self.purpose}"
-        return self.lender.lend_companion(image.name, self.resources, purpose=purpose, say=self.say)
+        lent = self.lender.lend_companion(image.name, self.resources, purpose=purpose, say=self.say)
+        async with lent as loan, self.served.found_by(loan.guest):
+            yield loan

@@ -37,6 +37,7 @@ from firebrick.node.phase import posts_of
 from firebrick.node.rerun import Rerun
 from firebrick.node.results import NodeResults
 from firebrick.node.resume import Resume, needs_of
+from firebrick.node.services import Served
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader, open_source
 from firebrick.node.step import run_step, title
@@ -147,17 +148,20 @@ async def _on_machine(task: JobTask, branch: Branch) -> JobResult:
     entries = entries_of(task.planned.job.steps)
     actions.open_known(entries, depth=0)
     node = await actions.find_node(entries, task.order.source.path)
-    companions = len(around.services) + uses_image(entries)
     limit = task.settings.source_limit_mib << 20
+    companions = len(around.services) + uses_image(entries)
     async with (
         _lent(task, around.image, branch.resume, node, companions) as loan,
         open_source(task.order.source, loan.scratch / "source", limit=limit) as source,
-        around.around(loan, task.lender, task.order, task.log) as facts,
+        around.around(loan, task.lender, task.order, task.log) as served,
     ):
         _report_start(task, loan, around.title, entries, branch.resume)
+        if branch.resume is not None and served.services:
+            task.log.node("The services of this job begin anew: what earlier steps have done to them is gone.")
         branch.listen(task.log, before=len(_with_pre(entries)))
-        bench = _bench(task, loan, source, actions)
-        bench.entries, bench.job_facts, bench.image_env = entries, facts, around.env
+        bench = _bench(task, loan, source, actions, served)
+        bench.entries = entries
+        bench.job_facts, bench.image_env = around.facts(loan, served), around.env
         return await _work(task, bench, branch, loan)
 
 
@@ -170,7 +174,7 @@ def _lent(
     return task.lender.lend(image, task.order.resources, purpose=purpose, say=say, node=node, companions=companions)
 
 
-def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions) -> Bench:
+def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions, served: Served) -> Bench:
     paths, fixed = guest_paths(task.order), task.order.resources.fixed
     return Bench(
         order=task.order,
@@ -186,6 +190,7 @@ def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions)
             resources=task.order.resources,
             purpose=f"job {task.planned.key} of {task.order.id}",
             say=task.log.node,
+            served=served,
         ),
         settings=task.settings,
         cancellation=task.cancellation,

@@ -21,7 +21,7 @@ from firebrick.process import shielded
 from firebrick.workflow.container import ContainerSpec
 
 _KEPT_LINES: Final = 200
-_LINE: Final = 4096
+_LINE: Final = 1024
 _INTERVAL_S, _TIMEOUT_S, _RETRIES = 30.0, 30.0, 3
 _FIRST_DELAY_S: Final = 0.1
 _LONGEST_S: Final = 3600.0

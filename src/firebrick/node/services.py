@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from firebrick.guest.errors import AgentError, FileExistsInGuestError
@@ -27,7 +27,8 @@ from firebrick.workflow.value import Value
 _MOST_PORTS: Final = 96
 """Of all services of a job: each is a listener in the job's machine, which has room for more."""
 
-_NETWORK: Final = "firebrick"
+_MOST_WARNINGS: Final = 20
+NETWORK: Final = "firebrick"
 _MEMORY_MIB, _LEAST_MEMORY_MIB = 1024, 64
 
 
@@ -63,12 +64,19 @@ async def find_images(specs: Mapping[str, ContainerSpec], lender: Lender, say: S
     for name, spec in specs.items():
         one = Wanted(name=name, spec=spec, image=await lender.container(spec.image, spec.login, say))
         launch_of(spec, one.image.config)
-        for text in _without_effect(one):
-            say(f"Warning: {text}")
+        warn(_without_effect(one), say)
         wanted.append(one)
     if sum(len(one.ports) + len(one.spec.ports) for one in wanted) > _MOST_PORTS:
         raise ContainerError(f"the services of a job may have {_MOST_PORTS} ports together, and these have more")
     return wanted
+
+
+def warn(texts: Sequence[str], say: Say) -> None:
+    """Say what has no effect; of very much of it not all."""
+    for text in texts[:_MOST_WARNINGS]:
+        say(f"Warning: {text}")
+    if len(texts) > _MOST_WARNINGS:
+        say(f"Warning: {len(texts) - _MOST_WARNINGS} more have no effect here.")
 
 
 def _without_effect(one: Wanted) -> list[str]:
@@ -85,9 +93,25 @@ def _without_effect(one: Wanted) -> list[str]:
     return texts
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Services that are ready. `context` is `job.services`."""
+
+    services: Sequence[Service] = ()
+    context: Mapping[str, Value] = field(default_factory=dict)
+
+    @asynccontextmanager
+    async def found_by(self, guest: Guest) -> AsyncIterator[None]:
+        """Let another machine of the job find them, at their own addresses, while the context lasts."""
+        async with AsyncExitStack() as stack:
+            if self.services:
+                await _reach(stack, self.services, guest)
+            yield
+
+
 @asynccontextmanager
-async def serving(wanted: Sequence[Wanted], party: Party) -> AsyncIterator[dict[str, Value]]:
-    """All of them, ready, while the context lasts. The value is `job.services`.
+async def serving(wanted: Sequence[Wanted], party: Party) -> AsyncIterator[Served]:
+    """All of them, ready, while the context lasts.
 
     Raises ContainerError where one ends or stays unhealthy; the last it wrote has been said then."""
     async with AsyncExitStack() as stack:
@@ -97,7 +121,8 @@ async def serving(wanted: Sequence[Wanted], party: Party) -> AsyncIterator[dict[
         await _all_ready(services, party.say)
         watch = asyncio.create_task(_watch(services, party.say), name="services-watch")
         try:
-            yield {service.name: _context(service, ports[service.name]) for service in services}
+            context = {service.name: _context(service, ports[service.name]) for service in services}
+            yield Served(services, context)
         finally:
             watch.cancel()
             await shielded(_over(watch))
@@ -109,7 +134,7 @@ async def _over(*tasks: asyncio.Task[None]) -> None:
 
 def _context(service: Service, ports: Mapping[int, int]) -> Value:
     found = {str(inside): str(outside) for inside, outside in ports.items()}
-    return {"id": service.machine, "network": _NETWORK, "ports": found}
+    return {"id": service.machine, "network": NETWORK, "ports": found}
 
 
 async def _start(stack: AsyncExitStack, number: int, wanted: Wanted, party: Party) -> Service:
@@ -171,17 +196,22 @@ async def _name(guest: Guest, names: Mapping[str, str]) -> None:
 async def _open(stack: AsyncExitStack, services: Sequence[Service], party: Party) -> dict[str, dict[int, int]]:
     """Let the job find them: at their own addresses, and, where it is no container, at ports of localhost. The ports of localhost by service."""
     guest = party.loan.guest
+    await _reach(stack, services, guest)
     found: dict[str, dict[int, int]] = {}
     for service in services:
-        for port in service.ports:
-            await stack.enter_async_context(_relayed(guest, service, port, service.address, port))
         mapped = [port for port in service.spec.ports if port.transport == "tcp"]
         found[service.name] = {port.container: port.container for port in mapped}
         for pair in mapped if not party.contained else ():
             opened = _relayed(guest, service, pair.container, "127.0.0.1", pair.host)
             found[service.name][pair.container] = await stack.enter_async_context(opened)
-    await _name(guest, _names(services))
     return found
+
+
+async def _reach(stack: AsyncExitStack, services: Sequence[Service], guest: Guest) -> None:
+    for service in services:
+        for port in service.ports:
+            await stack.enter_async_context(_relayed(guest, service, port, service.address, port))
+    await _name(guest, _names(services))
 
 
 @asynccontextmanager

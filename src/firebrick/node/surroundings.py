@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
 
 from firebrick.node.guest import Lender, Loan
 from firebrick.node.label import image_of
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
-from firebrick.node.services import Party, Wanted, find_images, serving
+from firebrick.node.services import NETWORK, Party, Served, Wanted, find_images, serving, warn
 from firebrick.node.settings import NodeSettings
 from firebrick.workflow.container import ContainerSpec, container_spec, service_specs
 from firebrick.workflow.context import env_context, job_context
@@ -19,8 +18,6 @@ from firebrick.workflow.expression import Scope
 from firebrick.workflow.outcome import SUCCESS, runs_on_labels
 from firebrick.workflow.plan import PlannedJob
 from firebrick.workflow.value import Value
-
-_NETWORK: Final = "firebrick"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +31,8 @@ class Surroundings:
     services: Sequence[Wanted] = ()
 
     @asynccontextmanager
-    async def around(self, loan: Loan, lender: Lender, order: RunOrder, log: JobLog) -> AsyncIterator[dict[str, Value]]:
-        """The services, ready, beside the machine of the job while the context lasts. The value is what the context `job` says of it all."""
+    async def around(self, loan: Loan, lender: Lender, order: RunOrder, log: JobLog) -> AsyncIterator[Served]:
+        """The services, ready, beside the machine of the job while the context lasts."""
         party = Party(
             lender=lender,
             loan=loan,
@@ -44,16 +41,17 @@ class Surroundings:
             contained=self.container is not None,
             say=log.node,
         )
-        container = {"container": _container_context(loan)} if self.container is not None else {}
         if not self.services:
-            yield container
+            yield Served()
             return
-        async with serving(self.services, party) as services:
-            yield {**container, "services": services}
+        async with serving(self.services, party) as served:
+            yield served
 
-
-def _container_context(loan: Loan) -> Value:
-    return {"id": loan.machine, "network": _NETWORK}
+    def facts(self, loan: Loan, served: Served) -> dict[str, Value]:
+        """What the context `job` says of it all."""
+        container: dict[str, Value] = {"container": {"id": loan.machine, "network": NETWORK}}
+        services: dict[str, Value] = {"services": dict(served.context)}
+        return {**(container if self.container is not None else {}), **(services if served.services else {})}
 
 
 async def find_surroundings(
@@ -72,8 +70,7 @@ async def find_surroundings(
         name = await _machine_image(order, planned, scope, lender, settings)
         return Surroundings(image=name, title=name, services=services)
     image = await lender.container(container.image, container.login, log.node)
-    for text in _without_effect(container):
-        log.node(f"Warning: {text}")
+    warn(_without_effect(container), log.node)
     env = {**image.config.env, **container.options.env, **container.env}
     return Surroundings(image=image.name, title=container.image, container=container, env=env, services=services)
 

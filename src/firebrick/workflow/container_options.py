@@ -13,6 +13,7 @@ _LONGEST = 64 << 10
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(ns|us|µs|ms|s|m|h)")
 _MEMORY = re.compile(r"(\d{1,15})([bkmg]?)b?", re.IGNORECASE)
+_HOSTNAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,62}")
 _MEBIBYTES = {"": 1 / (1 << 20), "b": 1 / (1 << 20), "k": 1 / 1024, "m": 1.0, "g": 1024.0}
 _SHORT = {"-e": "--env", "-u": "--user", "-w": "--workdir", "-h": "--hostname", "-m": "--memory"}
 _FLAGS = frozenset(
@@ -106,7 +107,7 @@ class _Found:
         return ContainerOptions(
             health=health,
             entrypoint=text("--entrypoint"),
-            hostname=text("--hostname"),
+            hostname=self._hostname("--hostname"),
             user=text("--user"),
             directory=text("--workdir"),
             memory_mib=self._memory("--memory"),
@@ -126,6 +127,12 @@ class _Found:
         if not re.fullmatch(r"\d{1,6}", text):
             raise _wrong(name, text, "a number")
         return int(text)
+
+    def _hostname(self, name: str) -> str | None:
+        text = self._texts.get(name)
+        if text is not None and not _HOSTNAME.fullmatch(text):
+            raise _wrong(name, text[:100], "the name of a host")
+        return text
 
     def _memory(self, name: str) -> int | None:
         text = self._texts.get(name)

@@ -20,8 +20,9 @@ _VARYING = frozenset({"matrix", "strategy"})
 
 
 def fork_point(job: Job) -> int | None:
-    """The number of the step from which on combinations differ, from 0; None where the job has no matrix or does not say."""
-    if job.strategy is None or job.strategy.matrix is None:
+    """The number of the step from which on combinations differ, from 0; None where the job has no matrix or does not say. With a container or
+    services, every job does all of it: what was done to a service is in no snapshot of the job's machine."""
+    if job.strategy is None or job.strategy.matrix is None or job.container is not None or job.services:
         return None
     return next((number for number, step in enumerate(job.steps) if _is_fork(step)), None)
 

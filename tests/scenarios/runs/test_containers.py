@@ -84,13 +84,15 @@ on: push
 jobs:
   build:
     runs-on: base
+    services:
+      web: {image: 'web:1', options: '--health-cmd "wget -q -O /dev/null http://127.0.0.1:8080/hello" --health-retries 3'}
     steps:
       - uses: actions/checkout@v4
       - id: made
         uses: docker://web:1
         with:
           entrypoint: sh
-          args: -c 'cat README; cat /www/hello > made; echo "where=$PWD" >> $GITHUB_OUTPUT; test "$(id -u)" = 0; ls'
+          args: -c 'cat README; wget -q -O made http://web:8080/hello; echo "where=$PWD" >> $GITHUB_OUTPUT; test "$(id -u)" = 0; ls'
       - run: cat made; echo "${{ steps.made.outputs.where }}"
 """
 

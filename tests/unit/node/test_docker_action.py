@@ -11,6 +11,7 @@ from firebrick.image.oci_config import ImageConfig
 from firebrick.node.event import CancelCause
 from tests.unit.node.conftest import WORKSPACE, Bed
 from tests.unit.node.test_action import composite, job, said
+from tests.unit.node.test_services import serve, upper, workflow
 
 IMAGE = ImageConfig(entrypoint=("tool",), command=("--help",), environment=("PATH=/opt/tool", "KIND=image"))
 
@@ -103,6 +104,24 @@ async def test_an_action_file_with_an_image(imaged: Bed) -> None:
     assert said(told).count("KIND=action") == 3
     assert said(told).count("STATE_seen=1") == 2, "what one phase leaves, the later ones have"
     assert "brick" in said(told)
+
+
+async def test_the_services_of_the_job_are_found(imaged: Bed) -> None:
+    async def ask(task: Task) -> int:
+        lines = read(task, b"/etc/hosts").decode().splitlines()
+        address = next(line.split()[0] for line in lines if "cache" in line.split())
+        end = task.dial(6379, address)
+        await end.write(b"from the action")
+        await end.end()
+        await task.out(await end.read(100) + b"\n")
+        return 0
+
+    imaged.lender.capacity = 3
+    imaged.lender.containers["redis"] = ImageConfig(entrypoint=("other",), exposed={"6379": b"{}"})  # type: ignore[dict-item]
+    imaged.lender.ports = {"redis": {6379: upper}}
+    imaged.lender.programs |= {"tool": ask, "other": serve}
+    told = await imaged.run(workflow("cache: {image: redis}", "echo").replace("- run: echo", "- uses: docker://tool:1"))
+    assert said(told)[-1] == "FROM THE ACTION"
 
 
 async def test_within_a_composite_action(imaged: Bed) -> None:

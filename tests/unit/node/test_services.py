@@ -11,6 +11,7 @@ from firebrick.guest.double.task import Task
 from firebrick.image.oci_config import Healthcheck, ImageConfig
 from firebrick.node.errors import ContainerError
 from firebrick.node.event import CancelCause
+from firebrick.node.order import Resources
 from firebrick.node.service import check_of, launch_of
 from firebrick.workflow.container import ContainerSpec
 from firebrick.workflow.container_options import parse_options
@@ -200,6 +201,27 @@ async def test_what_has_no_effect_is_said(served: Bed) -> None:
     warnings = [line for line in told.lines(step=-1) if line.startswith("Warning")]
     assert len(warnings) == 3
     assert told.result.conclusion == "success"
+
+
+async def test_much_that_has_no_effect_is_not_all_said(served: Bed) -> None:
+    volumes = ", ".join(f"'/v{number}:/v'" for number in range(30))
+    told = await served.run(workflow(f"x: {{image: redis, volumes: [{volumes}]}}", "echo ok"))
+    assert len(told.lines(step=-1)) == 21
+    assert told.lines(step=-1)[-1] == "Warning: 10 more have no effect here."
+
+
+async def test_a_service_gets_what_it_asks_for_within_what_the_job_has(served: Bed) -> None:
+    resources = Resources(vcpus=2, memory_mib=2048)
+    services = (
+        "a: {image: redis, options: --cpus 8 --memory 64g}\nb: {image: redis}\nc: {image: redis, options: --memory 1m}"
+    )
+    await served.run(workflow(services, "echo"), resources=resources)
+    assert [(asked.vcpus, asked.memory_mib) for _, asked, _ in served.lender.asked] == [
+        (2, 2048),
+        (2, 2048),
+        (1, 1024),
+        (1, 64),
+    ]
 
 
 async def test_a_cancelled_job_leaves_no_machine(served: Bed) -> None:

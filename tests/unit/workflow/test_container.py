@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from firebrick.workflow.container import ContainerSpec, Login, Port, container_spec, service_specs
 from firebrick.workflow.container_options import parse_duration, parse_options
 from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.fork import fork_point
 from firebrick.workflow.reader import read_workflow
 
 SCOPE = Scope(
@@ -83,6 +84,7 @@ def test_an_empty_image_is_no_container() -> None:
         "services: {s: {image: a, options: '--health-interval soon'}}",
         "services: {s: {image: a, options: '--memory much'}}",
         "services: {s: {image: a, options: 'word'}}",
+        "services: {s: {image: a, options: '--hostname \"a b\"'}}",
         "services: {s: {image: a, options: '\"'}}",
         "services: {s: '${{ matrix.many }}'}",
         "services: {s: {image: a, credentials: {username: '${{ secrets.USER }}', password: '${{ secrets.NONE }}'}}}",
@@ -120,3 +122,11 @@ def test_durations() -> None:
 def test_any_text_is_options_or_a_mistake(text: str) -> None:
     with contextlib.suppress(EvaluationError):
         assert parse_options(text).env is not None
+
+
+@pytest.mark.parametrize(("more", "point"), [("", 0), ("container: a", None), ("services: {s: {image: a}}", None)])
+def test_a_matrix_with_services_has_no_part_that_is_run_once(more: str, point: int | None) -> None:
+    head = "on: push\njobs:\n  a:\n    runs-on: base\n    strategy: {matrix: {db: [1]}}\n"
+    steps = "    steps: [{run: 'true', env: {FIREBRICK_FORK: matrix}}]\n"
+    made = read_workflow(f"{head}    {more}\n{steps}", "ci.yml").jobs["a"]
+    assert fork_point(made) == point
