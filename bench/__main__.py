@@ -12,7 +12,7 @@ from typing import Final
 
 from rich.console import Console
 
-from bench import machines, pages, served, work
+from bench import language, machines, pages, served, steps, work
 from bench.bed import Bed, made
 from bench.lab.outside import lab
 from bench.row import Row
@@ -25,6 +25,8 @@ GROUPS: Final[dict[str, Callable[[Bed], Awaitable[list[Row]]]]] = {
     "commands": work.commands,
     "bytes": work.bytes_moved,
     "pages": pages.pages,
+    "steps": steps.steps,
+    "language": language.language,
     "lab": lab,
     "whole": served.whole,
 }

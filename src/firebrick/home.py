@@ -42,6 +42,10 @@ class Home:
         return self.root / "runs"
 
     @property
+    def kept(self) -> Path:
+        return self.root / "kept"
+
+    @property
     def cache(self) -> Path:
         return self.root / "cache"
 

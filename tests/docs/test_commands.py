@@ -50,6 +50,7 @@ NOT_RUN = {
     "firebrick kernel build --tuned": "takes ten minutes; where it was built, tests/image boots the result",
     'sudo usermod --append --groups kvm "$USER"': "who may open KVM on the host is not for a test to change",
     "sudo update-grub": "which kernel a host starts, and how, is not for a test to change",
+    "firebrick debug last": "needs a person at a terminal; tests/e2e opens one on a pseudo-terminal",
     "firebrick vm shell MACHINE": "needs a person at a terminal; tests/e2e opens one on a pseudo-terminal",
 }
 # A page for a host with KVM and Firecracker: what runs its `console` blocks there.

@@ -12,6 +12,7 @@ from firebrick.node.event import (
     Conclusion,
     Event,
     JobFinished,
+    JobsPlanned,
     JobStarted,
     LogLine,
     RunFinished,
@@ -75,14 +76,26 @@ class Board:
             case JobStarted() | JobFinished():
                 self._job(event)
             case RunStarted():
-                self.run, self.workflow = event.run, event.workflow
+                self.run, self.workflow = event.run, event.name or event.workflow
                 self.jobs = {job: JobCard(job, name=job) for job in event.jobs}
+            case JobsPlanned():
+                self._become(event)
             case Annotation():
                 self.annotations.append(event)
             case ArtifactStored():
                 self.artifacts.append(event)
             case RunFinished():
                 self.finished = event
+
+    def _become(self, event: JobsPlanned) -> None:
+        """The jobs come where the one stood that they are."""
+        cards: dict[str, JobCard] = {}
+        for name, card in self.jobs.items():
+            if name == event.job:
+                cards |= {job: JobCard(job, name=job) for job in event.jobs}
+            else:
+                cards.setdefault(name, card)
+        self.jobs = cards
 
     def _card(self, job: str) -> JobCard:
         return self.jobs.setdefault(job, JobCard(job, name=job))

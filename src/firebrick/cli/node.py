@@ -8,9 +8,10 @@ from typing import Annotated
 import msgspec
 import typer
 
+from firebrick.cli.errors import UsageError
 from firebrick.cli.terminal import tame
 from firebrick.home import Home
-from firebrick.node.settings import DriverName, NodeSettings, read_settings
+from firebrick.node.settings import DriverName, Keep, NodeSettings, read_settings
 
 DriverOption = Annotated[
     DriverName | None,
@@ -24,12 +25,30 @@ JailOption = Annotated[
         show_default=False,
     ),
 ]
+KeepOption = Annotated[
+    Keep | None,
+    typer.Option(
+        "--keep", help="When a machine is kept for `firebrick debug`. [default: `keep` of [node], or on-failure]"
+    ),
+]
+CheckpointOption = Annotated[
+    str | None,
+    typer.Option(
+        "--checkpoint",
+        metavar="none|asked|step|before:N",
+        help="Before which steps a checkpoint is taken for `firebrick rerun`. [default: `checkpoint` of [node], or asked: where the workflow asks]",
+    ),
+]
 
 
-def told_settings(home: Home, driver: DriverName | None, jail: bool | None) -> NodeSettings:
-    """The node's settings of the home, with what was said beside them. Raises NodeError."""
-    said = {name: value for name, value in (("driver", driver), ("jail", jail)) if value is not None}
-    return msgspec.structs.replace(read_settings(home.config_file), **said)
+def told_settings(home: Home, driver: DriverName | None, jail: bool | None, **more: object) -> NodeSettings:
+    """The node's settings of the home, with what was said beside them; None is not said. Raises NodeError, UsageError."""
+    said = {name: value for name, value in {"driver": driver, "jail": jail, **more}.items() if value is not None}
+    told = msgspec.structs.replace(read_settings(home.config_file), **said)
+    try:
+        return msgspec.convert(msgspec.to_builtins(told), NodeSettings)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"that cannot be said of a node: {error}", hint="`--help` says what can.") from error
 
 
 def warn(text: str) -> None:

@@ -6,16 +6,19 @@ import getpass
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from firebrick import process
 from firebrick.cli.errors import UsageError
+from firebrick.cli.event import EventWish, find_occasion
 from firebrick.node.order import Resources, RunOrder, Source
 from firebrick.workflow.detect import detect, from_command
+from firebrick.workflow.filter import decide
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.syntax import Workflow
+from firebrick.workflow.value import Value
 
 _DIRECTORIES: Final = (".github/workflows", ".forgejo/workflows")
 _SUFFIXES: Final = (".yml", ".yaml")
@@ -34,19 +37,28 @@ class Wish:
     image: str | None
     resources: Resources
     secrets: Mapping[str, str]
+    event: EventWish = field(default_factory=EventWish)
 
 
-async def make_order(wish: Wish, *, id: str, artifact_dir: Path) -> RunOrder:  # noqa: A002 - the field of the order
-    """Raises UsageError where there is nothing to run or too much to choose from, WorkflowError for a file with mistakes."""
+async def make_order(
+    wish: Wish,
+    *,
+    id: str,  # noqa: A002 - the field of the order
+    artifact_dir: Path,
+    given: Workflow | None = None,
+) -> RunOrder:
+    """The order for what was asked, with the workflow `given` where there is one. Raises UsageError where there is nothing to run or too much to
+    choose from, WorkflowError for a file with mistakes."""
     if not wish.repository.is_dir():
         raise UsageError(f"there is no directory {wish.repository}", hint="Name a repository with -C.")
     source = await describe_source(wish.repository)
-    workflow, collect = _choose(wish, source.path)
+    workflow, collect = (given, ()) if given is not None else _choose(wish, source.path)
     unknown = sorted(set(wish.jobs) - set(workflow.jobs))
     if unknown:
         raise UsageError(
             f"{workflow.path} has no job {' or '.join(unknown)}", hint=f"It has {', '.join(workflow.jobs)}."
         )
+    source, inputs = _told(wish.event, workflow, source)
     return RunOrder(
         id=id,
         workflow=workflow,
@@ -57,7 +69,21 @@ async def make_order(wish: Wish, *, id: str, artifact_dir: Path) -> RunOrder:  #
         image=wish.image,
         collect=collect,
         secrets=wish.secrets,
+        inputs=inputs,
+        variables=wish.event.variables,
     )
+
+
+def _told(wish: EventWish, workflow: Workflow, source: Source) -> tuple[Source, Mapping[str, Value]]:
+    """The sources with the event asked for, and the inputs. An event that is named must start the workflow; a workflow alone runs."""
+    if not wish.is_told:
+        return source, {}
+    occasion = find_occasion(wish, workflow, source)
+    decision = decide(workflow.on, occasion.event)
+    if wish.name is not None and not decision.starts:
+        hint = "Without --event the workflow runs whatever its events are."
+        raise UsageError(f"{wish.name} does not start {workflow.path}: {decision.reason}", hint=hint)
+    return occasion.source, occasion.inputs
 
 
 def _choose(wish: Wish, root: Path) -> tuple[Workflow, tuple[str, ...]]:
@@ -136,6 +162,12 @@ async def describe_source(directory: Path) -> Source:
     repository = f"{remote[1]}/{remote[2]}" if remote else f"{_user()}/{path.name}"
     event = {"ref": ref, "after": sha, "repository": {"full_name": repository, "name": repository.partition("/")[2]}}
     return Source(path=path, repository=repository, ref=ref, sha=sha, event=event)
+
+
+async def commit_time(repository: Path) -> int | None:
+    """When the checked-out commit was made, in seconds since 1970; None where there is none."""
+    text = await _git(repository, "show", "--no-patch", "--format=%ct", "HEAD")
+    return int(text) if text.isdecimal() else None
 
 
 def _user() -> str:

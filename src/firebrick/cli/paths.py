@@ -18,8 +18,11 @@ _WHAT: Final = {
     "machines": "running machines, a directory each",
     "nodes": "sockets of running nodes",
     "runs": "logs and artifacts of `firebrick run`",
+    "kept": "machines of failed steps and checkpoints, for a while",
     "builds": "logs and artifacts of `firebrick serve`",
     "database": "builds of `firebrick serve`",
+    "results": "artifacts and caches of jobs that actions store",
+    "containers": "what is known of images from registries",
     "cache": "what can be fetched or made again",
 }
 

@@ -13,6 +13,7 @@ from firebrick.node.event import (
     Conclusion,
     Event,
     JobFinished,
+    JobsPlanned,
     JobStarted,
     LogLine,
     RunFinished,
@@ -104,9 +105,12 @@ class PlainView:
         match event:
             case RunStarted():
                 self._several = len(event.jobs) > 1
-                self._write("", f"run {event.run}: {event.workflow}")
+                self._write("", f"run {event.run}: {event.name or event.workflow}")
+            case JobsPlanned():
+                self._several = True
             case JobStarted():
                 how = f"{event.start} in {event.start_ms:.0f} ms"
+                how += f", going on from run {event.resumed}" if event.resumed else ""
                 self._write(event.job, f"== job {event.name} on {event.image}, machine {event.machine}, {how}")
             case StepStarted():
                 self._steps[event.job, event.step] = event.name

@@ -11,24 +11,30 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from firebrick.cli.errors import FAILURE, INTERRUPTED, SUCCESS, UsageError
-from firebrick.cli.node import DriverOption, JailOption, told_settings, warn
+from firebrick.cli.eventoption import EventOption, InputOption, PayloadOption, VarOption
+from firebrick.cli.node import CheckpointOption, DriverOption, JailOption, KeepOption, told_settings, warn
 from firebrick.home import Home
 
 # What only a run needs is imported when there is one: `firebrick --help` does not wait for it.
 if TYPE_CHECKING:
+    from firebrick.cli.again import Again
     from firebrick.cli.order import Wish
     from firebrick.cli.plain import View
-    from firebrick.node.contract import LiveRun, RunResult
+    from firebrick.node.contract import LiveRun, RunHost, RunResult
+    from firebrick.node.event import MachineKept
+    from firebrick.node.order import RunOrder
     from firebrick.node.settings import NodeSettings
 
 RUNS_KEPT: Final = 20
 _TICK_S: Final = 0.1
+_MOST_SAID: Final = 5
 
 
 def run(
@@ -52,12 +58,25 @@ def run(
         list[str] | None,
         typer.Option("--secret", "-s", metavar="NAME[=VALUE]", help="A secret; without value, the variable NAME."),
     ] = None,
+    event: EventOption = None,
+    payload: PayloadOption = None,
+    inputs: InputOption = None,
+    var: VarOption = None,
     artifacts: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where artifacts go. Default: the directory of the run.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One event a line, as JSON.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Plain lines, all of them, on a terminal too.")
+    ] = False,
+    keep: KeepOption = None,
+    checkpoint: CheckpointOption = None,
+    verify_reproducible: Annotated[
+        bool,
+        typer.Option(
+            "--verify-reproducible",
+            help="Run it twice, time, hostname and random numbers fixed, and compare the artifacts.",
+        ),
     ] = False,
     driver: DriverOption = None,
     jail: JailOption = None,
@@ -70,6 +89,7 @@ def run(
     Ends with 0 success, 1 failure, 2 wrong usage or a workflow with mistakes, 130 cancelled. Ctrl-C asks the steps to end and lets those
     with `always()` run; a second one ends at once.
     """
+    from firebrick.cli.event import EventWish, read_pairs
     from firebrick.cli.order import Wish
     from firebrick.node.order import Resources
 
@@ -82,10 +102,20 @@ def run(
         image=image,
         resources=resources,
         secrets=read_secrets(secret or []),
+        event=EventWish(
+            name=event,
+            payload=payload,
+            inputs=read_pairs(inputs or (), "--input"),
+            variables=read_pairs(var or (), "--var"),
+        ),
     )
-    with _view(as_json=as_json, verbose=verbose) as view:
-        status = asyncio.run(_carry_out(wish, view, artifacts, told_settings(Home.find(), driver, jail)))
-    raise typer.Exit(status)
+    settings = told_settings(Home.find(), driver, jail, keep=keep, checkpoint=checkpoint)
+    with open_view(as_json=as_json, verbose=verbose) as view:
+        if verify_reproducible:
+            from firebrick.cli.reproduce import verify
+
+            raise typer.Exit(asyncio.run(verify(wish, view, artifacts, settings, as_json=as_json)))
+        raise typer.Exit(asyncio.run(carry_out(wish, view, artifacts, settings)))
 
 
 def read_secrets(words: list[str]) -> dict[str, str]:
@@ -104,7 +134,7 @@ def read_secrets(words: list[str]) -> dict[str, str]:
 
 
 @contextmanager
-def _view(*, as_json: bool, verbose: bool) -> Iterator[View]:
+def open_view(*, as_json: bool, verbose: bool) -> Iterator[View]:
     from firebrick.cli.plain import JsonView, PlainView
 
     view: View
@@ -121,28 +151,48 @@ def _view(*, as_json: bool, verbose: bool) -> Iterator[View]:
     yield view
 
 
-async def _carry_out(wish: Wish, view: View, artifacts: Path | None, settings: NodeSettings) -> int:
+async def carry_out(
+    wish: Wish, view: View, artifacts: Path | None, settings: NodeSettings, *, again: Again | None = None
+) -> int:
+    """One run, shown and kept; `again` is what it goes on from. The result is an exit status."""
+    from firebrick.cli.again import remember
     from firebrick.cli.order import make_order
     from firebrick.node.node import Node
 
     home = Home.find()
-    name = time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
+    name = new_run()
     directory = home.runs / name
-    order = await make_order(wish, id=name, artifact_dir=(artifacts or directory / "artifacts").absolute())
+    given = again.workflow if again is not None else None
+    order = await make_order(wish, id=name, artifact_dir=(artifacts or directory / "artifacts").absolute(), given=given)
+    if again is not None:
+        order = replace(order, rerun=again.rerun, collect=again.collect)
     async with Node.open(home, settings=settings, warn=warn) as node:
-        _make_room(home.runs)
+        make_room(home.runs)
         directory.mkdir(parents=True)
-        async with node.start_run(order) as live:
-            with _interrupts(live, view):
-                await _follow(live, view, directory / "log.txt")
-            result = await live.result()
+        remember(directory, wish, order)
+        kept: list[MachineKept] = []
+        result = await follow(node, order, view, directory / "log.txt", kept)
     _say_where(view, directory, result)
-    return _status(result)
+    _say_kept(view, name, kept)
+    return run_status(result)
 
 
-async def _follow(live: LiveRun, view: View, log: Path) -> None:
+def new_run() -> str:
+    return time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
+
+
+async def follow(node: RunHost, order: RunOrder, view: View, log: Path, kept: list[MachineKept]) -> RunResult:
+    """Carry the order out, show it, and keep its log."""
+    async with node.start_run(order) as live:
+        with _interrupts(live, view):
+            await _follow(live, view, log, kept)
+        return await live.result()
+
+
+async def _follow(live: LiveRun, view: View, log: Path, seen: list[MachineKept]) -> None:
     """Show every event, and keep all of them as lines."""
     from firebrick.cli.plain import PlainView
+    from firebrick.node.event import MachineKept
 
     with ExitStack() as stack:
         kept = stack.enter_context(PlainView(stack.enter_context(log.open("w", errors="replace"))))
@@ -152,6 +202,8 @@ async def _follow(live: LiveRun, view: View, log: Path) -> None:
         async for event in live.events():
             kept.show(event)
             view.show(event)
+            if isinstance(event, MachineKept):
+                seen.append(event)
 
 
 async def _tick(view: View) -> None:
@@ -198,7 +250,16 @@ def _say_where(view: View, directory: Path, result: RunResult) -> None:
         view.notice(f"The whole log is {directory / 'log.txt'}")
 
 
-def _status(result: RunResult) -> int:
+def _say_kept(view: View, run: str, kept: list[MachineKept]) -> None:
+    """The last lines: what to type to look into the machines of steps that failed."""
+    jobs = list(dict.fromkeys(event.job for event in kept if event.kind != "before"))
+    for job in jobs[:_MOST_SAID]:
+        view.notice(f"A machine is kept: firebrick debug {run} {job}")
+    if len(jobs) > _MOST_SAID:
+        view.notice(f"{len(jobs) - _MOST_SAID} more are kept: firebrick kept ls")
+
+
+def run_status(result: RunResult) -> int:
     match result.conclusion.value:
         case "success" | "skipped":
             return SUCCESS
@@ -208,7 +269,7 @@ def _status(result: RunResult) -> int:
             return FAILURE
 
 
-def _make_room(runs: Path) -> None:
+def make_room(runs: Path) -> None:
     """Keep what the latest runs have left, `RUNS_KEPT` of them with the one that begins."""
     if runs.is_dir():
         older = sorted(entry for entry in runs.iterdir() if entry.is_dir())

@@ -10,11 +10,14 @@ from typing import Annotated
 import typer
 
 from firebrick.cli.evaluate import evaluate
+from firebrick.cli.graph import graph
+from firebrick.cli.plan import plan
 from firebrick.workflow.problem import Problem, WorkflowError, printable
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.yaml import MAX_BYTES
 
 app = typer.Typer(help="Look at workflow files.", no_args_is_help=True)
+app.command("plan")(plan)
 
 
 @app.callback()
@@ -47,6 +50,7 @@ def check(
 
 # An expression may begin with a minus.
 app.command("eval", context_settings={"ignore_unknown_options": True})(evaluate)
+app.command()(graph)
 
 
 def find_problems(content: bytes, name: str) -> tuple[tuple[Problem, ...], tuple[Problem, ...]]:

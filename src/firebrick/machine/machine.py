@@ -535,10 +535,12 @@ async def restore(
     directory: Path | None = None,
     home: Path | None = None,
     hostname: str | None = None,
+    identity: Identity | None = None,
     deadline: float = BOOT_DEADLINE_S,
     detached: bool = False,
 ) -> AsyncIterator[Machine]:
-    """Start a machine from a snapshot. Any number may be; each has an identity of its own. The rest is as with `launch`.
+    """Start a machine from a snapshot. Any number may be; each has an identity of its own, unless one is given: two machines must then never be
+    taken for one. The rest is as with `launch`.
 
     A snapshot that was not read through on this host before is now. Raises SnapshotError where it is damaged or does not fit this host,
     BootError where the machine does not come up."""
@@ -548,7 +550,7 @@ async def restore(
         await asyncio.to_thread(trust.verify, taken, home / "cache")
     with _directory(directory, home) as own:
         place = _Place(chosen, home, own, detached)
-        async with _from(taken, place, hostname, deadline, origin=taken) as machine:
+        async with _from(taken, place, hostname, deadline, origin=taken, identity=identity) as machine:
             yield machine
 
 
@@ -563,14 +565,20 @@ async def _restored(taken: Snapshot, like: _Place, hostname: str | None) -> Asyn
 
 @asynccontextmanager
 async def _from(
-    taken: Snapshot, place: _Place, hostname: str | None, deadline: float, *, origin: Snapshot | None
+    taken: Snapshot,
+    place: _Place,
+    hostname: str | None,
+    deadline: float,
+    *,
+    origin: Snapshot | None,
+    identity: Identity | None = None,
 ) -> AsyncIterator[Machine]:
     source = taken.path if taken.base is None else place.directory / _WHOLE
     if taken.base is not None:
         source.mkdir()
         await shielded(asyncio.to_thread(taken.make_whole, source))
     virtual = place.driver.restore(taken.spec, source, place.directory, detached=place.detached)
-    identity = _fresh(taken.spec, place, hostname)
+    identity = identity or _fresh(taken.spec, place, hostname)
     async with _met(taken.spec, place, virtual, identity, deadline, origin=origin) as machine:
         if taken.base is not None:
             await shielded(asyncio.to_thread(shutil.rmtree, source))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from firebrick.node.action.book import JobActions
 from firebrick.node.action.use import Entry, Place
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.cancel import Cancellation
+from firebrick.node.companion import Companions
 from firebrick.node.deadline import Deadline
 from firebrick.node.event import CancelCause
 from firebrick.node.glob import find_files, parse_searches
@@ -22,21 +23,40 @@ from firebrick.node.order import RunOrder
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader
 from firebrick.workflow.context import GuestPaths, env_context, job_context
-from firebrick.workflow.expression import Scope, Value
+from firebrick.workflow.expression import EvaluationError, Scope, Value
 from firebrick.workflow.hashing import HashMemo, HashNeededError, combine
+from firebrick.workflow.matcher import Matcher, MatcherSet
 from firebrick.workflow.outcome import CANCELLED, FAILURE, SUCCESS, StepOutcome, step_scope, steps_context
 from firebrick.workflow.syntax import RunDefaults
+from firebrick.workflow.template import Condition
+
+if TYPE_CHECKING:
+    from firebrick.node.keeper import Keeper
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """A command of a step, whole: what it takes to run it again. `text` is its script as it was written, empty for the program of an action."""
+
+    argv: tuple[str, ...]
+    directory: str
+    env: Mapping[str, str]
+    text: str = ""
 
 
 @dataclass(slots=True)
 class Variables:
     """What every step of a job begins with, those within actions too: `env` is what workflow and job set and `GITHUB_ENV` changed, `path` what
-    `GITHUB_PATH` added."""
+    `GITHUB_PATH` added; `given` what workflow and job set, as it was; `command` what the step runs or ran last, `matchers` the files
+    that described problem matchers, by their owners in small letters."""
 
     env: dict[str, str] = field(default_factory=dict)
     path: tuple[str, ...] = ()
+    given: Mapping[str, str] = field(default_factory=dict)
+    command: Command | None = None
+    matchers: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +77,9 @@ class Bench:
     """One list of steps at work: a job's, or, with a `caller`, that of a composite action within it.
 
     `scope` is what the job's own expressions see, `runner` the context of that name, `runtime` the variables that actions have besides (never
-    scripts), `job_facts` what the context `job` says of container and services, `image_env` what a container gives to every step, `step_end` what
-    ends the step that runs now, `action` its GITHUB_ACTION, `posts` what has a post phase, in the order it began."""
+    scripts), `action` the GITHUB_ACTION of the step that runs now, `title` what people see of it, `step_end` what ends it if `condition` does not
+    hold then, `entries` are the steps of the job, `posts` what has a post phase, in the order it began. `matchers` are those the steps have added, `debug` is whether debug messages
+    are shown. `job_facts` is what the context `job` says of container and services, `image_env` what a container gives to every step."""
 
     order: RunOrder
     job_id: str
@@ -73,16 +94,23 @@ class Bench:
     defaults: RunDefaults
     runner: Mapping[str, Value]
     actions: JobActions
+    keeper: Keeper
+    entries: tuple[Entry, ...] = ()
+    companions: Companions
     job_facts: Mapping[str, Value] = field(default_factory=dict)
     image_env: Mapping[str, str] = field(default_factory=dict)
     runtime: Mapping[str, str] = field(default_factory=dict)
     caller: Caller | None = None
     variables: Variables = field(default_factory=Variables)
     action: str = ""
+    title: str = ""
     posts: list[Entry] = field(default_factory=list)
     outcomes: dict[str, StepOutcome] = field(default_factory=dict)
     failed: bool = False
     step_end: asyncio.Event = field(default_factory=asyncio.Event)
+    condition: Condition | None = None
+    matchers: MatcherSet = field(default_factory=MatcherSet)
+    debug: bool = False
     _hashes: HashMemo = field(default_factory=HashMemo)
 
     def within(self, caller: Caller) -> Bench:
@@ -127,11 +155,33 @@ class Bench:
             return FAILURE
         return self.status
 
+    async def step_ended(self) -> None:
+        """Wait until the step that runs now has to end: the run is cancelled and its condition does not hold any more, or the time that
+        was left then is over."""
+        await self.step_end.wait()
+        if await self._goes_on():
+            await self.cancellation.expired.wait()
+
+    async def _goes_on(self) -> bool:
+        """Whether the conditions of the step, and of the steps it is within, hold though the run is cancelled."""
+        if self.caller is not None and not await self.caller.bench._goes_on():  # noqa: SLF001 - another of its kind
+            return False
+        try:
+            return self.condition is None or await self.evaluate(self.condition.holds)
+        except EvaluationError:
+            return False
+
     def record(self, step_id: str, outcome: StepOutcome) -> None:
         """Keep how a step ended, for the steps after it."""
         if step_id:
             self.outcomes[step_id] = outcome
         self.failed |= outcome.conclusion == FAILURE
+
+    def note_matchers(self, file: bytes, matchers: Iterable[Matcher]) -> None:
+        """Remember the file of matchers that were added, and forget those of matchers that are gone."""
+        files = {**self.variables.matchers, **{matcher.owner.lower(): file for matcher in matchers}}
+        alive = {owner.lower() for owner in self.matchers.owners}
+        self.variables.matchers = {owner: files[owner] for owner in files if owner in alive}
 
     async def evaluate(self, ask: Callable[[Scope], T], env: Mapping[str, str] | None = None) -> T:
         """`ask` with the scope of a step; `env` is added to what expressions see as `env`. Raises EvaluationError."""

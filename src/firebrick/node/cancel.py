@@ -10,19 +10,22 @@ from firebrick.node.event import CancelCause
 class Cancellation:
     """`request` asks the work to end and starts the time that what still has to run is given; when that is over, `expired` is set.
 
-    One for each job; `cause` is None until it was requested, and then never changes."""
+    One for each job; `cause` is None until it was requested, and then never changes. `began` is when the cancelling began that it is a part of,
+    by the clock of the loop."""
 
     def __init__(self, patience: float) -> None:
         self.requested = asyncio.Event()
         self.expired = asyncio.Event()
         self.cause: CancelCause | None = None
+        self.began = 0.0
         self._patience = patience
         self._timer: asyncio.TimerHandle | None = None
 
-    def request(self, cause: CancelCause) -> None:
-        """Idempotent: the first cause counts."""
+    def request(self, cause: CancelCause, began: float | None = None) -> None:
+        """Idempotent: the first cause counts. `began` is now, or earlier for what was not under way then."""
         if self.cause is None:
             self.cause = cause
+            self.began = asyncio.get_running_loop().time() if began is None else began
             self.requested.set()
             self._timer = asyncio.get_running_loop().call_later(self._patience, self.expired.set)
 

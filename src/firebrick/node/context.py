@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from typing import Final
 
 from firebrick.node.order import RunOrder
 from firebrick.workflow.context import GuestPaths, RunFacts
+from firebrick.workflow.value import Value
 
 HOME: Final = "/root"
 WORK: Final = "/home/runner/work"
@@ -34,7 +36,7 @@ def guest_paths(order: RunOrder) -> GuestPaths:
 
 
 def run_facts(order: RunOrder) -> RunFacts:
-    source, workflow = order.source, order.workflow
+    source, workflow = order.source, order.caller or order.workflow
     return RunFacts(
         run_id=order.id,
         repository=source.repository,
@@ -50,3 +52,18 @@ def run_facts(order: RunOrder) -> RunFacts:
 def architecture() -> str:
     """Of this host and so of its guests, in the words of the `runner` context."""
     return _ARCHITECTURES.get(platform.machine(), platform.machine().upper())
+
+
+def fixed_environment(order: RunOrder) -> dict[str, str]:
+    """What tells programs that ask for it to be the same each time; empty in a run that need not be."""
+    fixed = order.resources.fixed
+    return {} if fixed is None else {"SOURCE_DATE_EPOCH": str(fixed.time_s), "PYTHONHASHSEED": "0"}
+
+
+_DEBUG: Final = ("ACTIONS_STEP_DEBUG", "ACTIONS_RUNNER_DEBUG")
+
+
+def debugging(secrets: Mapping[str, str], variables: Value) -> bool:
+    """Whether debug messages are shown and RUNNER_DEBUG is set: a secret or, where there is none, a variable of the repository says so."""
+    known = variables if isinstance(variables, Mapping) else {}
+    return any(str(secrets.get(name, known.get(name, ""))).lower() == "true" for name in _DEBUG)

@@ -10,7 +10,8 @@
 - `events` may be called any number of times, at any moment: each iterator starts at the first event and ends after `RunFinished`. Events are
   spooled to an anonymous file, so a slow or absent reader loses nothing, holds no memory and never slows the machine down; what bounds the
   file is the log limit of each job.
-- `cancel` asks: processes get SIGINT, then SIGTERM, then SIGKILL; steps with `always()` or `cancelled()` still run, within the cancel limit.
+- `cancel` asks: processes get SIGINT, then SIGTERM, then SIGKILL; steps and jobs with `always()` or `cancelled()`
+  still run, within the cancel limit.
 - Leaving the context before the run has finished, by cancellation or otherwise, does not ask: machines are killed, artifacts so far stay.
   Even then `JobFinished` and `RunFinished` come, in this order, and the context is left only after everything is released.
 """

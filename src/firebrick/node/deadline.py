@@ -8,18 +8,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """`limit_s` is the time as the workflow states it, and what it is called; `at` the end of it on the monotonic clock."""
+    """`limit_s` is the time as the workflow states it, `at` the end of it on the monotonic clock, `title` the step whose time it is."""
 
     limit_s: float
     at: float
+    title: str = ""
 
     @classmethod
-    def after(cls, limit_s: float) -> Deadline:
-        return cls(limit_s, time.monotonic() + limit_s)
+    def after(cls, limit_s: float, title: str = "") -> Deadline:
+        return cls(limit_s, time.monotonic() + limit_s, title)
 
-    def __str__(self) -> str:
+    @property
+    def passed(self) -> str:
+        """The error of a step whose time is over."""
         minutes = self.limit_s / 60
-        return f"{minutes:g} minute" + ("" if minutes == 1 else "s")
+        what = f"The action '{self.title}'" if self.title else "The step"
+        return f"{what} has timed out after {minutes:g} minute{'' if minutes == 1 else 's'}."
 
     @property
     def left_s(self) -> float:

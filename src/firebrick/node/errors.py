@@ -21,6 +21,10 @@ class LabelError(NodeError):
     """`runs-on` names no image this node knows."""
 
 
+class WorkflowSourceError(NodeError):
+    """A workflow that the run calls cannot be had, or is not to be called on this node."""
+
+
 class ContainerError(NodeError):
     """The image of a container cannot be had, or a service did not become ready."""
 

@@ -20,12 +20,13 @@ class Conclusion(StrEnum):
 
 class CancelCause(StrEnum):
     """Why a run, or a job of it, was cancelled; `TIMEOUT` makes its conclusion a failure, the others `cancelled`. `MATRIX`: another
-    combination of the job's matrix failed, and the strategy says fail-fast."""
+    combination of the job's matrix failed, and the strategy says fail-fast. `CONCURRENCY`: another run or job took its place in a group."""
 
     USER = "user"
     TIMEOUT = "timeout"
     SHUTDOWN = "shutdown"
     MATRIX = "matrix"
+    CONCURRENCY = "concurrency"
 
 
 def _tag(name: str) -> str:
@@ -38,13 +39,25 @@ class Event(msgspec.Struct, frozen=True, tag_field="event", tag=_tag, kw_only=Tr
 
 
 class RunStarted(Event, frozen=True, kw_only=True):
+    """`name` is what `run-name` comes to, empty where there is none."""
+
     run: str
     workflow: str
+    jobs: tuple[str, ...]
+    name: str = ""
+
+
+class JobsPlanned(Event, frozen=True, kw_only=True):
+    """What a job of the run turned out to be, now that those it needs have ended: the combinations of its matrix, or the jobs of the workflow it
+    calls. These come in its place."""
+
+    job: str
     jobs: tuple[str, ...]
 
 
 class JobStarted(Event, frozen=True, kw_only=True):
-    """`start` says how the machine came to be: `fork` of a template or `boot`; `start_ms` how long that took."""
+    """`start` says how the machine came to be: `fork` of a template or `boot`; `start_ms` how long that took. `resumed` is empty, or says
+    where the job goes on from: `RUN before step N`, that run's steps before it not being run again."""
 
     job: str
     name: str
@@ -53,6 +66,7 @@ class JobStarted(Event, frozen=True, kw_only=True):
     start: str
     start_ms: float
     steps: tuple[str, ...]
+    resumed: str = ""
 
 
 class ActionResolved(Event, frozen=True, kw_only=True):
@@ -105,6 +119,19 @@ class StepFinished(Event, frozen=True, kw_only=True):
     exit_code: int | None = None
     summary: str = ""
     name: str = ""
+
+
+class MachineKept(Event, frozen=True, kw_only=True):
+    """The machine of a job was saved. `kind` is `failed`, `before` (a checkpoint before the step) or `end`; `label` is what it is called within its
+    job; `milliseconds` and `bytes` are what it cost; it is there until `expires`."""
+
+    job: str
+    step: int
+    kind: str
+    label: str
+    milliseconds: float
+    bytes: int
+    expires: float
 
 
 class ArtifactStored(Event, frozen=True, kw_only=True):

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from firebrick.guest.errors import AgentError, OutputTooLargeError
 from firebrick.node.bench import Bench
 from firebrick.node.context import TEMP
-from firebrick.node.errors import StepError
+from firebrick.node.errors import StepError, told
 from firebrick.node.guest import Guest
 from firebrick.node.outputs import StepOutputs
 from firebrick.workflow.command_file import (
     MAX_SUMMARY,
     FileCommandError,
-    check_summary,
     extend_path,
     file_command_failed,
     parse_environment,
     parse_pairs,
     parse_path,
+    summary_too_large,
 )
 from firebrick.workflow.context import CommandPaths
 
@@ -45,8 +45,8 @@ class StepFiles:
     """The files of one step, or of one step of an action."""
 
     def __init__(self) -> None:
-        key = uuid.uuid4().hex
-        self._paths = {name: f"{TEMP}/_runner_file_commands/{name}_{key}" for name in _NAMES}
+        self._directory = f"{TEMP}/_runner_file_commands/{uuid.uuid4().hex}"
+        self._paths = {name: f"{self._directory}/{name}" for name in _NAMES}
 
     @property
     def paths(self) -> CommandPaths:
@@ -63,44 +63,75 @@ class StepFiles:
         """Apply what the step left to the bench, to `outputs` and to `state`, and return the rest. A file that breaks the grammar or holds too
         much is an error of the step."""
         left = Left()
-        for name in ("env", "path", "output", "state", "step_summary"):
+        found = await self._contents(bench.guest)
+        for name in ("path", "env", "state", "output"):
             try:
-                await self._apply(name, bench, number, {"output": outputs, "state": state}, left)
-            except (FileCommandError, OutputTooLargeError, StepError) as error:
-                bench.log.fault(number, f"{file_command_failed(name)} {error}")
+                _apply(name, _text(found[name]), bench, number, {"state": state, "output": outputs})
+            except (FileCommandError, StepError) as error:
+                bench.log.fault(number, file_command_failed(name))
+                bench.log.fault(number, told(error))
                 left.failed = True
+        left.summary = await self._summary(found["step_summary"], bench, number)
         return left
 
-    async def _apply(self, name: str, bench: Bench, number: int, kept: Mapping[str, StepOutputs], left: Left) -> None:
-        if name == "step_summary":
-            left.summary = await self._summary(bench)
-            return
-        text = (await self._read(bench.guest, name, _LIMIT)).decode(errors="replace")
-        if name == "path":
-            bench.path = _bounded_path(extend_path(bench.path, parse_path(text)))
-        elif name in kept:
-            for key, value in parse_pairs(text):
-                kept[name].set(key, value)
-        else:
-            environment = parse_environment(text)
-            bench.env = _bounded_environment({**bench.env, **environment.variables})
-            for error in environment.errors:
-                bench.log.fault(number, error)
-
-    async def _summary(self, bench: Bench) -> str:
-        data = await self._read(bench.guest, "step_summary", MAX_SUMMARY)
-        check_summary(len(data))
-        return data.decode(errors="replace")
-
-    async def _read(self, guest: Guest, name: str, limit: int) -> bytes:
-        """A step may have removed its files: that is as if they were empty."""
+    async def _summary(self, data: bytes, bench: Bench, number: int) -> str:
+        if len(data) <= MAX_SUMMARY:
+            return data.decode(errors="replace")
         try:
-            data = await guest.files.read(self._paths[name], limit=limit + 1)
+            size = (await bench.guest.files.stat(self._paths["step_summary"])).size
+        except AgentError:
+            size = len(data)
+        bench.log.fault(number, summary_too_large(size))
+        return ""
+
+    async def _contents(self, guest: Guest) -> dict[str, bytes]:
+        """What is in each file. A step may have removed its files, or put something else in their place: that is as if they were empty."""
+        found = dict.fromkeys(_NAMES, b"")
+        try:
+            entries = await guest.files.list(self._directory)
+        except (AgentError, OutputTooLargeError):
+            return found
+        left = {entry.name.decode(errors="replace"): entry for entry in entries}
+        names = [name for name in _NAMES if name in left and (left[name].size or left[name].kind != "file")]
+        found.update(zip(names, await asyncio.gather(*(self._read(guest, name) for name in names)), strict=True))
+        return found
+
+    async def _read(self, guest: Guest, name: str) -> bytes:
+        limit = MAX_SUMMARY if name == "step_summary" else _LIMIT
+        try:
+            is_file = (await guest.files.stat(self._paths[name])).kind == "file"  # a pipe would never end
+            return await guest.files.read(self._paths[name], limit=limit + 1) if is_file else b""
         except AgentError:
             return b""
-        if len(data) > limit and name != "step_summary":
-            raise FileCommandError(f"The file has more than {limit >> 20} MiB.")
-        return data
+
+
+def _text(data: bytes) -> str:
+    if len(data) > _LIMIT:
+        raise FileCommandError(f"The file has more than {_LIMIT >> 20} MiB.")
+    return data.decode(errors="replace")
+
+
+def _apply(name: str, text: str, bench: Bench, number: int, kept: Mapping[str, StepOutputs]) -> None:
+    if name == "path":
+        add_path(bench, parse_path(text))
+    elif name == "env":
+        environment = parse_environment(text)
+        add_environment(bench, environment.variables)
+        for error in environment.errors:
+            bench.log.fault(number, error)
+    else:
+        for key, value in parse_pairs(text):
+            kept[name].set(key, value)
+
+
+def add_environment(bench: Bench, variables: Mapping[str, str]) -> None:
+    """Variables for the steps that follow. Raises FileCommandError, changing nothing, where it is too much."""
+    bench.env = _bounded_environment({**bench.env, **variables})
+
+
+def add_path(bench: Bench, directories: Iterable[str]) -> None:
+    """Directories before PATH, for the steps that follow. Raises FileCommandError, changing nothing, where it is too much."""
+    bench.path = _bounded_path(extend_path(bench.path, directories))
 
 
 def _bounded_path(path: tuple[str, ...]) -> tuple[str, ...]:

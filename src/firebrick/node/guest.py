@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Protocol, Unpack
 
-from firebrick.guest.client import ExecOptions, Files, Listener, Process, TreeCount, Tunnel
+from firebrick.guest.client import ExecOptions, Files, Listener, Process, TreeCount, TreeLimits, Tunnel
+from firebrick.machine import Snapshot
 from firebrick.node.container import ContainerImage
+from firebrick.node.kept import Entry, Kept
 from firebrick.node.order import Resources
 from firebrick.workflow.container import Login
 
@@ -37,21 +39,39 @@ class Guest(Protocol):
         exclude: Iterable[str | bytes] = (),
     ) -> TreeCount: ...
 
+    async def download(
+        self,
+        source: str | bytes,
+        target: Path,
+        *,
+        exclude: Iterable[str | bytes] = (),
+        limits: TreeLimits = TreeLimits(),  # noqa: B008 - frozen
+    ) -> TreeCount: ...
+
     def connect_port(self, port: int, host: str = "127.0.0.1") -> AbstractAsyncContextManager[Tunnel]: ...
 
     def listen(self, port: int, address: str = "127.0.0.1") -> AbstractAsyncContextManager[Listener]: ...
 
 
+Keep = Callable[[Kept], Awaitable[Entry | None]]
+"""Makes a snapshot and keeps it under this record, its costs filled in. None where it is larger than all that may be kept. Raises MachineError, OSError,
+NodeError; the machine goes on."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loan:
     """A machine for one job. `start` is `fork` or `boot`, `start_ms` how long that took. `scratch` is a directory on the host that goes with
-    the machine, also when the node is killed: what is made for the job belongs there."""
+    the machine, also when the node is killed: what is made for the job belongs there. `save` makes a snapshot of the machine, which goes on, as a new
+    directory; `keep` puts one on the shelf of kept machines. Where a machine cannot be saved they are None."""
 
     guest: Guest
     machine: str
     start: str
     start_ms: float
     scratch: Path
+    image: str = ""
+    save: Callable[[Path], Awaitable[Snapshot]] | None = None
+    keep: Keep | None = None
 
 
 class Lender(Protocol):
@@ -76,3 +96,11 @@ class Lender(Protocol):
         self, image: str, resources: Resources, *, purpose: str, say: Say
     ) -> AbstractAsyncContextManager[Loan]:
         """As `lend`, for who has said so; does not wait."""
+
+    def revive(
+        self, taken: Snapshot, image: str, *, purpose: str, say: Say, companions: int = 0
+    ) -> AbstractAsyncContextManager[Loan]:
+        """A machine that begins where `taken`, a snapshot of one of `image`, was made; else as `lend`."""
+
+    def shelter(self) -> AbstractContextManager[Path]:
+        """A directory for snapshots that are wanted for a while: gone at the end, or when the next node starts."""

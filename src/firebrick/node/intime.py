@@ -20,7 +20,7 @@ class StepCancelledError(StepError):
 async def in_time(bench: Bench, deadline: Deadline | None, work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`. Raises StepCancelledError or StepError where it was given up; it has ended then."""
     task = asyncio.create_task(work, name=f"step-work-{bench.log.job}")
-    end = asyncio.create_task(bench.step_end.wait(), name=f"step-work-{bench.log.job}-end")
+    end = asyncio.create_task(bench.step_ended(), name=f"step-work-{bench.log.job}-end")
     try:
         left_s = deadline.left_s if deadline is not None else None
         await asyncio.wait((task, end), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
@@ -29,7 +29,7 @@ async def in_time(bench: Bench, deadline: Deadline | None, work: Coroutine[Any, 
         if end.done():
             raise StepCancelledError("The operation was canceled.")
         assert deadline is not None
-        raise StepError(f"The step has timed out after {deadline}.")
+        raise StepError(deadline.passed)
     finally:
         for each in (task, end):
             each.cancel()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import time
 import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from firebrick.guest.errors import AgentError, ChannelError, GuestError, OutputTooLargeError, TreeError
@@ -17,20 +17,26 @@ from firebrick.image.errors import ImageError
 from firebrick.machine.errors import BootError, MachineError
 from firebrick.node.action.book import JobActions
 from firebrick.node.action.source import ActionSource
-from firebrick.node.action.use import Entry, NativeUse, Phase, entries_of, has_phase
+from firebrick.node.action.use import Entry, NativeUse, Phase, entries_of, has_phase, uses_image
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.bench import Bench
 from firebrick.node.cancel import Cancellation
-from firebrick.node.context import TEMP, TOOL_CACHE, architecture, guest_paths, run_facts
+from firebrick.node.companion import Companions
+from firebrick.node.context import TEMP, TOOL_CACHE, architecture, fixed_environment, guest_paths, run_facts
 from firebrick.node.contract import JobResult
 from firebrick.node.errors import NodeError, StepError, told
 from firebrick.node.event import CancelCause, Conclusion, JobStarted
+from firebrick.node.fork import Branch, Trunk
 from firebrick.node.glob import find_files, parse_searches
 from firebrick.node.guest import Lender, Loan
+from firebrick.node.hook import Hook, run_hook
+from firebrick.node.keeper import Keeper
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
 from firebrick.node.phase import posts_of
+from firebrick.node.rerun import Rerun
 from firebrick.node.results import NodeResults
+from firebrick.node.resume import Resume, needs_of
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader, open_source
 from firebrick.node.step import run_step, title
@@ -49,7 +55,8 @@ _LOSSES: Final = (MachineError, GuestError, ImageError, NodeError, ResultsError,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobTask:
-    """Everything one job needs from its run and its node. `scope` is what the job's own expressions see."""
+    """Everything one job needs from its run and its node. `scope` is what the job's own expressions see, `rerun` what it goes on from,
+    `trunk` the common part it shares with the other jobs of its matrix."""
 
     order: RunOrder
     planned: PlannedJob
@@ -61,6 +68,8 @@ class JobTask:
     actions: ActionSource
     log: JobLog
     cancellation: Cancellation
+    rerun: Rerun | None = None
+    trunk: Trunk | None = None
 
 
 async def run_job(task: JobTask) -> JobResult:
@@ -116,6 +125,8 @@ def cause_message(cause: CancelCause | None) -> str:
             return "The time for this job or run is over."
         case CancelCause.MATRIX:
             return "Cancelled, because another job of the matrix failed."
+        case CancelCause.CONCURRENCY:
+            return "Cancelled, because another run or job took its place in the concurrency group."
         case CancelCause.SHUTDOWN:
             return "Cancelled, because the node ends."
         case _:
@@ -123,35 +134,44 @@ def cause_message(cause: CancelCause | None) -> str:
 
 
 async def _carry_out(task: JobTask) -> JobResult:
+    if task.trunk is None:
+        return await _on_machine(task, Branch(resume=Resume.of(task.rerun.entry) if task.rerun is not None else None))
+    async with task.trunk.joined() as branch:
+        return await _on_machine(task, branch)
+
+
+async def _on_machine(task: JobTask, branch: Branch) -> JobResult:
     around = await find_surroundings(task.order, task.planned, task.scope, task.lender, task.settings, task.log)
     actions = JobActions(task.actions, task.settings, task.log)
     await actions.prepare(task.planned.job.steps)
     entries = entries_of(task.planned.job.steps)
     actions.open_known(entries, depth=0)
-    purpose = f"job {task.planned.key} of {task.order.id}"
     node = await actions.find_node(entries, task.order.source.path)
-    lent = task.lender.lend(
-        around.image,
-        task.order.resources,
-        purpose=purpose,
-        say=task.log.node,
-        node=node,
-        companions=len(around.services),
-    )
+    companions = len(around.services) + uses_image(entries)
     limit = task.settings.source_limit_mib << 20
     async with (
-        lent as loan,
+        _lent(task, around.image, branch.resume, node, companions) as loan,
         open_source(task.order.source, loan.scratch / "source", limit=limit) as source,
         around.around(loan, task.lender, task.order, task.log) as facts,
     ):
-        _report_start(task, loan, around.title, entries)
+        _report_start(task, loan, around.title, entries, branch.resume)
+        branch.listen(task.log, before=len(_with_pre(entries)))
         bench = _bench(task, loan, source, actions)
-        bench.job_facts, bench.image_env = facts, around.env
-        return await _work(task, bench, entries)
+        bench.entries, bench.job_facts, bench.image_env = entries, facts, around.env
+        return await _work(task, bench, branch, loan)
+
+
+def _lent(
+    task: JobTask, image: str, resume: Resume | None, node: Path | None, companions: int
+) -> AbstractAsyncContextManager[Loan]:
+    purpose, say = f"job {task.planned.key} of {task.order.id}", task.log.node
+    if resume is not None:
+        return task.lender.revive(resume.snapshot, resume.image, purpose=purpose, say=say, companions=companions)
+    return task.lender.lend(image, task.order.resources, purpose=purpose, say=say, node=node, companions=companions)
 
 
 def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions) -> Bench:
-    paths = guest_paths(task.order)
+    paths, fixed = guest_paths(task.order), task.order.resources.fixed
     return Bench(
         order=task.order,
         job_id=task.planned.job.id,
@@ -161,15 +181,34 @@ def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions)
         source=source,
         shelf=task.shelf,
         actions=actions,
+        companions=Companions(
+            lender=task.lender,
+            resources=task.order.resources,
+            purpose=f"job {task.planned.key} of {task.order.id}",
+            say=task.log.node,
+        ),
         settings=task.settings,
         cancellation=task.cancellation,
         scope=task.scope,
         defaults=task.planned.job.defaults,
-        runner=runner_context(name=loan.machine, arch=architecture(), paths=paths),
+        keeper=_keeper(task, loan),
+        runner=runner_context(
+            name=fixed.hostname if fixed is not None else loan.machine,
+            arch=architecture(),
+            paths=paths,
+            debug=task.log.debugging,
+        ),
+        debug=task.log.debugging,
     )
 
 
-def _report_start(task: JobTask, loan: Loan, image: str, entries: Sequence[Entry]) -> None:
+def _keeper(task: JobTask, loan: Loan) -> Keeper:
+    begun_at = task.rerun.entry.record.step if task.rerun is not None else None
+    needs = needs_of(task.scope)
+    return Keeper(settings=task.settings, keep=loan.keep, machine=loan.machine, needs=needs, begun_at=begun_at)
+
+
+def _report_start(task: JobTask, loan: Loan, image: str, entries: Sequence[Entry], resume: Resume | None) -> None:
     known = [*((entry, Phase.PRE) for entry in _with_pre(entries)), *((entry, Phase.MAIN) for entry in entries)]
     steps = tuple(task.log.mask(title(entry, phase)) for entry, phase in known)
     task.log.start(
@@ -182,6 +221,7 @@ def _report_start(task: JobTask, loan: Loan, image: str, entries: Sequence[Entry
             start=loan.start,
             start_ms=loan.start_ms,
             steps=steps,
+            resumed=resume.words if resume is not None else "",
         )
     )
 
@@ -190,16 +230,22 @@ def _with_pre(entries: Sequence[Entry]) -> list[Entry]:
     return [entry for entry in entries if has_phase(entry.use, Phase.PRE)]
 
 
-async def _work(task: JobTask, bench: Bench, entries: Sequence[Entry]) -> JobResult:
+async def _work(task: JobTask, bench: Bench, branch: Branch, loan: Loan) -> JobResult:
     job = task.planned.job
     limit = timeout_s(job.timeout_minutes, task.scope, task.order.resources.timeout_s)
     timer = asyncio.get_running_loop().call_later(limit, task.cancellation.request, CancelCause.TIMEOUT)
     try:
-        await _set_up(bench)
+        if branch.resume is None:
+            await _set_up(bench)
         bench.env.update(await bench.evaluate(task.order.workflow.env.texts))
         bench.env.update(await bench.evaluate(job.env.texts))
-        async with _offered(task, bench, entries) as bench.runtime:
-            await _run_steps(bench, entries)
+        bench.env = {**fixed_environment(task.order), **bench.env}
+        bench.variables.given = dict(bench.env)
+        async with _offered(task, bench, bench.entries) as bench.runtime:
+            if branch.resume is None:  # else it has run in this machine
+                await run_hook(bench, Hook.STARTED)
+            await _run_steps(bench, branch, loan)
+            await run_hook(bench, Hook.COMPLETED)
         return await _finish(task, bench)
     finally:
         timer.cancel()
@@ -221,15 +267,22 @@ def _may_ask(entry: Entry) -> bool:
     return entry.step.uses is not None and not isinstance(entry.use, NativeUse)
 
 
-async def _run_steps(bench: Bench, entries: Sequence[Entry]) -> None:
-    """What comes before the first step, the steps, and what comes after the last one: that is known when they have run."""
-    numbers = itertools.count()
-    for entry in _with_pre(entries):
-        await run_step(bench, next(numbers), entry, Phase.PRE)
-    for entry in entries:
-        await run_step(bench, next(numbers), entry)
-    for entry in posts_of(bench):
-        await run_step(bench, next(numbers), entry, Phase.POST)
+async def _run_steps(bench: Bench, branch: Branch, loan: Loan) -> None:
+    """What comes before the first step, the steps, and what comes after the last one: that is known when they have run. What has run before a
+    snapshot was taken is left out."""
+    first = await branch.begin(bench)
+    known = [
+        *((entry, Phase.PRE) for entry in _with_pre(bench.entries)),
+        *((entry, Phase.MAIN) for entry in bench.entries),
+    ]
+    for number, (entry, phase) in enumerate(known):
+        if number >= first:
+            await branch.arrive(bench, loan, number)
+            await run_step(bench, number, entry, phase)
+    posts = posts_of(bench)
+    for number, entry in enumerate(posts, len(known)):
+        await run_step(bench, number, entry, Phase.POST)
+    await bench.keeper.ended(bench, len(known) + len(posts) - 1)
 
 
 async def _set_up(bench: Bench) -> None:

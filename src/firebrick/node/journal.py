@@ -9,7 +9,7 @@ import asyncio
 import os
 import struct
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Final, Self
@@ -22,8 +22,10 @@ from firebrick.node.event import (
     ArtifactStored,
     Event,
     JobFinished,
+    JobsPlanned,
     JobStarted,
     LogLine,
+    MachineKept,
     RunFinished,
     RunStarted,
     StepFinished,
@@ -33,12 +35,14 @@ from firebrick.text import encodable
 
 AnyEvent = (
     RunStarted
+    | JobsPlanned
     | JobStarted
     | ActionResolved
     | StepStarted
     | LogLine
     | Annotation
     | StepFinished
+    | MachineKept
     | ArtifactStored
     | JobFinished
     | RunFinished
@@ -46,14 +50,17 @@ AnyEvent = (
 
 _LENGTH: Final = struct.Struct("<I")
 _BLOCK: Final = 1 << 18
+_FRESH: Final = 1 << 16
 
 
 class Journal:
-    """Appending never waits. `close` ends every reader after what is there."""
+    """Appending never waits for a disk longer than a write takes, and writes when there is a block or a reader. `close` ends every reader
+    after what is there."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._size = 0
+        self._fresh = bytearray()
         self._closed = False
         self._grown = asyncio.Event()
         self._waited_for = False
@@ -76,9 +83,20 @@ class Journal:
 
     def append(self, event: Event) -> None:
         record = self._encode(event)
-        os.pwrite(self._file.fileno(), _LENGTH.pack(len(record)) + record, self._size)
-        self._size += _LENGTH.size + len(record)
+        self._fresh += _LENGTH.pack(len(record))
+        self._fresh += record
+        if len(self._fresh) >= _FRESH:
+            self._write()
         self._wake()
+
+    def _write(self) -> None:
+        """What was appended since the last time, into the file."""
+        at = 0
+        with memoryview(self._fresh) as fresh:
+            while at < len(fresh):
+                at += os.pwrite(self._file.fileno(), fresh[at:], self._size + at)
+        self._size += at
+        self._fresh.clear()
 
     def _encode(self, event: Event) -> bytes:
         try:
@@ -89,10 +107,12 @@ class Journal:
     def close(self) -> None:
         """Idempotent. Readers still get everything that was appended; the file goes with the last of them."""
         self._closed = True
+        if self._readers and self._fresh:
+            self._write()
         self._wake()
         self._release()
 
-    async def read(self) -> AsyncIterator[AnyEvent]:
+    async def read(self) -> AsyncGenerator[AnyEvent, None]:
         """Every event from the first on; ends when the journal is closed and everything was read."""
         if self._file.closed:
             return
@@ -107,6 +127,8 @@ class Journal:
     async def _records(self) -> AsyncIterator[memoryview]:
         offset, rest = 0, b""
         while True:
+            if self._fresh:
+                self._write()
             if offset == self._size:
                 if self._closed:
                     return

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from firebrick.workflow.masker import MASK, Masker
+
 LIMIT: Final = 64 << 10
 CONTINUED: Final = " [line goes on]"
 
 
 class LineSplitter:
-    """Feed it what comes, in pieces of any size. A line longer than `limit` bytes comes in pieces, each but the last ending in `CONTINUED`."""
+    """Feed it what comes, in pieces of any size. A line longer than `limit` bytes comes in pieces, each but the last ending in `CONTINUED`.
 
-    def __init__(self, limit: int = LIMIT) -> None:
+    No piece ends within what `masker` masks: nobody would find its halves. So a piece may have that much more than `limit`."""
+
+    def __init__(self, limit: int = LIMIT, masker: Masker | None = None) -> None:
         self._limit = limit
+        self._masker = masker or Masker()
         self._rest = bytearray()
+        self._held = ""
 
     def feed(self, data: bytes) -> Iterator[str]:
         """The lines `data` completes, without their newlines. Consume the iterator before feeding again."""
@@ -22,23 +28,36 @@ class LineSplitter:
         for part in whole:
             self._rest += part
             yield from self._overlong()
-            yield _text(self._rest)
+            yield self._held + _text(self._rest)
             self._rest.clear()
+            self._held = ""
         self._rest += rest
         yield from self._overlong()
 
     def end(self) -> Iterator[str]:
         """What is left when nothing more comes: a last line without its newline."""
-        if self._rest:
-            yield _text(self._rest)
+        if self._rest or self._held:
+            yield self._held + _text(self._rest)
             self._rest.clear()
+            self._held = ""
 
     def _overlong(self) -> Iterator[str]:
         while len(self._rest) > self._limit:
             cut = _character_boundary(self._rest, self._limit)
             piece = self._rest[:cut]
             del self._rest[:cut]
-            yield _text(piece) + CONTINUED
+            if shown := self._split(self._held + _text(piece)):
+                yield shown + CONTINUED
+
+    def _split(self, text: str) -> str:
+        """As much of the text as can be shown now; the rest is held."""
+        at = len(text) - self._masker.longest
+        cut = self._masker.boundary(text, at) if at > 0 else 0
+        if cut == 0 and len(text) > 2 * (self._limit + self._masker.longest):  # it is one secret after the other
+            self._held = text[at:]
+            return MASK
+        self._held = text[cut:]
+        return text[:cut]
 
 
 def _character_boundary(data: bytearray, at: int) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from firebrick.node.errors import StepError
 from firebrick.node.event import Annotation, Event, JobStarted, LogLine
@@ -12,22 +14,53 @@ from firebrick.workflow.masker import Masker, MaskLimitError
 
 Emit = Callable[[Event], None]
 NODE_STEP = -1
+ANNOTATIONS_PER_LEVEL: Final = 10
+"""Of a step. What comes after them stands in the log alone."""
+ANNOTATIONS_PER_JOB: Final = 50
+_MAX_MESSAGE: Final = 4096
+"""Characters of an annotation's message."""
 
 
 class JobLog:
     """The log of one job. Everything said here is masked with the secrets of the order and what the job asked to mask.
 
-    `limit` is in bytes; what comes after it is dropped, and one line says so. `started`: the job has its machine.
+    `limit` is in bytes; what comes after it is dropped, and one line says so. `started`: the job has its machine. `debugging`: debug
+    messages are shown.
     A job that wants more masked than can be has no log from there on."""
 
-    def __init__(self, job: str, emit: Emit, *, secrets: Iterable[str] = (), limit: int) -> None:
+    def __init__(
+        self, job: str, emit: Emit, *, secrets: Iterable[str] = (), limit: int, debugging: bool = False
+    ) -> None:
         self.job = job
         self.emit = emit
         self.masker = Masker(secrets)
+        self.masks: list[
+            str
+        ] = []  # what the job itself asked for: whoever goes on from a snapshot of it asks for the same
         self.started = False
         self._left = limit
         self._limit = limit
         self._closed = False
+        self.debugging = debugging
+        self._annotations: Counter[tuple[int, str]] = Counter()
+
+    @property
+    def closed(self) -> bool:
+        """Whether more was to be masked than can be: nothing more is shown, and nobody can go on with this log's masks."""
+        return self._closed
+
+    @property
+    def spent(self) -> int:
+        """Bytes of the limit that were used."""
+        return self._limit - self._left
+
+    def skip(self, count: int) -> None:
+        """Count what another log has said in place of this one."""
+        self._left -= count
+
+    def skip_annotation(self, step: int, level: str) -> None:
+        """Count an annotation another log has made in place of this one."""
+        self._annotations[step, level] += 1
 
     def start(self, event: JobStarted) -> None:
         self.started = True
@@ -45,6 +78,7 @@ class JobLog:
                 self.emit(Annotation(at=time.time(), job=self.job, step=step, level="error", message=message))
             self._closed = True
             raise StepError(message) from error
+        self.masks.append(value)
 
     def mask(self, text: str) -> str:
         return self.masker.mask(text)
@@ -57,6 +91,25 @@ class JobLog:
                 return
             self._emit_line(step, stream, each)
             self.spend(step, len(each) + 1)
+
+    def lines(self, step: int, texts: Sequence[str]) -> None:
+        """Lines of a step that hold no newlines: as if each were given to `line`, and faster."""
+        if not texts or self._left <= 0:
+            return
+        masked = self.masker.mask_lines(texts)
+        size = sum(map(len, masked)) + len(masked)
+        if size >= self._left or self._closed:
+            for text in texts:
+                self.line(step, text)
+            return
+        self._left -= size
+        now, emit, job = time.time(), self.emit, self.job
+        for text in masked:
+            emit(LogLine(at=now, job=job, step=step, stream="stdout", text=text))
+
+    def debug(self, step: int, text: str) -> None:
+        if self.debugging:
+            self.line(step, f"##[debug]{text}")
 
     def spend(self, step: int, count: int) -> None:
         """Take `count` bytes of the limit; the line that says so comes when it is reached."""
@@ -75,20 +128,26 @@ class JobLog:
         for line in text.splitlines():
             self._emit_line(step, "node", self.mask(line))
 
+    def annotates(self, step: int, level: str) -> bool:
+        """Whether another message of this level would be an annotation: ten of a level in a step are, and fifty in a job."""
+        few = self._annotations[step, level] < ANNOTATIONS_PER_LEVEL
+        return few and self._annotations.total() < ANNOTATIONS_PER_JOB and not self._closed
+
     def annotate(self, step: int, message: Message) -> None:
         """The message stands in the log, and, unless there were too many, as an annotation."""
-        self.line(step, f"##[{message.level}]{message.message}")
-        if self._closed or not message.annotated:
+        self.line(step, f"##[{message.level}]{message.shown or message.message}")
+        if not self.annotates(step, message.level):
             return
+        self._annotations[step, message.level] += 1
         self.emit(
             Annotation(
                 at=time.time(),
                 job=self.job,
                 step=step,
                 level=message.level,
-                message=self.mask(message.message),
-                title=self.mask(message.title),
-                file=self.mask(message.file),
+                message=self.mask(message.message)[:_MAX_MESSAGE],
+                title=self.mask(message.title)[:_MAX_MESSAGE],
+                file=self.mask(message.file)[:_MAX_MESSAGE],
                 line=message.line,
                 end_line=message.end_line,
                 column=message.column,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Self
 
 from firebrick.home import Home
@@ -19,13 +20,15 @@ from firebrick.node.action.store import ActionStore
 from firebrick.node.contract import LiveRun
 from firebrick.node.door import open_door
 from firebrick.node.driver import Warn, check_privileges, open_driver
-from firebrick.node.guest import Say
+from firebrick.node.guest import Loan, Say
 from firebrick.node.journal import Journal
+from firebrick.node.kept import Entry, KeptShelf
 from firebrick.node.order import Resources, RunOrder
 from firebrick.node.pool import Pool
 from firebrick.node.results import NodeResults
 from firebrick.node.run import start_run
 from firebrick.node.settings import NodeSettings, read_settings
+from firebrick.node.turnstile import Turnstile
 from firebrick.process import shielded
 
 
@@ -33,13 +36,22 @@ class Node:
     """A `RunHost`. Made by `open`."""
 
     def __init__(
-        self, home: Home, pool: Pool, settings: NodeSettings, actions: ActionSource, results: NodeResults
+        self,
+        home: Home,
+        pool: Pool,
+        settings: NodeSettings,
+        *,
+        actions: ActionSource,
+        results: NodeResults,
+        socket: Path,
     ) -> None:
         self.home = home
         self.settings = settings
+        self.socket = socket
         self._pool = pool
         self._actions = actions
         self._results = results
+        self._turnstile = Turnstile()
 
     @classmethod
     @asynccontextmanager
@@ -70,17 +82,34 @@ class Node:
             stack.push_async_callback(lambda: shielded(pool.roster.close()))
             results = NodeResults(home.results, told.results)
             stack.push_async_callback(lambda: shielded(results.close()))
-            async with open_door(home.nodes, pool.roster):
-                yield cls(home, pool, told, actions, results)
+            async with open_door(home.nodes, pool.roster) as socket:
+                yield cls(home, pool, told, actions=actions, results=results, socket=socket)
 
     @property
     def machines(self) -> int:
         return self._pool.capacity
 
+    @property
+    def kept(self) -> KeptShelf:
+        """The machines of failed steps, and checkpoints."""
+        return self._pool.kept
+
+    def reopen(self, entry: Entry, purpose: str) -> AbstractAsyncContextManager[Loan]:
+        """A machine that begins where the kept one was, for as long as the context lasts. See `Pool.reopen`."""
+        return self._pool.reopen(entry, purpose=purpose)
+
     def start_run(self, order: RunOrder) -> AbstractAsyncContextManager[LiveRun]:
         """See `RunHost.start_run`."""
         journal = Journal.create(self.home.runs)
-        return start_run(order, self._pool, self.settings, journal, actions=self._actions, results=self._results)
+        return start_run(
+            order,
+            self._pool,
+            self.settings,
+            journal,
+            actions=self._actions,
+            turnstile=self._turnstile,
+            results=self._results,
+        )
 
     async def prepare(self, image: str, resources: Resources, say: Say = lambda _: None) -> None:
         """See `RunHost.prepare`; `say` is told what is being done."""

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from firebrick.node.rerun import Rerun
 from firebrick.workflow.syntax import Workflow
+from firebrick.workflow.value import Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,20 +26,34 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fixed:
+    """What else differs from machine to machine, told: where its clock starts, in seconds since 1970, its hostname, and what its random numbers
+    and its machine-id are made of. The kernel mixes more into random numbers than that."""
+
+    time_s: int
+    hostname: str
+    seed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """Of each machine of the run. `timeout_s` bounds the whole run. `network`: outgoing connections, besides what the node's settings allow."""
+    """Of each machine of the run. `timeout_s` bounds the whole run. `network`: outgoing connections, besides what the node's settings allow.
+    `fixed` is who each machine is, where that is to be the same each time."""
 
     vcpus: int = 2
     memory_mib: int = 2048
     scratch_mib: int = 8192
     timeout_s: float = 600.0
     network: bool = False
+    fixed: Fixed | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOrder:
     """One run: `artifact_dir` is where artifacts are put (made if missing), `jobs` narrows the run to these (and their needs),
-    `image` overrides what `runs-on` says, `collect` are globs of files to bring out of the workspace of every job that succeeded."""
+    `image` overrides what `runs-on` says, `collect` are globs of files to bring out of the workspace of every job that succeeded. `inputs` and
+    `variables` are the contexts `inputs` and `vars`. `caller` is the run's own workflow where `workflow` is one that it calls. With
+    `rerun` it is one job of another run, from a checkpoint on."""
 
     id: str
     workflow: Workflow
@@ -48,3 +64,7 @@ class RunOrder:
     image: str | None = None
     collect: tuple[str, ...] = ()
     secrets: Mapping[str, str] = field(default_factory=dict)
+    rerun: Rerun | None = None
+    inputs: Mapping[str, Value] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    caller: Workflow | None = None

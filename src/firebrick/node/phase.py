@@ -4,6 +4,7 @@ perform(entry, phase)            condition, attempt, `continue-on-error`, record
   a script                       run_step_script
   an action the node does        its `run`
   a JavaScript action            run_javascript
+  an action that is an image     run_docker
   a composite action             perform, for each of its own steps
 """
 
@@ -14,14 +15,17 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from firebrick.guest.errors import AgentError, MessageTooLargeError, OutputTooLargeError, TreeError
+from firebrick.node.action.docker import find_call, own_inputs, run_docker
 from firebrick.node.action.inputs import action_inputs, native_inputs, warn_of_inputs
 from firebrick.node.action.javascript import run_javascript
 from firebrick.node.action.use import (
     CompositeUse,
+    DockerUse,
     Entry,
     JavaScriptUse,
     NativeUse,
     Phase,
+    Place,
     Use,
     condition_of,
     has_phase,
@@ -33,6 +37,7 @@ from firebrick.node.intime import StepCancelledError, in_time
 from firebrick.node.launch import Ending, run_step_script, with_files
 from firebrick.node.outputs import StepOutputs
 from firebrick.node.script import Result
+from firebrick.workflow.command import Message
 from firebrick.workflow.command_file import FileCommandError
 from firebrick.workflow.expression import EvaluationError
 from firebrick.workflow.outcome import CANCELLED, FAILURE, SKIPPED, SUCCESS, StepOutcome, flag, timeout_s
@@ -54,7 +59,7 @@ async def perform(bench: Bench, number: int, entry: Entry, phase: Phase, begin: 
     to; `begin` is called when it is known that it runs.
 
     Raises what loses the job: ChannelError, MachineError."""
-    bench.step_end = bench.cancellation.next_end
+    bench.step_end, bench.condition = bench.cancellation.next_end, condition_of(entry, phase)
     bench.action = entry.name
     wanted = await _wanted(bench, number, entry, phase)
     if wanted is False:
@@ -109,7 +114,8 @@ async def _attempt(bench: Bench, number: int, entry: Entry, phase: Phase) -> End
 async def _deadline(bench: Bench, step: Step, env: Mapping[str, str]) -> Deadline | None:
     own = None
     if step.timeout_minutes is not None:
-        own = Deadline.after(await bench.evaluate(lambda scope: timeout_s(step.timeout_minutes, scope, 0.0), env))
+        limit_s = await bench.evaluate(lambda scope: timeout_s(step.timeout_minutes, scope, 0.0), env)
+        own = Deadline.after(limit_s, bench.title)
     return earlier(own, bench.caller.deadline if bench.caller is not None else None)
 
 
@@ -132,7 +138,8 @@ async def _found(bench: Bench, number: int, path: str) -> Use:
     """An action of the workspace. Its `pre` would have had to run before the job's first step, when it was not known yet."""
     use = await bench.actions.open_local(path, bench.guest, bench.paths.workspace, bench.depth)
     if has_phase(use, Phase.PRE):
-        bench.log.line(number, f"`pre` execution is not supported for local action from '{path}'", "node")
+        text = f"`pre` execution is not supported for local action from '{path}'"
+        bench.log.annotate(number, Message(level="warning", message=text))
     return use
 
 
@@ -142,9 +149,12 @@ async def _act(turn: _Turn, use: Use) -> Ending:
         return await _native(turn, use)
     inputs = await action_inputs(bench, step, use.file, turn.env)
     if turn.phase is Phase.MAIN:
-        warn_of_inputs(bench, turn.number, step, use.file, inputs)
+        known = own_inputs(inputs) if isinstance(use, DockerUse) else inputs
+        warn_of_inputs(bench, turn.number, step, use.file, known)
     if isinstance(use, CompositeUse):
         return await _composite(turn, use, inputs)
+    if isinstance(use, DockerUse):
+        return await _docker(turn, use, inputs)
     return await _javascript(turn, use, inputs)
 
 
@@ -166,17 +176,20 @@ async def _javascript(turn: _Turn, use: JavaScriptUse, inputs: dict[str, str]) -
     return await with_files(bench, turn.number, turn.env, start)
 
 
+async def _docker(turn: _Turn, use: DockerUse, inputs: dict[str, str]) -> Ending:
+    bench = turn.bench
+    call = await find_call(bench.within(_caller(turn, use.place, inputs)), use, turn.phase, inputs)
+
+    async def start(environment: Mapping[str, str]) -> Result:
+        return await run_docker(bench, turn.number, use, call, inputs=inputs, env=environment, deadline=turn.deadline)
+
+    return await with_files(bench, turn.number, turn.env, start)
+
+
 async def _composite(turn: _Turn, use: CompositeUse, inputs: dict[str, str]) -> Ending:
     """The steps of the action. They have a status, outputs and conditions of their own; what fails of them and is not forgiven fails the step."""
     bench = turn.bench
-    caller = Caller(
-        bench=bench,
-        place=use.place,
-        env={**(bench.caller.env if bench.caller is not None else {}), **turn.env},
-        inputs=inputs,
-        deadline=turn.deadline,
-        depth=bench.depth + 1,
-    )
+    caller = _caller(turn, use.place, inputs)
     await in_time(bench, turn.deadline, bench.actions.place(use.place, bench.guest))
     inner = use.inner = use.inner or bench.within(caller)
     inner.caller, inner.failed = caller, False
@@ -185,6 +198,19 @@ async def _composite(turn: _Turn, use: CompositeUse, inputs: dict[str, str]) -> 
     cancelled = any(ending.outcome == CANCELLED for ending in endings)
     outcome = CANCELLED if cancelled else FAILURE if inner.failed else SUCCESS
     return Ending(outcome=outcome, outputs=outputs, summary=_joined(ending.summary for ending in endings))
+
+
+def _caller(turn: _Turn, place: Place, inputs: dict[str, str]) -> Caller:
+    """The step as what is within its action sees it."""
+    bench = turn.bench
+    return Caller(
+        bench=bench,
+        place=place,
+        env={**(bench.caller.env if bench.caller is not None else {}), **turn.env},
+        inputs=inputs,
+        deadline=turn.deadline,
+        depth=bench.depth + 1,
+    )
 
 
 def _due(use: CompositeUse, inner: Bench, phase: Phase) -> list[Entry]:

@@ -1,53 +1,33 @@
-"""One run: its jobs when their needs are done, several at once, until the last; then how it ended."""
+"""One run: planned, let in by its concurrency group, its jobs carried out until the last; then how it ended."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Final
 
 from firebrick.node.action.source import ActionSource, NoActions
 from firebrick.node.artifact import ArtifactShelf
-from firebrick.node.cancel import Cancellation
-from firebrick.node.context import guest_paths, run_facts
-from firebrick.node.contract import JobResult, RunResult
-from firebrick.node.event import CancelCause, Conclusion, Event, JobFinished, RunFinished, RunStarted
+from firebrick.node.callee import load_called
+from firebrick.node.contract import RunResult
+from firebrick.node.course import Course
+from firebrick.node.errors import NodeError, told
+from firebrick.node.event import CancelCause, Conclusion, Event, RunFinished, RunStarted
 from firebrick.node.guest import Lender
-from firebrick.node.job import JobTask, cause_message, run_job
+from firebrick.node.job import cause_message
 from firebrick.node.journal import Journal
-from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
 from firebrick.node.results import NodeResults
 from firebrick.node.settings import NodeSettings
+from firebrick.node.shared import Shared, order_contexts
+from firebrick.node.turnstile import Turnstile, group_key
 from firebrick.process import shielded
-from firebrick.workflow.context import github_context
-from firebrick.workflow.expression import EvaluationError, Value
-from firebrick.workflow.outcome import (
-    FAILURE,
-    SUCCESS,
-    JobOutcome,
-    flag,
-    job_scope,
-    merge,
-    run_result,
-    should_run,
-)
-from firebrick.workflow.plan import Plan, PlannedJob, plan
+from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.outcome import FAILURE, JobOutcome, run_result
+from firebrick.workflow.plan import Plan, plan
+from firebrick.workflow.policy import GroupRequest, group_request, run_name
 from firebrick.workflow.problem import WorkflowError
-
-_SHUTDOWN_PATIENCE: Final = 15.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Cause:
-    """Why the run is being cancelled, and when that began."""
-
-    cause: CancelCause
-    at: float
 
 
 class Run:
@@ -59,22 +39,29 @@ class Run:
         lender: Lender,
         settings: NodeSettings,
         journal: Journal,
+        *,
         actions: ActionSource,
-        services: NodeResults | None,
+        turnstile: Turnstile,
+        results: NodeResults | None,
     ) -> None:
         self.order = order
-        self._actions = actions
-        self._services = services
-        self._lender = lender
-        self._settings = settings
         self._journal = journal
         self._began = time.monotonic()
-        self._cause: CancelCause | None = None
-        self._live: dict[str, Cancellation] = {}
-        self._results: dict[str, JobResult] = {}
+        self._has_started = False
+        self._name = ""
         self._outcomes: dict[str, JobOutcome] = {}
         self._done: asyncio.Future[RunResult] = asyncio.get_running_loop().create_future()
-        self._shelf = ArtifactShelf(order.artifact_dir, self._emit, limit=settings.artifact_limit_mib << 20)
+        shelf = ArtifactShelf(order.artifact_dir, self._emit, limit=settings.artifact_limit_mib << 20)
+        self._shared = Shared(
+            lender=lender,
+            settings=settings,
+            shelf=shelf,
+            emit=self._emit,
+            actions=actions,
+            turnstile=turnstile,
+            services=results,
+            secrets=frozenset(order.secrets.values()),
+        )
 
     # --- what a LiveRun does ---
 
@@ -82,9 +69,9 @@ class Run:
         return self._journal.read()
 
     def cancel(self, cause: CancelCause) -> None:
-        if self._cause is None and not self._done.done():
-            self._cause = cause
-            for cancellation in list(self._live.values()):
+        if self._shared.cancellation.cause is None and not self._done.done():
+            self._shared.cancellation.request(cause)
+            for cancellation in list(self._shared.live.values()):
                 cancellation.request(cause)
 
     async def result(self) -> RunResult:
@@ -94,163 +81,99 @@ class Run:
 
     async def carry_out(self) -> None:
         """From the first event to the last, whatever happens; if cancelled, machines are ended first and the run concludes as cancelled."""
-        timer = asyncio.get_running_loop().call_later(self.order.resources.timeout_s, self.cancel, CancelCause.TIMEOUT)
         message = ""
         try:
-            planned = plan(self.order.workflow, contexts=self._contexts(), only=self.order.jobs)
-            self._emit(self._started(planned))
+            planned, asked = await self._prepared()
+            self._start(tuple(job.key for job in planned.jobs))
             async with self._watched():
-                await self._run_all(planned)
-        except WorkflowError as error:
-            self._emit(RunStarted(at=time.time(), run=self.order.id, workflow=self.order.workflow.name, jobs=()))
-            message = str(error)
+                await self._in_turn(planned, asked)
+        except (WorkflowError, NodeError, EvaluationError) as error:
+            message = told(error) if isinstance(error, NodeError) else str(error)
         except asyncio.CancelledError:
             self.cancel(CancelCause.SHUTDOWN)
             raise
         finally:
-            timer.cancel()
             self._finish(message)
 
     def _watched(self) -> AbstractAsyncContextManager[None]:
         """What clients store in this run is among its artifacts."""
-        return nullcontext() if self._services is None else self._services.watched(self.order, self._shelf)
+        services = self._shared.services
+        return nullcontext() if services is None else services.watched(self.order, self._shared.shelf)
 
-    def _contexts(self, job: str = "") -> dict[str, Value]:
-        github = github_context(run_facts(self.order), job=job, paths=guest_paths(self.order))
-        return {"github": github, "inputs": {}, "vars": {}}
+    async def _prepared(self) -> tuple[Plan, GroupRequest | None]:
+        """The plan of the run, and the concurrency group it wants to be in. Raises WorkflowError, NodeError, EvaluationError."""
+        self._shared.calls = await load_called(self.order, self._shared.actions, self._shared.settings)
+        contexts = order_contexts(self.order)
+        self._name = run_name(self.order.workflow, Scope(contexts))
+        planned = plan(self.order.workflow, contexts=contexts, only=self.order.jobs)
+        if self.order.rerun is not None:
+            planned = self.order.rerun.narrow(planned)
+        self._shared.count(len(planned.jobs))
+        return planned, group_request(self.order.workflow.concurrency, Scope(contexts))
 
-    def _started(self, planned: Plan) -> RunStarted:
-        jobs = tuple(job.key for job in planned.jobs)
-        return RunStarted(at=time.time(), run=self.order.id, workflow=self.order.workflow.name, jobs=jobs)
+    def _start(self, jobs: tuple[str, ...]) -> None:
+        self._has_started = True
+        workflow = self.order.workflow.name
+        self._emit(RunStarted(at=time.time(), run=self.order.id, workflow=workflow, jobs=jobs, name=self._name))
 
-    async def _run_all(self, planned: Plan) -> None:
-        """A task for each job of the workflow; each waits for those it needs."""
-        over = {job_id: asyncio.Event() for job_id in planned.edges}
-        async with asyncio.TaskGroup() as group:
-            for job_id in planned.edges:
-                group.create_task(self._run_job(planned, job_id, over), name=f"run-{self.order.id}-{job_id}")
+    async def _in_turn(self, planned: Plan, asked: GroupRequest | None) -> None:
+        """All jobs, when the run has its place in its concurrency group; none where another has taken that."""
+        if asked is None:
+            await self._run_all(planned, frozenset())
+            return
+        key = group_key(self.order.source.repository, asked.group)
+        async with self._shared.turnstile.pass_through(
+            key,
+            asked,
+            self.order.id,
+            cancel=lambda: self.cancel(CancelCause.CONCURRENCY),
+            cancelled=self._shared.cancellation.requested,
+        ) as admitted:
+            if admitted:
+                await self._run_all(planned, frozenset({key}))
+                return
+        course = Course(self._shared, self.order, planned)
+        course.give_up(self._shared.cancellation.cause)
+        self._outcomes = course.outcomes
 
-    async def _run_job(self, planned: Plan, job_id: str, over: dict[str, asyncio.Event]) -> None:
-        for need in planned.edges[job_id]:
-            await over[need].wait()
-        copies = planned.copies(job_id)
-        turns = asyncio.Semaphore(copies[0].max_parallel if len(copies) > 1 else 1)
-        outcomes: list[JobOutcome] = []
-        async with asyncio.TaskGroup() as group:
-            for copy in copies:
-                group.create_task(
-                    self._run_copy(planned, copy, turns, outcomes), name=f"run-{self.order.id}-{copy.key}"
-                )
-        self._outcomes[job_id] = merge(outcomes)
-        over[job_id].set()
-
-    async def _run_copy(
-        self, planned: Plan, copy: PlannedJob, turns: asyncio.Semaphore, outcomes: list[JobOutcome]
-    ) -> None:
-        """One combination of a job, or the job itself where it has no matrix: its turn, its work, its report."""
-        cancellation = self._live[copy.key] = Cancellation(self._patience)
-        if self._cause is not None:
-            cancellation.request(self._cause)
-        began = time.monotonic()
-        result = JobResult(conclusion=Conclusion.CANCELLED, message=cause_message(CancelCause.SHUTDOWN))
+    async def _run_all(self, planned: Plan, held: frozenset[str]) -> None:
+        """The time of a run begins when it has its place."""
+        course = Course(self._shared, self.order, planned, held=held)
+        self._outcomes = course.outcomes
+        limit = self.order.resources.timeout_s
+        timer = asyncio.get_running_loop().call_later(limit, self.cancel, CancelCause.TIMEOUT)
         try:
-            async with turns:
-                result = await self._decide(planned, copy, cancellation)
+            await course.carry_out()
         finally:
-            cancellation.close()
-            self._live.pop(copy.key, None)
-            self._report(copy, result, time.monotonic() - began)
-        outcomes.append(self._outcome(planned, copy, result))
-        if result.conclusion is Conclusion.FAILURE and outcomes[-1].result == FAILURE and copy.fail_fast:
-            self._cancel_copies(planned, copy)
-
-    @property
-    def _patience(self) -> float:
-        return self._settings.cancel_s
-
-    async def _decide(self, planned: Plan, copy: PlannedJob, cancellation: Cancellation) -> JobResult:
-        """Run it, skip it, or say why it cannot be decided."""
-        log = JobLog(
-            copy.key, self._emit, secrets=self.order.secrets.values(), limit=self._settings.log_limit_mib << 20
-        )
-        contexts = self._contexts(copy.job.id)
-        cancelled = cancellation.cause is not None
-        try:
-            if not should_run(planned, copy, self._outcomes, contexts, cancelled=cancelled):
-                return _not_run(cancellation)
-            scope = job_scope(planned, copy, self._outcomes, contexts, cancelled=cancelled)
-        except EvaluationError as error:
-            log.node(f"The template is not valid. `if` of the job: {error}")
-            return JobResult(conclusion=Conclusion.FAILURE, message=str(error))
-        return await run_job(
-            JobTask(
-                order=self.order,
-                planned=copy,
-                scope=scope,
-                lender=self._lender,
-                settings=self._settings,
-                shelf=self._shelf,
-                services=self._services,
-                actions=self._actions,
-                log=log,
-                cancellation=cancellation,
-            )
-        )
-
-    def _outcome(self, planned: Plan, copy: PlannedJob, result: JobResult) -> JobOutcome:
-        """What other jobs see of it: a failure that `continue-on-error` allows is a success."""
-        if result.conclusion is Conclusion.FAILURE:
-            scope = job_scope(planned, copy, self._outcomes, self._contexts())
-            with contextlib.suppress(EvaluationError):
-                if flag(copy.job.continue_on_error, scope):
-                    return JobOutcome(SUCCESS, result.outputs)
-        return JobOutcome(result.conclusion.value, result.outputs)
-
-    def _cancel_copies(self, planned: Plan, failed: PlannedJob) -> None:
-        for copy in planned.copies(failed.job.id):
-            if copy.key in self._live:
-                self._live[copy.key].request(CancelCause.MATRIX)
-
-    def _report(self, copy: PlannedJob, result: JobResult, seconds: float) -> None:
-        self._results[copy.key] = result
-        self._emit(
-            JobFinished(
-                at=time.time(),
-                job=copy.key,
-                conclusion=result.conclusion,
-                seconds=seconds,
-                outputs=result.outputs,
-                message=result.message,
-            )
-        )
+            timer.cancel()
 
     def _finish(self, message: str) -> None:
+        if not self._has_started:
+            self._start(())
         seconds = time.monotonic() - self._began
+        cause = self._shared.cancellation.cause
         conclusion = self._conclusion(failed=bool(message))
-        if not message and self._cause is not None:
-            message = cause_message(self._cause)
+        if not message and cause is not None:
+            message = cause_message(cause)
         self._emit(
             RunFinished(at=time.time(), run=self.order.id, conclusion=conclusion, seconds=seconds, message=message)
         )
+        self._shared.cancellation.close()
         self._journal.close()
-        self._done.set_result(RunResult(conclusion=conclusion, seconds=seconds, jobs=self._results, message=message))
+        jobs = self._shared.results
+        self._done.set_result(RunResult(conclusion=conclusion, seconds=seconds, jobs=jobs, message=message))
 
     def _conclusion(self, *, failed: bool) -> Conclusion:
-        if failed or self._cause is CancelCause.TIMEOUT:
+        cause = self._shared.cancellation.cause
+        if failed or cause is CancelCause.TIMEOUT:
             return Conclusion.FAILURE
         result = run_result(self._outcomes.values())
-        if self._cause is not None and result != FAILURE:
+        if cause is not None and result != FAILURE:
             return Conclusion.CANCELLED
         return Conclusion(result)
 
     def _emit(self, event: Event) -> None:
         self._journal.append(event)
-
-
-def _not_run(cancellation: Cancellation) -> JobResult:
-    if cancellation.cause is None:
-        return JobResult(conclusion=Conclusion.SKIPPED)
-    return JobResult(conclusion=Conclusion.CANCELLED, message=cause_message(cancellation.cause))
 
 
 @asynccontextmanager
@@ -261,11 +184,23 @@ async def start_run(
     journal: Journal,
     *,
     actions: ActionSource | None = None,
+    turnstile: Turnstile | None = None,
     results: NodeResults | None = None,
 ) -> AsyncIterator[Run]:
-    """The run, going on while the context lasts; `results` are the services its actions may use. Leaving it early ends the run's machines; the last event has come when it is left."""
+    """The run, going on while the context lasts. Leaving it early ends the run's machines; the last event has come when it is left.
+
+    Actions and called workflows of other repositories come from `actions`. Runs with the same `turnstile` share concurrency groups;
+    `results` are the services its actions may use."""
     with journal:
-        run = Run(order, lender, settings, journal, actions or NoActions(), results)
+        run = Run(
+            order,
+            lender,
+            settings,
+            journal,
+            actions=actions or NoActions(),
+            turnstile=turnstile or Turnstile(),
+            results=results,
+        )
         task = asyncio.create_task(run.carry_out(), name=f"run-{order.id}")
         try:
             yield run

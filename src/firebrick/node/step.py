@@ -9,7 +9,7 @@ from firebrick.node.bench import Bench
 from firebrick.node.event import Conclusion, StepFinished, StepStarted
 from firebrick.node.phase import perform
 from firebrick.workflow.expression import EvaluationError
-from firebrick.workflow.outcome import SKIPPED
+from firebrick.workflow.outcome import FAILURE, SKIPPED
 from firebrick.workflow.syntax import Step
 
 _BEFORE = {Phase.PRE: "Pre ", Phase.MAIN: "", Phase.POST: "Post "}
@@ -19,13 +19,19 @@ async def run_step(bench: Bench, number: int, entry: Entry, phase: Phase = Phase
     """Run the phase if its condition holds, report it as step `number` of the job, and record it for the steps after it.
 
     Raises what loses the job: ChannelError, MachineError."""
-    began = time.monotonic()
+    began, name = time.monotonic(), ""
 
     async def begin() -> None:
-        name = _BEFORE[phase] + await _name(bench, entry.step)
+        nonlocal name
+        name = bench.title = _BEFORE[phase] + await _name(bench, entry.step)
         bench.log.emit(StepStarted(at=time.time(), job=bench.log.job, step=number, name=name))
+        bench.variables.command = None
+        if phase is Phase.MAIN:
+            await bench.keeper.before(bench, number, entry, name)
 
     ending = await perform(bench, number, entry, phase, begin)
+    if ending.conclusion == FAILURE:
+        await bench.keeper.failed(bench, number, entry, name, ending.exit_code)
     unheard = phase is Phase.POST and ending.conclusion == SKIPPED
     bench.log.emit(
         StepFinished(

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from firebrick.guest.errors import GuestError
+from firebrick.guest.errors import AgentError, GuestError
 from firebrick.home import Home
 from firebrick.image.lock import hold_lock
 from firebrick.image.model import Image, Kernel
@@ -88,7 +88,7 @@ class TemplateShelf:
                 self._forget_drafts(path)
                 what = f"{image.name} ({spec.vcpus} vcpus, {spec.memory_mib} MiB{', Node.js' if node else ''})"
                 say(f"Making the template for {what}: booting it once.")
-                found = await self._make(path, spec, image, node)
+                found = await self._make(path, spec, image, node, say)
                 self._forget_oldest(path)
             return found
 
@@ -109,10 +109,10 @@ class TemplateShelf:
             os.utime(path)
         return found
 
-    async def _make(self, path: Path, spec: MachineSpec, image: Image, node: Path | None) -> Snapshot:
+    async def _make(self, path: Path, spec: MachineSpec, image: Image, node: Path | None, say: Say) -> Snapshot:
         async with launch(spec, self._driver, home=self._home.root, hostname="template") as machine:
             if node is not None:
-                await machine.upload(node, EXTERNALS, uid=0, gid=0)
+                await _add_node(machine, node, say)
             await _warm_up(machine)
             taken = await machine.snapshot(path)
         self._images.claim(image, path)
@@ -139,6 +139,15 @@ def _last_use(path: Path) -> float:
         return path.stat().st_mtime
     except OSError:
         return time.time()
+
+
+async def _add_node(machine: Machine, node: Path, say: Say) -> None:
+    """Where there is no room for it a template without it is still of use: a job that needs it will be told."""
+    try:
+        await machine.upload(node, EXTERNALS, uid=0, gid=0)
+    except AgentError as error:
+        say(f"Node.js is left out of the template: {error}")
+        await machine.files.remove(EXTERNALS, recursive=True, missing_ok=True)
 
 
 async def _warm_up(machine: Machine) -> None:

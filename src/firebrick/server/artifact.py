@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from firebrick.server.confined import open_beneath
+from firebrick.confined import open_beneath
 from firebrick.text import encodable, is_encodable
 
 _MOST_FILES: Final = 10_000

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from firebrick.server.confined import OutsideError, names_beneath, read_beneath
+from firebrick.confined import OutsideError, names_beneath, read_beneath
 from firebrick.server.errors import PlanError
 from firebrick.server.record import BuildRequest
 from firebrick.workflow.detect import detect, from_command

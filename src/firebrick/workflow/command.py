@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+
+from firebrick.workflow.command_file import REFUSED_VARIABLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +35,7 @@ class Debug:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """`level` is notice, warning or error. It is shown in the log; beyond ten of a level in a step it is no annotation any more, and
-    `annotated` is false."""
+    """`level` is notice, warning or error. The log shows `shown`, where there is one, instead of the message."""
 
     level: str
     message: str
@@ -45,7 +45,7 @@ class Message:
     end_line: int | None = None
     column: int | None = None
     end_column: int | None = None
-    annotated: bool = True
+    shown: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +68,57 @@ class SaveState:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """A command that could not be processed: the message is an error, and the step fails."""
+class SetEnv:
+    """As if GITHUB_ENV had it, and from the next step on."""
 
+    name: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddPath:
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddMatcher:
+    """Look for the problems the file at `path` describes; it is relative to the workspace."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveMatcher:
+    """Either the `owner` is named, or the file at `path` names several."""
+
+    owner: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A command that could not be processed. That and the message are errors, and the step fails."""
+
+    command: str
     message: str
 
 
-Parsed = Text | Group | EndGroup | Debug | Message | Mask | SetOutput | SaveState | Refused
+Parsed = (
+    Text
+    | Group
+    | EndGroup
+    | Debug
+    | Message
+    | Mask
+    | SetOutput
+    | SaveState
+    | SetEnv
+    | AddPath
+    | AddMatcher
+    | RemoveMatcher
+    | Refused
+)
 
-ANNOTATIONS_PER_LEVEL = 10
 _LEVELS = frozenset({"notice", "warning", "error"})
 _NAMES = _LEVELS | {
     "add-mask", "add-matcher", "add-path", "debug", "echo", "endgroup", "group", "remove-matcher", "save-state", "set-env", "set-output",
@@ -84,6 +126,17 @@ _NAMES = _LEVELS | {
 }  # fmt: skip
 _QUIET = _LEVELS | {"group", "endgroup", "debug", "add-mask", "echo"}
 _MASKED_TOKEN = 6
+_DISABLED = (
+    "The `{}` command is disabled. Please upgrade to using Environment Files or opt into unsecure command execution by setting the "
+    "`ACTIONS_ALLOW_UNSECURE_COMMANDS` environment variable to `true`."
+)
+_NO_STOP = (
+    "You cannot use a endToken that is an empty string, the string 'pause-logging', or another workflow command. Opt into insecure "
+    "command execution by setting the `ACTIONS_ALLOW_UNSECURE_STOPCOMMAND_TOKENS` environment variable to `true`."
+)
+_NO_PATH = "File path must be specified."
+_TWO_MATCHERS = "Either specify an owner name or a file path in 'remove-matcher' command. Both values cannot be set."
+_NO_MATCHER = "Either an owner name or a file path must be specified in 'remove-matcher' command."
 _NO_MASK = "Can't add secret mask for empty string in ##[add-mask] command."
 
 
@@ -141,15 +194,25 @@ def _unescape(text: str, meanings: Mapping[str, str]) -> str:
     return _ESCAPE.sub(lambda match: meanings.get(match.group(), match.group()), text) if "%" in text else text
 
 
-class CommandReader:
-    """The lines of one step, of both its streams, in order. `workspace` is the guest's: files of annotations are told relative to it."""
+def refusal(command: str) -> str:
+    """The error before the one that says why."""
+    return f"Unable to process command '{command}' successfully."
 
-    def __init__(self, workspace: str = "", *, allow_unsecure: bool = False) -> None:
+
+class CommandReader:
+    """The lines of one step, of both its streams, in order. `workspace` is the guest's: files of annotations are told relative to it.
+
+    `allow_unsecure`: the commands `set-env` and `add-path` work. `allow_tokens`: any text may stop commands. `echo`: commands are
+    shown from the start."""
+
+    def __init__(
+        self, workspace: str = "", *, allow_unsecure: bool = False, allow_tokens: bool = False, echo: bool = False
+    ) -> None:
         self._workspace = workspace.rstrip("/")
         self._allow_unsecure = allow_unsecure
+        self._allow_tokens = allow_tokens
         self._stopped_by = ""
-        self._echo = False
-        self._annotations: Counter[str] = Counter()
+        self._echo = echo
 
     def feed(self, line: str) -> tuple[Parsed, ...]:
         """What a line, without its newline, means; mostly one `Text`."""
@@ -169,80 +232,50 @@ class CommandReader:
 
     def _run(self, command: Command, line: str) -> tuple[Parsed, ...]:
         match command.name:
-            case "group":
-                return (Group(command.data),)
-            case "endgroup":
-                return (EndGroup(),)
-            case "debug":
-                return (Debug(command.data),)
-            case "notice" | "warning" | "error":
-                return (self._message(command),)
-            case _:
-                return self._effect(command, line)
-
-    def _effect(self, command: Command, line: str) -> tuple[Parsed, ...]:
-        match command.name:
             case "add-mask":
-                return (Mask(command.data),) if command.data.strip() else (self._annotation("warning", _NO_MASK),)
+                return self._mask(command.data)
             case "stop-commands":
                 return self._stop(command.data, line)
             case "echo":
                 return self._set_echo(command.data)
-            case "set-output" | "save-state":
-                return _named(command)
-            case _:
-                return self._old(command)
+            case "set-env" | "add-path" if not self._allow_unsecure:
+                return (Refused(line, _DISABLED.format(command.name)),)
+        return (_EFFECTS[command.name](command, line, self._workspace),)
+
+    def _mask(self, value: str) -> tuple[Parsed, ...]:
+        if not value.strip():
+            return (Message(level="warning", message=_NO_MASK),)
+        return (Text("::add-mask::***"), Mask(value)) if self._echo else (Mask(value),)
 
     def _stop(self, token: str, line: str) -> tuple[Parsed, ...]:
         """Nothing is a command any more until `::token::`; a long token is a secret of the step."""
         name = token.lower()
-        if not token.strip() or name in _NAMES or name == "pause-logging":
-            return (
-                Refused(
-                    f"Invalid stop-commands token '{token}'. It must not be empty, the name of a command or 'pause-logging'."
-                ),
-            )
+        if not self._allow_tokens and (not token or name in _NAMES or name == "pause-logging"):
+            return (Refused(line, _NO_STOP),)
         self._stopped_by = name
-        return (Text(line), Mask(token)) if len(token) > _MASKED_TOKEN else (Text(line),)
+        return (Mask(token), Text(line)) if len(token) > _MASKED_TOKEN else (Text(line),)
 
     def _set_echo(self, data: str) -> tuple[Parsed, ...]:
         wanted = data.strip().lower()
         if wanted not in {"on", "off"}:
-            return (
-                Refused(
-                    f"Invalid echo command value. Possible values can be: 'on', 'off'. Current value is: '{data}'."
-                ),
-            )
+            values = "Possible values can be: 'on', 'off'."
+            return (Refused("echo", f"Invalid echo command value. {values} Current value is: '{data}'."),)
         self._echo = wanted == "on"
         return ()
 
-    def _old(self, command: Command) -> tuple[Parsed, ...]:
-        if command.name in {"set-env", "add-path"} and not self._allow_unsecure:
-            return (
-                Refused(
-                    f"The `{command.name}` command is disabled. Please upgrade to using Environment Files or opt into unsecure command "
-                    "execution by setting the `ACTIONS_ALLOW_UNSECURE_COMMANDS` environment variable to `true`."
-                ),
-            )
-        return (self._annotation("warning", f"The `{command.name}` command is not supported yet and has no effect."),)
 
-    def _annotation(self, level: str, message: str, place: _Place | None = None) -> Message:
-        self._annotations[level] += 1
-        place = place or _Place()
-        return Message(
-            level=level,
-            message=message,
-            title=place.title,
-            file=place.file,
-            line=place.line,
-            end_line=place.end_line,
-            column=place.column,
-            end_column=place.end_column,
-            annotated=self._annotations[level] <= ANNOTATIONS_PER_LEVEL,
-        )
-
-    def _message(self, command: Command) -> Message:
-        return self._annotation(command.name, command.data, _place(command.properties, self._workspace))
+def _message(command: Command, _: str, workspace: str) -> Message:
+    place = _place(command.properties, workspace)
+    return Message(
+        level=command.name,
+        message=command.data,
+        title=place.title,
+        file=place.file,
+        line=place.line,
+        end_line=place.end_line,
+        column=place.column,
+        end_column=place.end_column,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,8 +311,49 @@ def _number(text: str | None) -> int | None:
     return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
 
 
-def _named(command: Command) -> tuple[Parsed, ...]:
+def _named(command: Command, line: str, _: str) -> SetOutput | SaveState | Refused:
     name = command.properties.get("name", "")
     if not name:
-        return (Refused(f"Required field 'name' is missing in ##[{command.name}] command."),)
-    return (SetOutput(name, command.data) if command.name == "set-output" else SaveState(name, command.data),)
+        return Refused(line, f"Required field 'name' is missing in ##[{command.name}] command.")
+    return SetOutput(name, command.data) if command.name == "set-output" else SaveState(name, command.data)
+
+
+def _set_env(command: Command, line: str, _: str) -> SetEnv | Message | Refused:
+    name = command.properties.get("name", "")
+    if not name:
+        return Refused(line, "Required field 'name' is missing in ##[set-env] command.")
+    if name.upper() in REFUSED_VARIABLES:
+        return Message(level="error", message=f"Can't update {name} environment variable using ::set-env:: command.")
+    return SetEnv(name, command.data)
+
+
+def _add_path(command: Command, line: str, _: str) -> AddPath | Refused:
+    return AddPath(command.data) if command.data else Refused(line, "##[add-path] needs a directory.")
+
+
+def _add_matcher(command: Command, _line: str, _: str) -> AddMatcher | Message:
+    return AddMatcher(command.data) if command.data else Message(level="warning", message=_NO_PATH)
+
+
+def _remove_matcher(command: Command, _line: str, _: str) -> RemoveMatcher | Message:
+    owner, path = command.properties.get("owner", ""), command.data
+    if bool(owner) == bool(path):
+        return Message(level="warning", message=_TWO_MATCHERS if owner else _NO_MATCHER)
+    return RemoveMatcher(owner, path)
+
+
+# Of the command, its line and the workspace.
+_EFFECTS: Mapping[str, Callable[[Command, str, str], Parsed]] = {
+    "group": lambda command, *_: Group(command.data),
+    "endgroup": lambda *_: EndGroup(),
+    "debug": lambda command, *_: Debug(command.data),
+    "notice": _message,
+    "warning": _message,
+    "error": _message,
+    "set-output": _named,
+    "save-state": _named,
+    "set-env": _set_env,
+    "add-path": _add_path,
+    "add-matcher": _add_matcher,
+    "remove-matcher": _remove_matcher,
+}

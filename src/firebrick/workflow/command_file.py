@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 MAX_SUMMARY = 1 << 20
+REFUSED_VARIABLES = frozenset({"NODE_OPTIONS"})
+"""What no step may set for the ones after it, in whatever case."""
 _QUOTED = 1000
 
 
@@ -80,15 +82,12 @@ class EnvironmentFile:
     errors: tuple[str, ...]
 
 
-_REFUSED_VARIABLES = frozenset({"NODE_OPTIONS"})
-
-
 def parse_environment(text: str) -> EnvironmentFile:
     """The file GITHUB_ENV names; the last of several of one name counts. Raises FileCommandError."""
     variables: dict[str, str] = {}
     errors: list[str] = []
     for name, value in parse_pairs(text):
-        if name.upper() in _REFUSED_VARIABLES:
+        if name.upper() in REFUSED_VARIABLES:
             errors.append(f"Can't store {name.upper()} output parameter using '$GITHUB_ENV' command.")
         else:
             variables[name] = value
@@ -114,9 +113,6 @@ def path_value(added: Iterable[str], path: str) -> str:
     return ":".join([*reversed(list(added)), *([path] if path else [])])
 
 
-def check_summary(size: int) -> None:
-    """Raises FileCommandError for a GITHUB_STEP_SUMMARY file of more than 1 MiB; `size` is in bytes."""
-    if size > MAX_SUMMARY:
-        raise FileCommandError(
-            f"$GITHUB_STEP_SUMMARY upload aborted, supports content up to a size of {MAX_SUMMARY // 1024}k, got {size // 1024}k."
-        )
+def summary_too_large(size: int) -> str:
+    """The error for a GITHUB_STEP_SUMMARY file of `size` bytes, more than 1 MiB. The summary is dropped; the step does not fail."""
+    return f"$GITHUB_STEP_SUMMARY upload aborted, supports content up to a size of {MAX_SUMMARY >> 10}k, got {size >> 10}k."

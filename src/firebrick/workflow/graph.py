@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from graphlib import CycleError, TopologicalSorter
+from graphlib import TopologicalSorter
+from itertools import islice
 
 from firebrick.workflow.problem import Position
 
@@ -11,39 +12,64 @@ Report = Callable[[Position, str, str], None]
 
 
 def check_needs(needs: Mapping[str, Sequence[tuple[str, Position]]], report: Report, position: Position) -> None:
-    """Report needs that are no job, and cycles. `position` is that of the jobs."""
+    """Report needs that are no job, and jobs that can never begin because of a cycle. `position` is that of the jobs."""
     names = {name.lower(): name for name in needs}
-    edges: dict[str, list[str]] = {name: [] for name in needs}
+    known: dict[str, list[tuple[str, Position]]] = {name: [] for name in needs}
     for name, wanted in needs.items():
         for need, place in wanted:
             if need.lower() in names:
-                edges[name].append(names[need.lower()])
+                known[name].append((names[need.lower()], place))
             else:
-                known = ", ".join(other for other in needs if other != name)
-                report(
-                    place, f"Job '{name}' depends on unknown job '{need}'.", f"one of {known}" if known else "no needs"
-                )
-    if not any(not wanted for wanted in needs.values()):
+                message = f"Job '{name}' depends on unknown job '{need}'."
+                report(place, message, _others(name, needs))
+    if all(needs.values()):
         report(position, "The workflow must contain at least one job with no dependencies.", "a job without needs")
-    _check_cycle(needs, edges, report)
+    else:
+        _check_cycles(known, report)
 
 
-def _check_cycle(
-    needs: Mapping[str, Sequence[tuple[str, Position]]], edges: Mapping[str, Sequence[str]], report: Report
-) -> None:
-    try:
-        TopologicalSorter(edges).prepare()
-    except CycleError as error:
-        cycle: list[str] = error.args[1]
-        # graphlib gives the path along which each one is needed by the next.
-        need, name = cycle[0], cycle[1]
-        place = next(place for wanted, place in needs[name] if wanted.lower() == need.lower())
-        path = " -> ".join(reversed(cycle))
-        report(
-            place,
-            f"Job '{name}' depends on job '{need}' which creates a cycle in the dependency graph.",
-            f"no cycle: {path}",
-        )
+def _check_cycles(needs: Mapping[str, Sequence[tuple[str, Position]]], report: Report) -> None:
+    """Every need of a job that is in a cycle or behind one, where it is what keeps the job from beginning."""
+    edges = {name: [need for need, _ in wanted] for name, wanted in needs.items()}
+    stuck = _stuck(edges)
+    for name in stuck:
+        for need, place in needs[name]:
+            if need in stuck:
+                message = f"Job '{name}' depends on job '{need}' which creates a cycle in the dependency graph."
+                report(place, message, f"no cycle: {' -> '.join(_path(name, need, edges, stuck))}")
+
+
+_SHOWN = 20
+
+
+def _others(name: str, needs: Iterable[str]) -> str:
+    others = list(islice((other for other in needs if other != name), _SHOWN))
+    more = ", ..." if len(others) == _SHOWN else ""
+    return f"one of {', '.join(others)}{more}" if others else "no needs"
+
+
+def _path(name: str, need: str, edges: Mapping[str, Sequence[str]], stuck: Mapping[str, None]) -> list[str]:
+    """Along the needs until a job comes again."""
+    path = [name, need]
+    while path[-1] not in path[:-1] and len(path) < _SHOWN:
+        path.append(next(other for other in edges[path[-1]] if other in stuck))
+    return path
+
+
+def _stuck(edges: Mapping[str, Sequence[str]]) -> dict[str, None]:
+    """The jobs that never have all they need, in their order."""
+    waiting = {name: len(wanted) for name, wanted in edges.items()}
+    behind: dict[str, list[str]] = {name: [] for name in edges}
+    for name, wanted in edges.items():
+        for need in wanted:
+            behind[need].append(name)
+    ready = [name for name, count in waiting.items() if not count]
+    while ready:
+        for name in behind[ready.pop()]:
+            waiting[name] -= 1
+            if not waiting[name]:
+                ready.append(name)
+    return {name: None for name, count in waiting.items() if count}
 
 
 def in_order(edges: Mapping[str, Iterable[str]]) -> list[str]:

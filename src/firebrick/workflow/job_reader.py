@@ -7,12 +7,13 @@ from typing import Any
 
 from firebrick.workflow import allowed
 from firebrick.workflow.container_reader import read_container, read_services
+from firebrick.workflow.fork import check_fork
 from firebrick.workflow.problem import Position
+from firebrick.workflow.reference import TargetError, parse_target
 from firebrick.workflow.shape import Fields, Walk
 from firebrick.workflow.step_reader import after_success, check_shell, check_uses_format, read_steps, template_map
 from firebrick.workflow.syntax import Call, Concurrency, Environment, Job, Permissions, RunDefaults, Strategy
 from firebrick.workflow.template import Template, TemplateMap
-from firebrick.workflow.uses import DockerImage
 
 
 def read_job(name: str, position: Position, fields: Fields, walk: Walk, jobs: Iterable[str]) -> Job:
@@ -23,7 +24,7 @@ def read_job(name: str, position: Position, fields: Fields, walk: Walk, jobs: It
         _check_steps(name, fields, walk)
     defaults = read_defaults(fields.get("defaults"))
     check_shell(defaults.shell, walk)
-    return Job(
+    job = Job(
         id=name,
         position=position,
         name=fields.get("name"),
@@ -44,8 +45,10 @@ def read_job(name: str, position: Position, fields: Fields, walk: Walk, jobs: It
         environment=_environment(fields.get("environment")),
         container=read_container(fields.get("container"), walk),
         services=read_services(fields.get("services"), walk),
-        call=_call(fields),
+        call=_call(fields, walk),
     )
+    check_fork(job, walk.problem)
+    return job
 
 
 def _check_steps(name: str, fields: Fields, walk: Walk) -> None:
@@ -70,11 +73,12 @@ def _group(runs_on: Any) -> Template | None:
 
 
 def _check_uses(uses: str, position: Position, walk: Walk) -> None:
-    if isinstance(check_uses_format(uses, position, walk), DockerImage):
-        walk.problem(position, f"The action '{uses}' is not supported yet", "a run step, or an action without an image")
+    check_uses_format(uses, position, walk)
 
 
 def _strategy(fields: Any) -> Strategy | None:
+    if isinstance(fields, Template):
+        return Strategy(expression=fields)
     if not isinstance(fields, Fields):
         return None
     return Strategy(
@@ -118,9 +122,13 @@ def _environment(written: Any) -> Environment | None:
     return Environment(name=written["name"], url=written.get("url"), deployment=written.get("deployment"))
 
 
-def _call(fields: Fields) -> Call | None:
+def _call(fields: Fields, walk: Walk) -> Call | None:
     if "uses" not in fields:
         return None
+    try:
+        parse_target(fields["uses"])
+    except TargetError as error:
+        walk.problem(fields.places["uses"], str(error), error.expected)
     secrets = fields.get("secrets")
     return Call(
         uses=fields["uses"],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
@@ -32,7 +32,7 @@ class Masker:
     """Masks what it was told. Works on whole lines (or blocks of them): a value of several lines is masked line by line as well, so that
     it does not matter where lines were cut.
 
-    `values` are the secrets of whoever orders the work. What the work itself adds is bounded, by `most` values (each line is one), by
+    `longest` is how many characters the longest thing has that is looked for. `values` are the secrets of whoever orders the work. What the work itself adds is bounded, by `most` values (each line is one), by
     `most_bytes`, and by how many may be the end of each other; once it was too much, everything is masked: what could not be added must not be seen."""
 
     def __init__(self, values: Iterable[str] = (), *, most: int = MAX_ADDED, most_bytes: int = MAX_ADDED_BYTES) -> None:
@@ -42,6 +42,7 @@ class Masker:
         self._left, self._bytes_left = most, most_bytes
         self._limits = f"{most} values, or {most_bytes >> 10} KiB of them"
         self._blind = False
+        self.longest = 0
         for value in values:
             self._learn(_parts(value) - self._values)
 
@@ -60,7 +61,9 @@ class Masker:
 
     def _learn(self, values: set[str]) -> None:
         self._values |= values
-        self._fresh.update(form for each in values for form in derived_forms(each))
+        forms = {form for each in values for form in derived_forms(each)}
+        self._fresh |= forms
+        self.longest = max((self.longest, *map(len, forms)))
 
     def __bool__(self) -> bool:
         return self._blind or bool(self._values)
@@ -73,6 +76,29 @@ class Masker:
         text = encodable(text)
         spans = sorted(span for tier in self._tiers for span in tier.find(text))
         return _replace(text, spans) if spans else text
+
+    def mask_lines(self, lines: Sequence[str]) -> list[str]:
+        """What `mask` makes of each line, in one pass over all of them. The lines hold no newlines."""
+        if self._blind:
+            return [line and MASK for line in lines]
+        self._settle()
+        text = encodable("\n".join(lines))
+        # Of a value of several lines each line is found alone too, and what is cut where must not show.
+        spans = [span for tier in self._tiers for span in tier.find(text) if "\n" not in text[slice(*span)]]
+        return (_replace(text, sorted(spans)) if spans else text).split("\n")
+
+    def boundary(self, text: str, at: int) -> int:
+        """Where a text can be cut so that nothing of what is masked is cut: at `at`, or before what begins before it; 0 where all up to
+        there is to be masked."""
+        if self._blind:
+            return at
+        self._settle()
+        text = encodable(text)
+        cut = at
+        for start, end in sorted((span for tier in self._tiers for span in tier.find(text)), reverse=True):
+            if start < cut < end:
+                cut = start
+        return cut
 
     def _settle(self) -> None:
         """Make what was added a tier, together with the tiers that are not larger. So tiers are few, and no form is built in more often than

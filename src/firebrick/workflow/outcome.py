@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from firebrick.workflow.expression import EvaluationError, Scope
 from firebrick.workflow.masker import Masker
 from firebrick.workflow.plan import Plan, PlannedJob
-from firebrick.workflow.syntax import Job
+from firebrick.workflow.policy import flag as flag  # steps ask here, too
+from firebrick.workflow.syntax import Job, Workflow
 from firebrick.workflow.template import Template
 from firebrick.workflow.value import Value, fold, to_number, to_text
 
@@ -147,6 +148,22 @@ def job_outputs(job: Job, scope: Scope, masker: Masker) -> tuple[dict[str, str],
     return outputs, tuple(warnings)
 
 
+def call_outputs(called: Workflow, outcomes: Mapping[str, JobOutcome], contexts: Mapping[str, Value]) -> dict[str, str]:
+    """The outputs of a called workflow whose jobs have all ended: what `needs.<caller>.outputs` shows. Raises EvaluationError."""
+    trigger = called.on.get("workflow_call")
+    declared = trigger.get("outputs") if isinstance(trigger, Mapping) else None
+    jobs: Value = {
+        name: {"result": outcome.result, "outputs": dict(outcome.outputs)} for name, outcome in outcomes.items()
+    }
+    scope = Scope({**contexts, "jobs": jobs})
+    outputs: dict[str, str] = {}
+    for name, entry in declared.items() if isinstance(declared, Mapping) else ():
+        value = entry.get("value") if isinstance(entry, Mapping) else None
+        if isinstance(value, Template) and (text := value.text(scope)):
+            outputs[name] = text
+    return outputs
+
+
 def timeout_s(minutes: Template | None, scope: Scope, default_s: float) -> float:
     """`timeout-minutes` in seconds; fractions count. Raises EvaluationError for what is no number of minutes."""
     if minutes is None:
@@ -155,13 +172,3 @@ def timeout_s(minutes: Template | None, scope: Scope, default_s: float) -> float
     if not number > 0:
         raise EvaluationError(f"'timeout-minutes' must be a number above 0, and is '{minutes.raw}'")
     return number * 60
-
-
-def flag(template: Template | None, scope: Scope) -> bool:
-    """`continue-on-error` and its like: false where there is none. Raises EvaluationError for what is neither true nor false."""
-    if template is None:
-        return False
-    value = template.value(scope)
-    if not isinstance(value, bool):
-        raise EvaluationError(f"Unexpected value '{to_text(value)}'")
-    return value

@@ -1,4 +1,7 @@
-"""A workflow into the jobs of a run: which ones, in which order, one for each combination of a matrix. Pure: nothing runs here."""
+"""A workflow into the jobs of a run: which ones, in which order, one for each combination of a matrix. Pure: nothing runs here.
+
+What can be known before anything runs is planned by `plan`; a job whose matrix asks for the outputs of others stays open until these have ended, and is
+then expanded by `expand`. The jobs of a called workflow are a plan of their own, below their caller."""
 
 from __future__ import annotations
 
@@ -8,9 +11,12 @@ from dataclasses import dataclass, field, replace
 from firebrick.workflow.expression import EvaluationError, Scope
 from firebrick.workflow.graph import ancestors, in_order
 from firebrick.workflow.matrix import expand_matrix, matrix_suffix, tree_value
+from firebrick.workflow.permission import effective
+from firebrick.workflow.policy import flag
 from firebrick.workflow.problem import Position, Problem, WorkflowError
-from firebrick.workflow.syntax import Job, Strategy, Workflow
-from firebrick.workflow.template import Template, TemplateTree
+from firebrick.workflow.reference import Target
+from firebrick.workflow.syntax import Job, Permissions, Strategy, Workflow
+from firebrick.workflow.template import tree_templates
 from firebrick.workflow.value import Value, to_number
 
 _MAX_NAME = 100
@@ -18,11 +24,24 @@ MAX_PLANNED = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """The job that calls a workflow: its `key` and `name` begin those of all jobs of the called one. `target` is what it calls; `permissions` are
+    what it has itself."""
+
+    key: str
+    name: str
+    target: Target
+    permissions: Permissions | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedJob:
     """One job of a run: a job of the workflow, or one combination of its matrix.
 
-    `key` is unique in the plan and safe as a file name: the job's id, or `id.index` for a combination. `name` is what people see.
-    `matrix` is None without one. At most `max_parallel` of the `total` combinations run at once; with `fail_fast` one that fails cancels the rest."""
+    `key` is unique in the run and safe as a file name: the job's id, or `id.index` for a combination, after the key of the caller and a dot
+    where the workflow is called. `name` is what people see: `caller / called` there. `matrix` is None without one. At most `max_parallel` of the
+    `total` combinations run at once; with `fail_fast` one that fails cancels the rest. `is_open` says that what it becomes depends on the jobs
+    it needs: `expand` says it when they have ended. `permissions` None is what the repository gives by default."""
 
     key: str
     job: Job
@@ -32,6 +51,8 @@ class PlannedJob:
     total: int = 1
     fail_fast: bool = True
     max_parallel: int = 1
+    is_open: bool = False
+    permissions: Permissions | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -52,14 +73,15 @@ class PlannedJob:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The jobs of a run, each after all it needs."""
+    """The jobs of one workflow of a run, each after all it needs. `caller` is None for the run's own workflow."""
 
     workflow: Workflow
     jobs: tuple[PlannedJob, ...]
     edges: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    caller: Caller | None = None
 
     def copies(self, job_id: str) -> tuple[PlannedJob, ...]:
-        """The planned jobs of one job of the workflow, in the order of its matrix."""
+        """The planned jobs of one job of the workflow, in the order of its matrix; one that is open stands for all it may become."""
         return tuple(planned for planned in self.jobs if planned.job.id == job_id)
 
     def ancestors(self, job_id: str) -> frozenset[str]:
@@ -81,8 +103,15 @@ def find_order(workflow: Workflow, only: Iterable[str] = ()) -> tuple[Job, ...]:
     return tuple(workflow.jobs[name] for name in in_order(edges) if not wanted or name in wanted)
 
 
-def plan(workflow: Workflow, *, contexts: Mapping[str, Value], only: Iterable[str] = frozenset()) -> Plan:
-    """The jobs of one run. `contexts` are those known before anything runs: `github`, `inputs`, `vars`.
+def plan(
+    workflow: Workflow,
+    *,
+    contexts: Mapping[str, Value],
+    only: Iterable[str] = frozenset(),
+    caller: Caller | None = None,
+) -> Plan:
+    """The jobs of one workflow of a run. `contexts` are those known before anything of it runs: `github`, `inputs`, `vars`. A job whose matrix
+    or name asks for `needs` stays open.
 
     Raises WorkflowError with what is wrong with every matrix that cannot be expanded."""
     scope = Scope(contexts)
@@ -91,7 +120,7 @@ def plan(workflow: Workflow, *, contexts: Mapping[str, Value], only: Iterable[st
     order = find_order(workflow, only)
     for job in order:
         try:
-            planned.extend(expand(job, scope))
+            planned.extend((_open(workflow, job, caller),) if is_open(job) else expand(workflow, job, scope, caller))
             if len(planned) > MAX_PLANNED:
                 problems.append(
                     Problem(workflow.path, job.position, f"The run would have more than {MAX_PLANNED} jobs")
@@ -104,36 +133,68 @@ def plan(workflow: Workflow, *, contexts: Mapping[str, Value], only: Iterable[st
             )
     if problems:
         raise WorkflowError(tuple(problems), hint="Correct the `strategy` of these jobs.")
-    return Plan(workflow, tuple(planned), {job.id: job.needs for job in order})
+    return Plan(workflow, tuple(planned), {job.id: job.needs for job in order}, caller)
 
 
-def expand(job: Job, scope: Scope) -> tuple[PlannedJob, ...]:
-    """The planned jobs of one job. `scope` has the contexts a strategy may use. Raises EvaluationError."""
-    matrix = job.strategy.matrix if job.strategy is not None else None
-    if job.strategy is None or matrix is None:
-        return (PlannedJob(key=job.id, job=job, name=_name(job, scope, None)),)
-    if "needs" in _contexts(matrix) and "needs" not in scope.contexts:
-        raise EvaluationError("A matrix that depends on what other jobs put out is not supported yet")
+def is_open(job: Job) -> bool:
+    """Whether what the job becomes depends on the outputs or results of those it needs."""
+    asked = (
+        *(job.strategy.templates if job.strategy is not None else ()),
+        *((job.name,) if job.name is not None else ()),
+    )
+    return any("needs" in template.contexts for template in asked)
+
+
+def _open(workflow: Workflow, job: Job, caller: Caller | None) -> PlannedJob:
+    name = job.name.raw if job.name is not None and job.name.is_literal else job.id
+    return PlannedJob(
+        key=_below(caller, job.id),
+        job=job,
+        name=_called_name(caller, name),
+        is_open=True,
+        permissions=_permissions(workflow, job, caller),
+    )
+
+
+def _below(caller: Caller | None, key: str) -> str:
+    return key if caller is None else f"{caller.key}.{key}"
+
+
+def _called_name(caller: Caller | None, name: str) -> str:
+    return name if caller is None else f"{caller.name} / {name}"
+
+
+def _permissions(workflow: Workflow, job: Job, caller: Caller | None) -> Permissions | None:
+    return effective(workflow.permissions, job.permissions, caller.permissions if caller is not None else None)
+
+
+def expand(workflow: Workflow, job: Job, scope: Scope, caller: Caller | None = None) -> tuple[PlannedJob, ...]:
+    """The planned jobs of one job. `scope` has the contexts a strategy may use; of an open job with `needs`. Raises EvaluationError."""
+    permissions = _permissions(workflow, job, caller)
+    strategy = job.strategy.resolved(scope) if job.strategy is not None else None
+    matrix = strategy.matrix if strategy is not None else None
+    if strategy is None or matrix is None:
+        one = PlannedJob(key=_below(caller, job.id), job=job, name="", permissions=permissions)
+        return (replace(one, name=_called_name(caller, _name(one, scope))),)
     combinations = expand_matrix(tree_value(matrix, scope))
     total = len(combinations)
-    fail_fast = job.strategy.fail_fast.flag(scope) if job.strategy.fail_fast is not None else True
-    max_parallel = _max_parallel(job.strategy, scope, total)
+    fail_fast = flag(strategy.fail_fast, scope) if strategy.fail_fast is not None else True
+    max_parallel = _max_parallel(strategy, scope, total)
     copies = (
         PlannedJob(
-            key=f"{job.id}.{index}",
+            key=_below(caller, f"{job.id}.{index}"),
             job=job,
-            name=job.id,
+            name="",
             matrix=combination,
             index=index,
             total=total,
             fail_fast=fail_fast,
             max_parallel=max_parallel,
+            permissions=permissions,
         )
         for index, combination in enumerate(combinations)
     )
-    return tuple(
-        replace(copy, name=_name(job, Scope({**scope.contexts, **copy.contexts}), copy.matrix)) for copy in copies
-    )
+    return tuple(replace(copy, name=_called_name(caller, _name(copy, scope))) for copy in copies)
 
 
 def _max_parallel(strategy: Strategy, scope: Scope, total: int) -> int:
@@ -143,29 +204,19 @@ def _max_parallel(strategy: Strategy, scope: Scope, total: int) -> int:
     return int(number) if 1 <= number < total else total
 
 
-def _name(job: Job, scope: Scope, matrix: Mapping[str, Value] | None) -> str:
+def _name(planned: PlannedJob, scope: Scope) -> str:
     """The name people see. One with an expression in it is taken as it comes out, others end with the values of the matrix."""
-    name = job.name.text(scope) if job.name is not None else ""
-    if not name:
-        name = job.id
-    if matrix and (job.name is None or job.name.is_literal):
-        name = f"{name} {matrix_suffix(matrix)}".rstrip()
+    job = planned.job
+    within = Scope({**scope.contexts, **planned.contexts}, scope.functions)
+    name = (job.name.text(within) if job.name is not None else "") or job.id
+    if planned.matrix and (job.name is None or job.name.is_literal):
+        name = f"{name} {matrix_suffix(planned.matrix)}".rstrip()
     return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 3]}..."
 
 
-def _templates(tree: TemplateTree) -> Iterable[Template]:
-    if isinstance(tree, Template):
-        yield tree
-    elif tree is not None:
-        for item in tree.values() if isinstance(tree, Mapping) else tree:
-            yield from _templates(item)
-
-
-def _contexts(tree: TemplateTree) -> frozenset[str]:
-    return frozenset(name for template in _templates(tree) for name in template.contexts)
-
-
 def _first_position(strategy: Strategy | None) -> Position | None:
-    if strategy is None or strategy.matrix is None:
+    """Of the matrix, or of the expression that gives it."""
+    if strategy is None:
         return None
-    return min((template.position for template in _templates(strategy.matrix)), default=None)
+    written = strategy.expression if strategy.matrix is None else strategy.matrix
+    return None if written is None else min((each.position for each in tree_templates(written)), default=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from firebrick.workflow.filter import check_events
 from firebrick.workflow.graph import check_needs
 from firebrick.workflow.job_reader import read_concurrency, read_defaults, read_job, read_permissions, several_needs
 from firebrick.workflow.schema import WORKFLOW
@@ -27,6 +28,7 @@ def read_workflow(text: str | bytes, path: str) -> Workflow:
         jobs = _jobs(fields, walk)
         concurrency = read_concurrency(fields.get("concurrency"), walk)
         check_shell(read_defaults(fields.get("defaults")).shell, walk)
+        check_events(fields.get("on"), walk.problem)
     walk.finish(hint="Correct the file; `firebrick workflow check FILE` shows all of its problems again.")
     return Workflow(
         name=fields.get("name") or path,

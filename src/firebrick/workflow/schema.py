@@ -71,18 +71,36 @@ def _defaults(at: Allowed | None) -> Shape:
 
 # --- jobs ---
 
+_ANY_VALUE = anything(allowed.STRATEGY)
+_COMBINATIONS = Key(
+    Shape(
+        "a sequence of combinations",
+        items=Shape("values by name", records=(Record(others=_ANY_VALUE),), expression=allowed.STRATEGY),
+        expression=allowed.STRATEGY,
+    )
+)
 _MATRIX = Shape(
     "vectors by name, include, exclude",
-    records=(Record(others=anything(allowed.STRATEGY)),),
+    records=(
+        Record(
+            {"include": _COMBINATIONS, "exclude": _COMBINATIONS},
+            others=Shape("a sequence of values", items=_ANY_VALUE, expression=allowed.STRATEGY),
+        ),
+    ),
     expression=allowed.STRATEGY,
 )
-_STRATEGY = record(
+_STRATEGY = Shape(
     "matrix, fail-fast, max-parallel",
-    {
-        "matrix": Key(_MATRIX),
-        "fail-fast": Key(boolean(allowed.STRATEGY)),
-        "max-parallel": Key(number("a number", allowed.STRATEGY)),
-    },
+    records=(
+        Record(
+            {
+                "matrix": Key(_MATRIX),
+                "fail-fast": Key(boolean(allowed.STRATEGY)),
+                "max-parallel": Key(number("a number", allowed.STRATEGY)),
+            }
+        ),
+    ),
+    expression=allowed.STRATEGY,
 )
 _RUNS_ON = Shape(
     "a label or a sequence of labels",
@@ -91,7 +109,7 @@ _RUNS_ON = Shape(
     records=(
         Record(
             {
-                "group": Key(text("a group", allowed.JOB), ignored="there are no groups of runners"),
+                "group": Key(text("a group", allowed.JOB, filled=True), ignored="there are no groups of runners"),
                 "labels": Key(one_or_more("a label or a sequence of labels", allowed.JOB)),
             }
         ),
@@ -112,12 +130,12 @@ _ENVIRONMENT = Shape(
 )
 _SNAPSHOT = Shape(
     "the name of an image, or image-name, version and if",
-    leaves=(Leaf(Kind.FILLED, allowed.JOB),),
+    leaves=(Leaf(Kind.FILLED),),
     records=(
         Record(
             {
-                "image-name": Key(text("the name of an image", allowed.JOB, filled=True), required=True),
-                "version": Key(text("a version", allowed.JOB, filled=True)),
+                "image-name": Key(text("the name of an image", filled=True), required=True),
+                "version": Key(text("a version", filled=True)),
                 "if": Key(condition(allowed.SNAPSHOT_IF)),
             }
         ),
@@ -129,7 +147,7 @@ _COMMON_JOB = {
     "if": Key(condition(allowed.JOB_IF)),
     "strategy": Key(_STRATEGY),
     "permissions": Key(_PERMISSIONS, ignored=_NO_TOKEN),
-    "concurrency": Key(_concurrency(allowed.JOB, Kind.FILLED), ignored="runs do not wait for one another"),
+    "concurrency": Key(_concurrency(allowed.JOB, Kind.FILLED)),
 }
 _STEPS_JOB = Record(
     {
@@ -140,9 +158,7 @@ _STEPS_JOB = Record(
         "defaults": Key(_defaults(allowed.JOB_DEFAULTS)),
         "outputs": Key(names("names with their values", allowed.JOB_OUTPUTS)),
         "timeout-minutes": Key(number("a number of minutes", allowed.JOB)),
-        "cancel-timeout-minutes": Key(
-            number("a number of minutes", allowed.JOB), ignored="a cancelled job gets five minutes"
-        ),
+        "cancel-timeout-minutes": Key(number("a number of minutes", allowed.JOB)),
         "continue-on-error": Key(boolean(allowed.JOB)),
         "container": Key(CONTAINER),
         "services": Key(SERVICES),
@@ -158,11 +174,7 @@ _SECRETS = Shape(
 _CALL_JOB = Record(
     {
         **_COMMON_JOB,
-        "uses": Key(
-            text("a workflow, as ./.github/workflows/x.yml", filled=True),
-            required=True,
-            missing="a job with steps of its own",
-        ),
+        "uses": Key(text("a workflow, as ./.github/workflows/x.yml", filled=True), required=True),
         "with": Key(Shape("inputs with their values", records=(Record(others=primitive(allowed.CALL_WITH)),))),
         "secrets": Key(_SECRETS),
     }
@@ -181,9 +193,7 @@ WORKFLOW = record(
         "permissions": Key(_PERMISSIONS, ignored=_NO_TOKEN),
         "env": Key(names("names with their values", allowed.WORKFLOW_ENV, whole=allowed.WORKFLOW_ENV)),
         "defaults": Key(_defaults(None)),
-        "concurrency": Key(
-            _concurrency(allowed.WORKFLOW_CONCURRENCY, Kind.TEXT), ignored="runs do not wait for one another"
-        ),
+        "concurrency": Key(_concurrency(allowed.WORKFLOW_CONCURRENCY, Kind.TEXT)),
         "jobs": Key(_JOBS, required=True),
     },
 )

@@ -19,11 +19,11 @@ def _keys(condition_at: Allowed, at: Allowed) -> dict[str, Key]:
     }
 
 
-def _run_keys(at: Allowed, *, shell_required: bool = False) -> dict[str, Key]:
+def _run_keys(at: Allowed, shell: Key) -> dict[str, Key]:
     return {
         "run": Key(text("a script", at), required=True),
-        "shell": Key(text("a shell", at, filled=True), required=shell_required),
-        "working-directory": Key(text("a directory", at, filled=True)),
+        "shell": shell,
+        "working-directory": Key(text("a directory", at)),
     }
 
 
@@ -39,6 +39,8 @@ _A_STEP = "a step: a mapping with run or uses"
 # --- of a job ---
 
 _SEQUENTIAL = "steps that run one after the other"
+# In a job it is known before anything runs; `defaults.run.shell` may be an expression.
+_JOB_SHELL = Key(text("a shell", filled=True, placed=True))
 _JOB_STEP = {
     **_keys(allowed.STEP_IF, allowed.STEP),
     "timeout-minutes": Key(number("a number of minutes", allowed.STEP)),
@@ -56,7 +58,7 @@ STEPS = Shape(
     items=Shape(
         _A_STEP,
         records=(
-            Record({**_JOB_STEP, **_run_keys(allowed.STEP)}),
+            Record({**_JOB_STEP, **_run_keys(allowed.STEP, _JOB_SHELL)}),
             Record({**_JOB_STEP, **_uses_keys(allowed.STEP)}),
             *_PARALLEL,
         ),
@@ -65,13 +67,14 @@ STEPS = Shape(
 
 # --- of a composite action ---
 
+_ACTION_SHELL = Key(text("a shell", allowed.ACTION_STEP), required=True)
 _ACTION_STEP = _keys(allowed.ACTION_STEP_IF, allowed.ACTION_STEP)
 ACTION_STEPS = Shape(
     "a sequence of steps",
     items=Shape(
         _A_STEP,
         records=(
-            Record({**_ACTION_STEP, **_run_keys(allowed.ACTION_STEP, shell_required=True)}),
+            Record({**_ACTION_STEP, **_run_keys(allowed.ACTION_STEP, _ACTION_SHELL)}),
             Record({**_ACTION_STEP, **_uses_keys(allowed.ACTION_STEP)}),
         ),
     ),

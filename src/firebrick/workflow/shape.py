@@ -137,28 +137,33 @@ class Walk:
     def _scalar(self, node: ScalarNode, shape: Shape) -> Any:
         for leaf in shape.leaves:
             if _fits(node, leaf):
-                return self._leaf(node, leaf)
+                return self._leaf(node, leaf, shape)
         if _has_expression(node.value):
-            if shape.expression is not None:
-                return self._template(node, shape.expression)
-            return self.problem(node.position, "A template expression is not allowed in this context", shape.what)
+            return self._template(node, shape.expression, shape)
         return self.problem(node.position, f"Unexpected value '{to_text(node.value)}'", shape.what)
 
-    def _leaf(self, node: ScalarNode, leaf: Leaf) -> Any:
+    def _leaf(self, node: ScalarNode, leaf: Leaf, shape: Shape) -> Any:
         if leaf.kind is Kind.CONDITION and leaf.allowed is not None:
             return self._condition(node, leaf.allowed, leaf.otherwise)
         if leaf.allowed is not None:
-            return self._template(node, leaf.allowed)
+            return self._template(node, leaf.allowed, shape)
         if leaf.placed:
             text = to_text(node.value)
             return Template(text, node.position, (text,))
         return to_text(node.value) if leaf.kind in {Kind.TEXT, Kind.FILLED} else node.value
 
-    def _template(self, node: ScalarNode, allowed: Allowed) -> Any:
+    def _template(self, node: ScalarNode, allowed: Allowed | None, shape: Shape) -> Any:
+        """A scalar that may hold expressions, or must not: where `allowed` is None, what it names is wrong before it is wrong itself."""
         try:
-            return parse_template(node.value, node.position, allowed)
+            template = parse_template(node.value, node.position, allowed or Allowed())
         except TemplateError as error:
-            return self.problem(node.position, str(error), error.expected)
+            self.problem(node.position, str(error), error.expected if allowed else shape.what)
+            if not _takes_text(shape):
+                self.problem(node.position, f"Unexpected value '{to_text(node.value)}'", shape.what)
+            return None
+        if allowed is None:
+            return self.problem(node.position, "A template expression is not allowed in this context", shape.what)
+        return template
 
     def _condition(self, node: ScalarNode, allowed: Allowed, otherwise: str) -> Any:
         try:
@@ -248,6 +253,10 @@ def _fits(node: ScalarNode, leaf: Leaf) -> bool:
     if leaf.choices:
         return to_text(node.value) in leaf.choices
     return leaf.kind not in _TESTS or _TESTS[leaf.kind](node.value)
+
+
+def _takes_text(shape: Shape) -> bool:
+    return any(leaf.kind in {Kind.TEXT, Kind.FILLED} and not leaf.choices for leaf in shape.leaves)
 
 
 _TESTS: Mapping[Kind, Callable[[ScalarValue], bool]] = {

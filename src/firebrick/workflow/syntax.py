@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from firebrick.workflow.expression import EvaluationError, Scope
 from firebrick.workflow.problem import Position, Problem
-from firebrick.workflow.template import Condition, Template, TemplateList, TemplateMap, TemplateTree
+from firebrick.workflow.template import Condition, Template, TemplateList, TemplateMap, TemplateTree, tree_templates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +55,35 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strategy:
-    """`strategy` of a job. `matrix` is the tree as written (vectors, include, exclude, or one expression), or None."""
+    """`strategy` of a job. `matrix` is the tree as written (vectors, include, exclude, or one expression), or None. Where the file has one
+    `expression` for all of it, the others are None until it is `resolved`."""
 
     matrix: TemplateTree | None = None
     fail_fast: Template | None = None
     max_parallel: Template | None = None
+    expression: Template | None = None
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        """All that is written in it."""
+        single = (self.expression, self.fail_fast, self.max_parallel)
+        matrix = () if self.matrix is None else tree_templates(self.matrix)
+        return (*(each for each in single if each is not None), *matrix)
+
+    def resolved(self, scope: Scope) -> Strategy:
+        """Without an expression for all of it. Raises EvaluationError, also where that gives no strategy."""
+        if self.expression is None:
+            return self
+        value = self.expression.value(scope)
+        if not isinstance(value, Mapping):
+            raise EvaluationError("Expected a mapping")
+        for name in value:
+            if name not in {"matrix", "fail-fast", "max-parallel"}:
+                raise EvaluationError(f"Unexpected value '{name}'")
+        given = {name: Template("", self.expression.position, (each,)) for name, each in value.items()}
+        return Strategy(
+            matrix=given.get("matrix"), fail_fast=given.get("fail-fast"), max_parallel=given.get("max-parallel")
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from firebrick.workflow.expression import (
@@ -117,6 +117,15 @@ class Condition:
 TemplateTree = Template | tuple["TemplateTree", ...] | Mapping[str, "TemplateTree"]
 
 
+def tree_templates(tree: TemplateTree) -> Iterator[Template]:
+    """Every scalar of a tree, in its order."""
+    if isinstance(tree, Template):
+        yield tree
+    else:
+        for item in tree.values() if isinstance(tree, Mapping) else tree:
+            yield from tree_templates(item)
+
+
 class TemplateError(Exception):
     """A text whose `${{ }}` cannot be read; `expected` says what would have been right."""
 
@@ -194,7 +203,7 @@ def parse_condition(value: Value, position: Position, allowed: Allowed, *, other
     """An `if`: the text is an expression with or without `${{ }}` around it; nothing is `otherwise`. Where that is `success()`, a text
     that names no status function holds only after success. Raises TemplateError."""
     raw = to_text(value)
-    text = _condition_text(raw.strip()) or otherwise
+    text = _condition_text(raw.strip()) if raw.strip() else otherwise
     expression = _expression(text, allowed)
     if otherwise == "success()" and not expression.functions & STATUS_FUNCTIONS.keys():
         root = Logical("&&", (Call("success", (), 1), expression.root))

@@ -20,7 +20,7 @@ from tests.scenarios.runs.test_runs import check, repository
 pytestmark = pytest.mark.machine
 PATIENCE_S = 240.0
 
-TOOLS = ("sh", "cat", "echo", "env", "httpd", "wget", "sleep", "test", "mkdir", "nc", "hostname", "id", "true")
+TOOLS = ("sh", "cat", "echo", "env", "httpd", "wget", "sleep", "test", "mkdir", "nc", "hostname", "id", "ls", "true")
 ROOT = layer(
     ("bin", None, 0o755, 0),
     ("bin/busybox", BUSYBOX.read_bytes() if BUSYBOX.exists() else b"", 0o755, 0),
@@ -77,6 +77,21 @@ jobs:
       - run: echo "$WHAT $MORE $(cat /www/hello)"
       - run: wget -q -O - http://web:8080/hello
       - run: test ! -e /usr/bin/curl
+"""
+
+ACTION = """
+on: push
+jobs:
+  build:
+    runs-on: base
+    steps:
+      - uses: actions/checkout@v4
+      - id: made
+        uses: docker://web:1
+        with:
+          entrypoint: sh
+          args: -c 'cat README; cat /www/hello > made; echo "where=$PWD" >> $GITHUB_OUTPUT; test "$(id -u)" = 0; ls'
+      - run: cat made; echo "${{ steps.made.outputs.where }}"
 """
 
 DEAD = """
@@ -146,6 +161,16 @@ async def test_a_job_in_a_container(node: Node, tmp_path: Path) -> None:
     check({"conclusion": "success"}, events, result)
     assert "a container main hello from a service" in lines
     assert "hello from a service" in lines
+
+
+async def test_an_action_that_is_an_image(node: Node, tmp_path: Path) -> None:
+    events, result, lines = await told(node, ACTION, tmp_path)
+    check({"conclusion": "success"}, events, result)
+    assert [line for line in lines if line[:2] in ("A ", "he", "/g")] == [
+        "A test.",
+        "hello from a service",
+        "/github/workspace",
+    ]
 
 
 async def test_a_dead_service_is_told_with_its_last_words(node: Node, tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ from ruamel.yaml import YAML
 
 from firebrick.cli.order import describe_source
 from firebrick.home import Home
-from firebrick.node.contract import LiveRun, RunResult
-from firebrick.node.event import Annotation, ArtifactStored, CancelCause, Event, LogLine, StepFinished
+from firebrick.node.contract import RunResult
+from firebrick.node.event import Annotation, ArtifactStored, Event, LogLine, StepFinished
 from firebrick.node.node import Node
 from firebrick.node.order import Resources, RunOrder
 from firebrick.workflow.reader import read_workflow
 from tests.place import make_home
+from tests.scenarios.runs.corpus import follow
 
 pytestmark = pytest.mark.machine
 SCENARIOS = sorted(Path(__file__).parent.glob("*.yml"))
@@ -46,15 +47,6 @@ def repository(target: Path, files: dict[str, str]) -> Path:
     for words in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "Start"]):
         subprocess.run([*git, *words], check=True)
     return target
-
-
-async def follow(run: LiveRun, cancel_at: str | None) -> tuple[list[Event], RunResult]:
-    events = []
-    async for event in run.events():
-        events.append(event)
-        if isinstance(event, LogLine) and event.text == cancel_at:
-            run.cancel(CancelCause.USER)
-    return events, await run.result()
 
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)

@@ -15,6 +15,7 @@ from firebrick.node.event import (
     ArtifactStored,
     Conclusion,
     JobFinished,
+    JobsPlanned,
     JobStarted,
     LogLine,
     RunFinished,
@@ -149,6 +150,16 @@ def test_a_board_knows_jobs_steps_and_notes():
     assert next(iter(card.steps[0].tail)).startswith("##[group]")
 
 
+def test_a_board_names_a_step_that_was_never_heard_of():
+    board = Board()
+    for event in story():
+        board.show(event)
+    skipped = {"conclusion": Conclusion.SKIPPED, "seconds": 0.0}
+    board.show(StepFinished(at=9.0, job="build", step=3, name="Post Cache", **skipped))
+    assert [step.name for step in board.jobs["build"].steps[2:]] == [board.jobs["build"].steps[2].name, "Post Cache"]
+    assert board.jobs["build"].steps[2].name not in ("", "step")
+
+
 HOSTILE = "\x1b]0;PWN\x07\x1b[2J\x9b2Jx\n== job x ok"
 
 
@@ -204,3 +215,30 @@ def test_json_holds_no_character_a_terminal_obeys():
             view.show(event)
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", out.getvalue())
     assert json.loads(out.getvalue().splitlines()[0])["workflow"] == HOSTILE
+
+
+def grown():
+    """A run whose jobs become more while it goes on."""
+    yield RunStarted(at=1.0, run="r1", workflow="ci", jobs=("list", "each", "last"), name="Release of v1")
+    yield JobFinished(at=1.5, job="list", conclusion=Conclusion.SUCCESS, seconds=0.5, outputs={})
+    yield JobsPlanned(at=2.0, job="each", jobs=("each.0", "each.1"))
+    yield JobFinished(at=2.5, job="each.1", conclusion=Conclusion.SUCCESS, seconds=0.5, outputs={})
+    yield JobFinished(at=3.0, job="each.0", conclusion=Conclusion.SUCCESS, seconds=1.0, outputs={})
+
+
+def test_jobs_that_become_several_stand_where_they_were():
+    board = Board()
+    for event in grown():
+        board.show(event)
+    assert list(board.jobs) == ["list", "each.0", "each.1", "last"]
+    assert board.jobs["each.1"].conclusion is Conclusion.SUCCESS
+    assert board.workflow == "Release of v1"
+
+
+def test_a_run_that_grows_says_of_each_line_which_job_it_is_of():
+    out = io.StringIO()
+    with PlainView(out) as view:
+        view.show(RunStarted(at=1.0, run="r1", workflow="ci", jobs=("each",), name="Release of v1"))
+        view.show(JobsPlanned(at=2.0, job="each", jobs=("each.0", "each.1")))
+        view.show(LogLine(at=2.0, job="each.1", step=0, stream="stdout", text="hello"))
+    assert out.getvalue().splitlines() == ["run r1: Release of v1", "[each.1] | hello"]

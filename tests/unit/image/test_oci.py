@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from firebrick.image.errors import BuildError
-from firebrick.image.oci import _is_docker_archive, choose_reference
+from firebrick.image.oci import choose_reference, is_docker_archive
 
 
 def layout(directory: Path, *names: str | None) -> Path:
@@ -43,7 +43,7 @@ def test_archives_of_both_kinds_are_told_apart(tmp_path: Path):
         (tmp_path / inside).write_text("{}")
         with tarfile.open(tmp_path / name, "w") as tar:
             tar.add(tmp_path / inside, inside)
-    assert _is_docker_archive(tmp_path / "docker.tar")
-    assert not _is_docker_archive(tmp_path / "oci.tar")
+    assert is_docker_archive(tmp_path / "docker.tar")
+    assert not is_docker_archive(tmp_path / "oci.tar")
     with pytest.raises(BuildError, match="cannot read the archive"):
-        _is_docker_archive(tmp_path / "index.json")
+        is_docker_archive(tmp_path / "index.json")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import textwrap
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -53,10 +53,10 @@ class DoubleLender:
     turns: Turns | None = None
     containers: dict[str, ImageConfig] = field(default_factory=dict)
     ports: dict[str, dict[int | bytes, Port]] = field(default_factory=dict)
-    programs: dict[str, Program] = field(default_factory=dict)
     logins: list[Login | None] = field(default_factory=list)
     asked: list[tuple[str, Resources, str]] = field(default_factory=list)
     nodes: list[Path | None] = field(default_factory=list)
+    programs: dict[str, Program] = field(default_factory=lambda: {"bash": shell, "sh": shell, NODE: shell})
 
     async def images(self) -> list[str]:
         return ["base", "toolchain"]
@@ -82,20 +82,23 @@ class DoubleLender:
         self.turns = self.turns or Turns(self.capacity)
         async with (
             self.turns.take(1 + companions),
-            self.lend_companion(image, resources, purpose=purpose, say=say) as loan,
+            self._lend(image, resources, purpose, self.files) as loan,
         ):
             yield loan
 
-    @asynccontextmanager
-    async def lend_companion(
+    def lend_companion(
         self, image: str, resources: Resources, *, purpose: str, say: Callable[[str], None]
-    ) -> AsyncIterator[Loan]:
+    ) -> AbstractAsyncContextManager[Loan]:
+        return self._lend(image, resources, purpose, {})
+
+    @asynccontextmanager
+    async def _lend(self, image: str, resources: Resources, purpose: str, files: dict[str, str]) -> AsyncIterator[Loan]:
         if self.failure is not None:
             raise self.failure
         self.asked.append((image, resources, purpose))
-        guest = GuestDouble(programs={"bash": shell, "sh": shell, NODE: shell, **self.programs}, grace_s=0.05)
+        guest = GuestDouble(programs=self.programs, grace_s=0.05)
         guest.ports = dict(self.ports.get(image, {}))
-        for path, text in self.files.items():
+        for path, text in files.items():
             guest.disk.open(path.encode(), parents=True, truncate=True).content.write(0, text.encode())
         self.guests.append(guest)
         self.lent += 1
@@ -174,13 +177,15 @@ class Bed:
         """Put an action into the workspace of every job."""
         self.lender.files |= {f"{WORKSPACE}/{path}/{name}": textwrap.dedent(text) for name, text in files.items()}
 
-    def order(self, text: str, **fields: object) -> RunOrder:
-        source = self.directory / "source"
-        source.mkdir(exist_ok=True)
+    def order(self, text: str, source: Mapping[str, object] | None = None, **fields: object) -> RunOrder:
+        """`source` and `fields` replace what there is without them."""
+        path = self.directory / "source"
+        path.mkdir(exist_ok=True)
+        given = {"repository": "octo/hello", "ref": "refs/heads/main", "sha": "a" * 40, **(source or {})}
         return RunOrder(
             id="run-1",
             workflow=read_workflow(textwrap.dedent(text), "ci.yml"),
-            source=Source(path=source, repository="octo/hello", ref="refs/heads/main", sha="a" * 40),
+            source=Source(path=path, **given),
             artifact_dir=self.directory / "artifacts",
             **fields,
         )
@@ -210,3 +215,11 @@ class Bed:
 def bed(tmp_path: Path) -> Bed:
     settings = NodeSettings(interrupt_s=0.05, terminate_s=0.05, cancel_s=1.0)
     return Bed(tmp_path, DoubleLender(), settings, DoubleActions(tmp_path / "actions"))
+
+
+@pytest.fixture
+def forks(tmp_path: Path):
+    """Runs on machines that can be saved."""
+    from tests.unit.node.forks import Forks
+
+    return Forks(tmp_path)

@@ -27,7 +27,7 @@ async def _line(task: Task, line: str) -> int | None:
     word, _, rest = line.partition(" ")
     rest = rest.strip("'\"")
     match word:
-        case "" | "#":
+        case "" | "#" | "true":
             return None
         case "exit":
             return int(rest or 0)

@@ -51,7 +51,9 @@ async def test_a_main_that_fails_has_its_post_and_one_that_did_not_run_has_none(
     bed.actions.add("octo/b@v1", {**phases("b"), "action.yml": PHASES.replace("pre: pre.js, ", "")})
     told = await bed.run(job("uses: octo/a@v1", "uses: octo/b@v1"))
     assert told.steps() == ["failure", "skipped", "success"]
-    assert said(told) == ["##[error]Process completed with exit code 1.", "a-post"]
+    assert said(told) == ["a-post"]
+    [exit_code] = [event.exit_code for event in told.events if isinstance(event, StepFinished) and event.exit_code]
+    assert exit_code == 1
 
 
 async def test_a_pre_that_ran_has_its_post_though_its_main_did_not_run(bed):
@@ -270,8 +272,8 @@ async def test_an_action_of_the_workspace_has_no_pre_but_a_post(bed):
     bed.actions.add("octo/a@v1", phases("a"))
     told = await bed.run(job("uses: ./act"))
     assert [line for line in said(told) if "pre" in line] == [
-        "`pre` execution is not supported for local action from './act'",
-        "`pre` execution is not supported for local action from './js'",
+        "##[warning]`pre` execution is not supported for local action from './act'",
+        "##[warning]`pre` execution is not supported for local action from './js'",
     ]
     assert [line for line in said(told) if "`" not in line] == ["js-main", "a-main", "a-post", "js-post"]
     assert bed.actions.fetched == ["octo/a@v1"]
@@ -312,7 +314,7 @@ async def test_the_time_of_a_step_is_that_of_all_steps_of_its_action(bed):
     bed.local("act", composite("run: wait\n      shell: bash", "if: always()\n      run: wait\n      shell: bash"))
     told = await bed.run(job("timeout-minutes: 0.003\n        uses: ./act"))
     assert told.steps() == ["failure"]
-    assert said(told) == ["##[error]The step has timed out after 0.003 minutes."] * 2
+    assert said(told) == ["##[error]The action 'Run ./act' has timed out after 0.003 minutes."] * 2
 
 
 async def test_a_cancelled_action_ends_and_is_cleaned_up(bed):
@@ -341,7 +343,7 @@ async def test_what_the_node_does_for_a_step_ends_with_it(bed):
     bed.local("act", composite("uses: octo/slow@v1"))
     bed.actions.fetch = hang
     told = await bed.run(job("timeout-minutes: 0.003\n        uses: ./act"))
-    assert said(told) == ["##[error]The step has timed out after 0.003 minutes."]
+    assert said(told) == ["##[error]The action 'Run ./act' has timed out after 0.003 minutes."]
     async with bed.live(job("uses: ./act", "if: always()\n        run: echo last")) as run:
         ended = []
         async for event in run.events():
@@ -367,7 +369,7 @@ async def test_an_action_that_cannot_be_had_fails_the_job_before_it_has_a_machin
     ("path", "reason"),
     [
         ("./missing", "Can't find 'action.yml', 'action.yaml' or 'Dockerfile' under './missing'"),
-        ("./docker", "cannot run './docker': Docker actions are not supported yet"),
+        ("./docker", "cannot run './docker': actions with a Dockerfile are not supported yet"),
         ("./../../../../etc", "cannot use './../../../../etc': it is not below the workspace"),
         ("./large", "cannot read ./large/action.yml: it has more than 512 KiB"),
         ("./folder", "Can't find 'action.yml'"),
@@ -417,6 +419,24 @@ async def test_the_steps_of_all_actions_have_an_end(bed):
     assert said(told)[-2:] == ["##[error]the composite actions of the job have more than 10000 steps", "on"]
 
 
+async def test_an_action_of_which_a_part_cannot_be_had_stays_so(bed):
+    bed.actions.add("octo/a@v1", composite("uses: octo/gone@v1"))
+    bed.local("act", composite("uses: octo/a@v1"))
+    told = await bed.run(job("uses: ./act", "if: always()\n        uses: ./act"))
+    assert told.steps() == ["failure", "failure"]
+    assert said(told) == ["##[error]cannot get the action 'octo/gone@v1': nobody has it. Make it."] * 2
+
+
+async def test_commits_are_told_in_the_order_of_the_steps_and_so_is_a_failure(bed):
+    for name in "abcdef":
+        bed.actions.add(f"octo/{name}@v1", {"action.yml": JS, "main.js": ""})
+    told = await bed.run(job(*[f"uses: octo/{name}@v1" for name in "fedcba"]))
+    resolved = [event.action for event in told.events if isinstance(event, ActionResolved)]
+    assert resolved == [f"octo/{name}@v1" for name in "fedcba"]
+    told = await bed.run(job("uses: octo/a@v1", "uses: octo/gone@v1", "uses: octo/away@v1"))
+    assert "octo/gone@v1" in told.result.jobs["build"].message
+
+
 async def test_what_a_node_does_not_allow(bed):
     bed.settings = type(bed.settings)(actions_allow=("octo/*", "other/one@v1"), actions_pinned=False)
     for name in ("octo/a@v2", "other/one@v1", "other/one@v2"):
@@ -434,6 +454,13 @@ async def test_what_an_action_keeps_is_bounded(bed):
     told = await bed.run(job("uses: octo/a@v1"))
     assert told.steps() == ["success", "failure", "success"]
     assert "Unable to process file command 'state' successfully." in said(told)[1]
+
+
+async def test_a_machine_that_cannot_run_nodejs_is_said_to_need_another_image(bed):
+    del bed.lender.programs["/opt/externals/node24/bin/node"]
+    bed.local("js", phases("js"))
+    told = await bed.run(job("uses: ./js"))
+    assert any("cannot start Node.js in this machine. It needs an image with glibc 2.28" in line for line in said(told))
 
 
 async def test_a_step_with_more_variables_than_a_machine_takes_fails_alone(bed):

@@ -4,10 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firebrick.node.lines import CONTINUED, LineSplitter
+from firebrick.workflow.masker import Masker
 
 
-def split(data: bytes, *, limit: int = 64 << 10, piece: int = 1 << 20) -> list[str]:
-    splitter = LineSplitter(limit)
+def split(data: bytes, *, limit: int = 64 << 10, piece: int = 1 << 20, masker: Masker | None = None) -> list[str]:
+    splitter = LineSplitter(limit, masker)
     lines = []
     for at in range(0, len(data), piece):
         lines += splitter.feed(data[at : at + piece])
@@ -57,3 +58,23 @@ def test_the_pieces_in_which_it_arrives_make_no_difference(data, piece, limit):
 def test_nothing_of_valid_text_is_lost(text, limit):
     whole = "".join(line.removesuffix(CONTINUED) for line in split(text.encode(), limit=limit))
     assert whole == text.replace("\n", "")
+
+
+@given(st.integers(0, 40), st.integers(4, 60), st.integers(1, 30))
+def test_a_secret_is_never_cut(before, limit, piece):
+    masker = Masker(["hunter2-long"])
+    data = b"x" * before + b"hunter2-long" + b"y" * 80 + b"\nhunter2-long\n"
+    lines = split(data, limit=limit, piece=piece, masker=masker)
+    assert lines == split(data, limit=limit, masker=masker)
+    shown = [masker.mask(line) for line in lines]
+    assert shown.count("***") <= 2
+    assert "".join(line.removesuffix(CONTINUED) for line in shown) == "x" * before + "***" + "y" * 80 + "***"
+
+
+def test_a_line_of_nothing_but_secrets_is_not_held():
+    masker = Masker(["aaaa"])
+    splitter = LineSplitter(100, masker)
+    pieces = [piece for _ in range(1000) for piece in splitter.feed(b"a" * 77)]
+    pieces += splitter.end()
+    assert {masker.mask(piece).removesuffix(CONTINUED) for piece in pieces} == {"***"}
+    assert len(pieces) > 100

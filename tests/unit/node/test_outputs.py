@@ -41,8 +41,8 @@ def test_there_are_not_more_than_so_many_names():
 async def test_a_step_that_tells_too_many_outputs_fails_and_the_next_ones_run(bed):
     told = await bed.run(job("outputs 40 60000"))
     assert told.steps() == ["failure", "success"]
-    assert "The outputs of this step are more than 1024 KiB" in told.annotations()[0].message
-    assert len(told.annotations()) <= 11
+    assert any("The outputs of this step are more than 1024 KiB" in each.message for each in told.annotations())
+    assert len(told.annotations()) == 10
 
 
 async def test_outputs_in_the_file_have_the_same_limit(bed):
@@ -63,7 +63,7 @@ async def test_outputs_in_the_file_have_the_same_limit(bed):
 async def test_environment_and_path_have_limits(bed, name, line, told):
     run = await bed.run(job(f"{line} >> $GITHUB_{name}"))
     assert run.steps() == ["failure", "success"]
-    assert told in run.annotations()[0].message
+    assert told in run.annotations()[1].message
 
 
 async def test_commands_take_of_the_limit_of_the_log(bed):

@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
+from firebrick.guest.errors import AgentError
 from firebrick.home import Home
 from firebrick.image.model import Image, ImageManifest, Kernel, KernelManifest
-from firebrick.machine import Allow, Fake, HostError, NetworkPolicy, Snapshot
+from firebrick.machine import Allow, Fake, HostError, Machine, NetworkPolicy, Snapshot
 from firebrick.node.errors import NoNodeError
 from firebrick.node.order import Resources
 from firebrick.node.pool import Pool
@@ -200,3 +201,15 @@ async def test_machines_with_nodejs_have_a_template_of_their_own(pool, tmp_path)
         async with pool.lend("base", RESOURCES, purpose="test", say=Said(), node=wanted) as loan:
             assert await loan.guest.files.exists("/opt/externals/node24/bin/node") is (wanted is not None)
     assert len(templates(tmp_path)) == 2
+
+
+async def test_a_template_without_room_for_nodejs_goes_without(pool, tmp_path, monkeypatch):
+    async def upload(machine, source, target, **options):
+        await machine.files.write(f"{target}/bin/node", b"half of it", parents=True)
+        raise AgentError("no space left", code="no_space")
+
+    monkeypatch.setattr(Machine, "upload", upload)
+    said = Said()
+    async with pool.lend("base", RESOURCES, purpose="test", say=said, node=tmp_path) as loan:
+        assert not await loan.guest.files.exists("/opt/externals/node24")
+    assert "Node.js is left out of the template: no space left" in said

@@ -45,7 +45,7 @@ def served(bed: Bed) -> Bed:
     lender.capacity = 8
     lender.containers = {"redis": SERVER, "web": SERVER, "bare": ImageConfig()}
     lender.ports = {"redis": {6379: upper}, "web": {6379: upper, 80: upper}}
-    lender.programs = {"serve": serve, "die": die}
+    lender.programs |= {"serve": serve, "die": die}
     return bed
 
 

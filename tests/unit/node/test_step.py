@@ -54,15 +54,18 @@ async def test_secrets_and_masks_never_reach_an_event(bed):
 async def test_a_bad_file_command_fails_the_step_but_not_its_log(bed):
     told = await bed.run(job("run: |\n          echo done\n          echo nonsense >> $GITHUB_OUTPUT"))
     assert told.steps() == ["failure"]
-    assert told.annotations()[0].message == (
-        "Unable to process file command 'output' successfully. Invalid format 'nonsense'"
-    )
+    assert [each.message for each in told.annotations()] == [
+        "Unable to process file command 'output' successfully.",
+        "Invalid format 'nonsense'",
+    ]
 
 
 async def test_a_refused_command_fails_the_step(bed):
     told = await bed.run(job("run: echo ::set-env name=A::b"))
     assert told.steps() == ["failure"]
-    assert "`set-env` command is disabled" in told.annotations()[0].message
+    first, second = told.annotations()
+    assert first.message == "Unable to process command '::set-env name=A::b' successfully."
+    assert "`set-env` command is disabled" in second.message
 
 
 async def test_working_directory_and_default_shell_with_its_fallback(bed):
@@ -111,7 +114,7 @@ async def test_an_unknown_program_as_shell_is_an_error_of_the_step(bed):
 async def test_a_step_that_runs_out_of_time(bed):
     told = await bed.run(job("timeout-minutes: 0.001\n        run: wait", "if: always()\n        run: echo after"))
     assert told.steps() == ["failure", "success"]
-    assert told.annotations()[0].message == "The step has timed out after 0.001 minutes."
+    assert told.annotations()[0].message == "The action 'Run wait' has timed out after 0.001 minutes."
 
 
 async def test_a_line_without_end_is_cut_and_bytes_are_made_text(bed):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from firebrick.server.confined import OutsideError, names_beneath, open_beneath, read_beneath
+from firebrick.confined import OutsideError, names_beneath, open_beneath, read_beneath
 
 
 @pytest.fixture

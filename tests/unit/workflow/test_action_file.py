@@ -173,7 +173,7 @@ def test_a_condition_of_a_hook_asks_for_no_success(condition):
             ],
         ),
         (
-            "inputs: {a: {default: [1]}, A: {}}\n" + runs("using: docker\nimage: x\nargs: ${{ inputs.a }}"),
+            "inputs: {a: {default: [1]}, A: {}}\n" + runs("using: docker\nimage: x\nargs: ${{ fromJSON('[]') }}"),
             [
                 "action.yml (Line: 1, Col: 23): A sequence was not expected (expected: a text)",
                 "action.yml (Line: 1, Col: 29): 'A' is already defined (expected: each key once)",

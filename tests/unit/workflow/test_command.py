@@ -6,7 +6,17 @@ from pathlib import Path
 import pytest
 
 from firebrick.workflow import command
-from firebrick.workflow.command import CommandReader, Mask, Message, Refused, SetOutput, Text
+from firebrick.workflow.command import (
+    AddPath,
+    CommandReader,
+    Mask,
+    Message,
+    Refused,
+    SaveState,
+    SetEnv,
+    SetOutput,
+    Text,
+)
 
 LANGUAGE = Path(__file__).parents[2] / "scenarios" / "language"
 CASES = [json.loads(line) for line in (LANGUAGE / "commands.jsonl").read_text().splitlines()]
@@ -38,19 +48,40 @@ def test_echo_shows_commands_that_do_not_show_themselves():
     assert reader.feed("::set-output name=a::b") == (SetOutput("a", "b"),)
     reader.feed("::echo::ON")
     assert reader.feed("::set-output name=a::b") == (Text("::set-output name=a::b"), SetOutput("a", "b"))
-    assert reader.feed("::add-mask::s3cret") == (Mask("s3cret"),)
+    assert reader.feed("::add-mask::s3cret") == (Text("::add-mask::***"), Mask("s3cret"))
     assert reader.feed("::error::e") == (Message(level="error", message="e"),)
     reader.feed("::echo::off")
     assert reader.feed("::set-output name=a::b") == (SetOutput("a", "b"),)
 
 
-def test_ten_annotations_of_each_level_in_a_step():
-    reader = CommandReader()
-    found = [reader.feed(f"::warning::{number}")[0] for number in range(12)]
-    assert [message.annotated for message in found] == [True] * 10 + [False] * 2
-    assert reader.feed("::error::first")[0].annotated
-
-
 def test_old_commands_can_be_allowed():
     reader = CommandReader(allow_unsecure=True)
-    assert not isinstance(reader.feed("::set-env name=A::b")[0], Refused)
+    assert reader.feed("::set-env name=A::b") == (SetEnv("A", "b"),)
+    assert reader.feed("::add-path::/opt/bin") == (AddPath("/opt/bin"),)
+    refused = "Can't update node_options environment variable using ::set-env:: command."
+    assert reader.feed("::set-env name=node_options::b") == (Message(level="error", message=refused),)
+    for line in ("::set-env::b", "::add-path::"):
+        assert isinstance(reader.feed(line)[0], Refused)
+
+
+def test_a_token_is_masked_before_it_is_shown():
+    assert CommandReader().feed("::stop-commands::longtoken") == (
+        Mask("longtoken"),
+        Text("::stop-commands::longtoken"),
+    )
+
+
+def test_any_token_can_be_allowed():
+    reader = CommandReader(allow_tokens=True)
+    assert reader.feed("::stop-commands::pause-logging") == (
+        Mask("pause-logging"),
+        Text("::stop-commands::pause-logging"),
+    )
+    assert reader.feed("::error::not now") == (Text("::error::not now"),)
+
+
+def test_commands_are_shown_from_the_start_where_that_is_asked_for():
+    assert CommandReader(echo=True).feed("::save-state name=a::b") == (
+        Text("::save-state name=a::b"),
+        SaveState("a", "b"),
+    )

@@ -3,6 +3,7 @@ from firebrick.workflow.context import (
     GuestPaths,
     RunFacts,
     action_name,
+    action_names,
     default_environment,
     env_context,
     github_context,
@@ -114,3 +115,17 @@ def test_action_names():
     assert action_name("mine", 3, None) == "mine"
     assert [action_name("", index, None) for index in (0, 1)] == ["__run", "__run_2"]
     assert action_name("", 0, "actions/checkout@v4") == "__actions_checkout"
+
+
+def test_action_names_of_a_list_count_each_kind():
+    steps = [
+        ("", None),
+        ("", "./a"),
+        ("mine", None),
+        ("", "o/r/p@v1"),
+        ("", None),
+        ("", "./b"),
+        ("", "O/r@v2"),
+        ("", "o/r/p@v2"),
+    ]
+    assert action_names(steps) == ["__run", "__self", "mine", "__o_r_p", "__run_2", "__self_2", "__O_r", "__o_r_p_2"]

@@ -3,6 +3,8 @@ import json
 from urllib.parse import quote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from firebrick.workflow import masker as masker_module
 from firebrick.workflow.masker import Masker, MaskLimitError, derived_forms
@@ -154,3 +156,19 @@ def test_some_values_that_are_the_end_of_each_other_are_fine():
     for value in ("pass", "me:pass", "//me:pass", "https://me:pass", "xhttps://me:pass", "b", "ab", "cab"):
         masker.add(value)
     assert masker.mask("https://me:pass me:pass cab") == "*** *** ***"
+
+
+@given(
+    st.lists(st.text(alphabet="ab\n", min_size=1, max_size=6), max_size=4),
+    st.lists(st.text(alphabet="abc", max_size=8), min_size=1, max_size=6),
+)
+def test_lines_together_are_masked_as_each_alone(values, lines):
+    masker = Masker(values)
+    assert masker.mask_lines(lines) == [masker.mask(line) for line in lines]
+
+
+def test_lines_of_a_masker_that_saw_too_much():
+    masker = Masker(most=1)
+    with pytest.raises(MaskLimitError):
+        masker.add("one\ntwo")
+    assert masker.mask_lines(["a", ""]) == ["***", ""]

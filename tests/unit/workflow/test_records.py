@@ -3,9 +3,11 @@
 import pytest
 
 from firebrick.workflow.container_reader import read_container, read_services
+from firebrick.workflow.diagram import draw
 from firebrick.workflow.expression import EvaluationError, Scope
 from firebrick.workflow.job_reader import read_job
-from firebrick.workflow.problem import Position
+from firebrick.workflow.plan import plan
+from firebrick.workflow.problem import Position, WorkflowError
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.schema import WORKFLOW
 from firebrick.workflow.shape import Walk
@@ -163,3 +165,31 @@ def test_groups_of_runners():
     assert job.runner_group.raw == "big"
     assert [label.raw for label in job.runs_on] == ["a", "b"]
     assert job.cancel_timeout_minutes.value(SCOPE) == 2
+
+
+def strategy_of(text: str, **contexts):
+    workflow = read_workflow(f"on: push\njobs: {{a: {{runs-on: x, strategy: {text}, steps: [run: x]}}}}\n", "f.yml")
+    return plan(workflow, contexts=contexts).jobs
+
+
+def test_one_expression_may_be_all_of_a_strategy():
+    made = strategy_of(
+        '"${{ fromJSON(inputs.s) }}"',
+        inputs={"s": '{"matrix": {"v": [1, 2, 3]}, "fail-fast": false, "max-parallel": 2}'},
+    )
+    assert [job.name for job in made] == ["a (1)", "a (2)", "a (3)"]
+    assert {(job.fail_fast, job.max_parallel) for job in made} == {(False, 2)}
+    assert [job.name for job in strategy_of('"${{ fromJSON(inputs.s) }}"', inputs={"s": "{}"})] == ["a"]
+
+
+@pytest.mark.parametrize(("json", "message"), [("[]", "Expected a mapping"), ('{"x": 1}', "Unexpected value 'x'")])
+def test_an_expression_that_is_no_strategy(json, message):
+    with pytest.raises(WorkflowError, match=rf"\(Line: 2, Col: 34\).*{message}"):
+        strategy_of('"${{ fromJSON(inputs.s) }}"', inputs={"s": json})
+
+
+def test_a_strategy_that_asks_for_needs_stays_open():
+    text = 'on: push\njobs: {b: {runs-on: x, steps: [run: x]}, a: {needs: b, runs-on: x, strategy: "${{ fromJSON(needs.b.outputs.s) }}", steps: [run: x]}}\n'
+    planned = plan(read_workflow(text, "f.yml"), contexts={})
+    assert [job.is_open for job in planned.jobs] == [False, True]
+    assert "a matrix" in draw(read_workflow(text, "f.yml"))

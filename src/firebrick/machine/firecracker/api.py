@@ -47,6 +47,11 @@ class Api:
         self._turn = asyncio.Lock()
         self._wire: _Wire | None = None
 
+    @property
+    def is_there(self) -> bool:
+        """Whether its socket has been made; it may not listen yet."""
+        return self._socket.exists()
+
     async def get(self, path: str) -> Any:
         return await self.call("GET", path)
 

@@ -1,6 +1,7 @@
 """The processes between us and a VMM: who is whose child, and when a child has become what it shall be.
 
-These moments have no event of their own, and last a millisecond or two each.
+These moments have no event of their own, and last a millisecond or two each. They are looked for, and looking takes a quarter of a processor at most:
+where everything is slow, what is waited for needs the rest.
 """
 
 from __future__ import annotations
@@ -8,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from firebrick.machine.errors import HostError
 from firebrick.machine.jail.record import start_of
@@ -17,25 +19,32 @@ from firebrick.machine.jail.record import start_of
 _PATIENCE_S: Final = 10.0
 _PAUSE_S: Final = 0.0005
 
+T = TypeVar("T")
+
 
 async def first_child(pid: int) -> int:
     """The first child of a process, as soon as it has one. Raises HostError when the process ends before, or has none for long."""
-    deadline = time.monotonic() + _PATIENCE_S
-    while start_of(pid) is not None and time.monotonic() < deadline:
-        if found := children(pid):
-            return found[0]
-        await asyncio.sleep(_PAUSE_S)
+    if found := await _looked_for(pid, lambda: children(pid)):
+        return found[0]
     raise HostError(f"process {pid} was to start a VMM in its jail, and did not", hint="Its error output says why.")
 
 
 async def becomes(pid: int, uid: int) -> None:
     """Wait until a process has this user. Raises HostError when it ends before, or keeps its own for long."""
+    if not await _looked_for(pid, lambda: _user(pid) == uid):
+        raise HostError(f"process {pid} ended before it was jailed", hint="Its error output says why.")
+
+
+async def _looked_for(pid: int, look: Callable[[], T]) -> T | None:
+    """What `look` finds, as soon as it is something. None where the process ends before, or it takes too long."""
     deadline = time.monotonic() + _PATIENCE_S
-    while start_of(pid) is not None and time.monotonic() < deadline:
-        if _user(pid) == uid:
-            return
-        await asyncio.sleep(_PAUSE_S)
-    raise HostError(f"process {pid} ended before it was jailed", hint="Its error output says why.")
+    while (began := time.monotonic()) < deadline:
+        if found := look():
+            return found
+        if start_of(pid) is None:
+            return None
+        await asyncio.sleep(max(_PAUSE_S, 3 * (time.monotonic() - began)))
+    return None
 
 
 def children(pid: int) -> list[int]:

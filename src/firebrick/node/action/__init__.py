@@ -1,4 +1,10 @@
-"""What `uses` of a step does: where the action is, what it is given, and how each kind of action is carried out.
+"""What `uses` of a step does. In the order of the data:
 
-reference -> found (locate) -> opened (book) -> run, phase by phase (firebrick.node.phase)
+source, store, externals   where actions of other repositories and Node.js come from, on this host
+allowed                    which of them a node lets in
+definition                 `action.yml`, from a tree on the host or a folder in the machine
+fetched, need, book        the actions of one job: fetched, opened, put into its machine
+use                        a step's action, with what its phases share
+inputs                     what it is given
+javascript, native         how it is carried out; composite ones by `firebrick.node.phase`, which carries out all steps
 """

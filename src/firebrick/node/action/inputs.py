@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from firebrick.workflow.action_file import ActionFile
-from firebrick.workflow.command import ANNOTATIONS_PER_LEVEL, Message
+from firebrick.workflow.command import Message
 from firebrick.workflow.syntax import Step
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ async def action_inputs(bench: Bench, step: Step, file: ActionFile, env: Mapping
 
 def warn_of_inputs(bench: Bench, number: int, step: Step, file: ActionFile, inputs: Inputs) -> None:
     """What is not right with what is given, in the log; nothing of it fails the step."""
-    for count, text in enumerate(_warnings(step, file, inputs)):
+    for text in _warnings(step, file, inputs):
         message = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-        bench.log.annotate(number, Message(level="warning", message=message, annotated=count < ANNOTATIONS_PER_LEVEL))
+        bench.log.annotate(number, Message(level="warning", message=message))
     for name, known in file.inputs.items():
         if known.required and not inputs[name]:
             bench.log.line(number, f"##[warning]Input required and not supplied: {name}", "node")

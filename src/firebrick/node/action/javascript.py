@@ -8,15 +8,18 @@ import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
+from firebrick.guest.errors import FileMissingError, NotExecutableError
 from firebrick.node.action.inputs import Inputs, input_variables
 from firebrick.node.action.use import JavaScriptUse, Phase
 from firebrick.node.context import EXTERNALS, TEMP
 from firebrick.node.deadline import Deadline
+from firebrick.node.errors import StepError
 from firebrick.node.script import Program, Result, run_program
 
 if TYPE_CHECKING:
     from firebrick.node.bench import Bench
 
+_NEEDS: Final = f"It needs an image with glibc 2.28 or newer, or one with a program of its own at {EXTERNALS}/bin/node."
 _MOST_HANDED: Final = 24 << 10
 _TAKE_OVER: Final = b"""\
 const file = process.env.FIREBRICK_VARIABLES;
@@ -39,7 +42,7 @@ async def run_javascript(
 ) -> Result:
     """Run the file of this phase; the action is in its place. `env` is what a script would have; what the action is given comes to it.
 
-    Raises AgentError."""
+    Raises StepError, AgentError."""
     script = use.script(phase)
     assert script is not None
     options, variables = await _handed_over(bench, _own_variables(use, inputs))
@@ -48,8 +51,12 @@ async def run_javascript(
         directory=bench.paths.workspace,
         env={**env, **bench.runtime, **variables},
         deadline=deadline,
+        exit_is_told=False,  # what went wrong, an action says itself
     )
-    return await run_program(bench, number, program, use.state)
+    try:
+        return await run_program(bench, number, program, use.state)
+    except (FileMissingError, NotExecutableError) as error:
+        raise StepError("cannot start Node.js in this machine", hint=_NEEDS) from error
 
 
 async def _handed_over(bench: Bench, variables: Mapping[str, str]) -> tuple[tuple[str, ...], Mapping[str, str]]:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from firebrick.node.outputs import StepOutputs
-from firebrick.workflow.action_file import ActionFile, CompositeRuns, JavaScriptRuns
+from firebrick.workflow.action_file import ActionFile, CompositeRuns, DockerRuns, JavaScriptRuns
 from firebrick.workflow.context import action_names
 from firebrick.workflow.syntax import Step
 from firebrick.workflow.template import Condition
@@ -76,7 +76,17 @@ class CompositeUse:
     inner: Bench | None = None
 
 
-Use = NativeUse | JavaScriptUse | CompositeUse
+@dataclass(slots=True, kw_only=True)
+class DockerUse:
+    """`state` is what one phase leaves for the next."""
+
+    file: ActionFile
+    runs: DockerRuns
+    place: Place
+    state: StepOutputs = field(default_factory=StepOutputs)
+
+
+Use = NativeUse | JavaScriptUse | CompositeUse | DockerUse
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -99,6 +109,8 @@ def has_phase(use: Use | None, phase: Phase) -> bool:
     match use:
         case JavaScriptUse():
             return use.script(phase) is not None
+        case DockerUse(runs=runs) if phase is not Phase.MAIN:
+            return (runs.pre_entrypoint if phase is Phase.PRE else runs.post_entrypoint) is not None
         case CompositeUse() if phase is Phase.PRE:
             return any(has_phase(entry.use, phase) for entry in use.entries)
         case CompositeUse() if phase is Phase.POST:
@@ -111,6 +123,14 @@ def condition_of(entry: Entry, phase: Phase) -> Condition | None:
     """What decides whether the phase runs; None where it always does."""
     if phase is Phase.MAIN:
         return entry.step.if_
-    if isinstance(entry.use, JavaScriptUse):
+    if isinstance(entry.use, JavaScriptUse | DockerUse):
         return entry.use.runs.pre_if if phase is Phase.PRE else entry.use.runs.post_if
     return None
+
+
+def uses_image(entries: Iterable[Entry]) -> bool:
+    """Whether one of these steps is known to use an action that is an image, itself or within another."""
+    uses = [entry.use for entry in entries]
+    return any(
+        isinstance(use, DockerUse) or (isinstance(use, CompositeUse) and uses_image(use.entries)) for use in uses
+    )

@@ -1,0 +1,87 @@
+"""`firebrick rerun`: on with a job of an earlier run, from a checkpoint."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from firebrick.cli.errors import UsageError
+from firebrick.cli.node import CheckpointOption, DriverOption, JailOption, KeepOption, told_settings
+from firebrick.cli.run import carry_out, open_view, read_secrets
+from firebrick.home import Home
+
+if TYPE_CHECKING:
+    from firebrick.node.kept import Entry
+
+
+def rerun(
+    run: Annotated[
+        str, typer.Argument(help="A run, the beginning of its name, or `last`: the last one with a checkpoint.")
+    ],
+    job: Annotated[str | None, typer.Argument(help="One of its jobs, where there are checkpoints of several.")] = None,
+    from_step: Annotated[
+        int | None,
+        typer.Option("--from-step", "-n", min=1, help="The step to go on with. Default: that of the first checkpoint."),
+    ] = None,
+    command: Annotated[
+        str | None, typer.Option("--command", "-c", help="What that step runs instead of its script.")
+    ] = None,
+    secret: Annotated[
+        list[str] | None,
+        typer.Option("--secret", "-s", metavar="NAME[=VALUE]", help="A secret; without value, the variable NAME."),
+    ] = None,
+    artifacts: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where artifacts go. Default: the directory of the run.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One event a line, as JSON.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Plain lines, all of them, on a terminal too.")
+    ] = False,
+    keep: KeepOption = None,
+    checkpoint: CheckpointOption = None,
+    driver: DriverOption = None,
+    jail: JailOption = None,
+) -> None:
+    """Go on with a job of an earlier run from one of its steps, in a copy of its machine as it was before that step.
+
+    There must be a checkpoint before the step: `firebrick run --checkpoint step` takes them all, `--checkpoint before:N` one. The secrets the
+    run had are given again, and may be others. Only that job is run; the file of the workflow is taken as it was.
+    """
+    from firebrick.cli.again import Again, recall, workflow_of
+    from firebrick.node.rerun import Rerun
+
+    home = Home.find()
+    settings = told_settings(home, driver, jail, keep=keep, checkpoint=checkpoint)
+    entry = _checkpoint(home, run, job, from_step)
+    asked = recall(home.runs / entry.record.run)
+    secrets = read_secrets(secret or [])
+    missing = sorted(set(asked.secrets) - set(secrets))
+    if missing:
+        again = " ".join(f"--secret {name}" for name in missing)
+        raise UsageError(
+            f"run {entry.record.run} had the secrets {', '.join(missing)}, which are not kept",
+            hint=f"Give them again: {again}",
+        )
+    wish = replace(asked.wish, secrets=secrets)
+    going_on = Again(rerun=Rerun(entry=entry, command=command), workflow=workflow_of(asked), collect=asked.collect)
+    with open_view(as_json=as_json, verbose=verbose) as view:
+        raise typer.Exit(asyncio.run(carry_out(wish, view, artifacts, settings, again=going_on)))
+
+
+def _checkpoint(home: Home, run: str, job: str | None, step: int | None) -> Entry:
+    from firebrick.cli.kept import open_shelf
+    from firebrick.node.errors import NodeError
+    from firebrick.node.kept import Kind
+
+    label = None if step is None else f"before-{step}"
+    try:
+        return open_shelf(home).find(run, job, label, kind=Kind.BEFORE)
+    except NodeError as error:
+        raise NodeError(
+            f"there is no checkpoint to go on from: {error}",
+            hint="`firebrick kept ls` lists them; `firebrick run --checkpoint step` takes one before each step.",
+        ) from error

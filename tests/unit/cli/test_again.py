@@ -1,0 +1,94 @@
+"""What a run was asked is remembered without its secrets, and gone on with as it was; what the command line says of kept machines."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from firebrick.cli.again import recall, remember, workflow_of
+from firebrick.cli.errors import UsageError
+from firebrick.cli.main import app
+from firebrick.cli.node import told_settings
+from firebrick.cli.order import Wish
+from firebrick.home import Home
+from firebrick.node.errors import NodeError
+from firebrick.node.order import Resources, RunOrder, Source
+from firebrick.node.settings import Keep
+from firebrick.workflow.detect import from_command
+from firebrick.workflow.reader import read_workflow
+
+TEXT = "on: push\nname: ci\njobs: {build: {runs-on: base, steps: [{run: echo}]}}\n"
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setenv("FIREBRICK_HOME", str(tmp_path / "home"))
+    return Home.find()
+
+
+def wish(tmp_path: Path, **fields: object) -> Wish:
+    given = {"workflow": None, "command": None, "jobs": (), "image": None, "resources": Resources(vcpus=3)}
+    return Wish(**{"repository": tmp_path, "secrets": {"TOKEN": "hunter2"}, **given, **fields})
+
+
+def order(tmp_path: Path, workflow) -> RunOrder:
+    source = Source(path=tmp_path, repository="o/r", ref="", sha="")
+    return RunOrder(
+        id="r", workflow=workflow, source=source, artifact_dir=tmp_path, secrets={"TOKEN": "hunter2"}, collect=("*.o",)
+    )
+
+
+def test_what_is_remembered(tmp_path):
+    (tmp_path / "ci.yml").write_text(TEXT)
+    remember(tmp_path, wish(tmp_path), order(tmp_path, read_workflow(TEXT, "ci.yml")))
+    file = tmp_path / "wish.json"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert "hunter2" not in file.read_text()
+    (tmp_path / "ci.yml").write_text("something else")
+    asked = recall(tmp_path)
+    assert asked.wish == wish(tmp_path, secrets={})
+    assert (asked.secrets, asked.collect, asked.rerun) == (("TOKEN",), ("*.o",), "")
+    assert workflow_of(asked).name == "ci"
+
+
+def test_a_command_is_remembered_as_one(tmp_path):
+    remember(tmp_path, wish(tmp_path, command="make"), order(tmp_path, from_command("make")))
+    asked = recall(tmp_path)
+    assert asked.wish.command == "make"
+    assert workflow_of(asked) is None
+
+
+@pytest.mark.parametrize("text", [None, "{", '{"version": 1}'])
+def test_what_is_not_known_any_more(tmp_path, text):
+    if text is not None:
+        (tmp_path / "wish.json").write_text(text)
+    with pytest.raises(UsageError, match="what it was asked is not known"):
+        recall(tmp_path)
+
+
+def invoke(*words: str):
+    return CliRunner().invoke(app, list(words))
+
+
+def test_nothing_is_kept(home):
+    assert invoke("kept", "ls").exit_code == 0
+    assert invoke("kept", "ls", "--json").stdout == "[]\n"
+    assert isinstance(invoke("kept", "rm").exception, UsageError)
+    assert isinstance(invoke("kept", "rm", "last").exception, NodeError)
+    assert "no machine of a run 'last' is kept" in str(invoke("debug", "last", "--", "ls", "-l").exception)
+    assert "there is no checkpoint" in str(invoke("rerun", "last").exception)
+
+
+def test_a_shell_needs_a_terminal_and_a_command_does_not(home):
+    assert "a shell needs a terminal" in str(invoke("debug", "last").exception)
+    assert "no machine" in str(invoke("debug", "last", "job", "--", "true").exception)
+
+
+def test_what_is_said_of_a_node_is_checked(home):
+    assert told_settings(home, None, None, keep=Keep.NEVER, checkpoint="before:3").checkpoint == "before:3"
+    for wrong in ("before:0", "before:x", "always", "step "):
+        with pytest.raises(UsageError, match="cannot be said"):
+            told_settings(home, None, None, checkpoint=wrong)
