@@ -233,3 +233,27 @@ async def test_many_jobs_at_once_keep_what_they_have_once(job: Job):
     assert all(result[0]["size"] == 1 << 20 for result in ended)
     kept = [path for path in (job.place.parent / "results/blobs").rglob("*") if path.is_file()]
     assert len(kept) == 1
+
+
+@pytest.mark.parametrize(
+    ("limit", "words", "saved"),
+    [
+        ("artifacts_mib", "Failed to FinalizeArtifact: Artifact storage quota has been hit.", 1),
+        ("upload_mib", "RestError: insufficient usage: what this repository is uploading is more than 1 MiB.", -1),
+    ],
+)
+async def test_what_is_too_much_is_said_in_words_and_not_tried_again(
+    clients: Clients, tmp_path: Path, limit: str, words: str, saved: int
+):
+    work = tmp_path / "work"
+    large, _ = write(work, {"large": os.urandom(20 << 20), "cached/large": os.urandom(3 << 20)})
+    upload = {"do": "upload", "client": "artifact-6", "name": "n", "files": [large], "root": str(work)}
+    save = {"do": "save", "client": "cache-6", "paths": ["cached"], "key": "k"}
+    limits = ResultsLimits(**{"free_mib": 1, limit: 1})
+    async with open_results(tmp_path / "results", limits) as results, loopback(results.socket) as port:
+        refused, number = await Job(clients, results, port, GRANT, work).do(upload, save)
+    assert words in refused["error"]
+    assert number == saved
+    output = (work / "output.txt").read_text()
+    assert "Retrying request" not in output
+    assert ("Failed to save: insufficient usage" in output) is (saved < 0)

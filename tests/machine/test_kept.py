@@ -172,3 +172,62 @@ async def test_a_shell_where_a_step_failed(home: Home) -> None:
         terminal.close()
     assert left(home) == []
     assert os.listdir(home.nodes) == []
+
+
+REPRODUCIBLE = """
+on: push
+jobs:
+  build:
+    runs-on: base
+    steps:
+      - run: |
+          mkdir out
+          hostname > out/host
+          date -u +%F > out/day
+          cat /etc/machine-id > out/id
+          echo "$SOURCE_DATE_EPOCH" > out/epoch
+      - uses: actions/upload-artifact@v4
+        with: {name: out, path: out}
+"""
+
+
+async def test_a_run_is_compared_with_itself(home: Home, tmp_path: Path) -> None:
+    """What is fixed is the same in both; what is not is found, and where it is."""
+    (tmp_path / "same.yml").write_text(REPRODUCIBLE)
+    noise = "cp /proc/sys/kernel/random/uuid out/noise; tar -C out --mtime=@0 -cf out/x.tar noise host"
+    other = REPRODUCIBLE.replace("          hostname", f"          {noise.split('; ')[0]}\n          hostname")
+    other = other.replace("      - uses", f"          {noise.split('; ')[1]}\n      - uses")
+    (tmp_path / "other.yml").write_text(other)
+    said = {}
+    for name in ("same", "other"):
+        argv = [
+            sys.executable,
+            "-m",
+            "firebrick.cli.main",
+            "run",
+            f"{name}.yml",
+            "--verify-reproducible",
+            "--memory",
+            "384",
+        ]
+        done = await asyncio.to_thread(
+            subprocess.run,
+            argv,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=environment(home),
+            timeout=PATIENCE_S,
+        )
+        said[name] = done.returncode, done.stdout.splitlines()
+    status, lines = said["same"]
+    assert status == 0, lines
+    assert lines[-1] == "Reproducible: 4 files, the same in both runs."
+    status, lines = said["other"]
+    assert status == 1, lines
+    report = lines[lines.index("Not reproducible: 2 of 6 files differ.") :]
+    assert report[1] == "  out/noise"
+    assert report[3].startswith("    the first difference is at byte ")
+    assert report[4] == "  out/x.tar"
+    assert report[-1] == "    noise: its contents"
+    assert left(home) == []

@@ -49,7 +49,7 @@ def remember(directory: Path, wish: Wish, order: RunOrder) -> None:
     rerun = order.rerun
     asked = Asked(
         version=VERSION,
-        wish=replace(wish, repository=wish.repository.absolute(), secrets={}),
+        wish=_anywhere(wish),
         path=order.workflow.path,
         text=_text(wish, order),
         secrets=tuple(sorted(order.secrets)),
@@ -80,6 +80,12 @@ def recall(directory: Path) -> Asked:
 def workflow_of(asked: Asked) -> Workflow | None:
     """The workflow as it was; None where it is made from the wish. Raises WorkflowError."""
     return None if asked.text is None else read_workflow(asked.text, asked.path)
+
+
+def _anywhere(wish: Wish) -> Wish:
+    """As it means the same in another directory; without secrets."""
+    event = replace(wish.event, payload=wish.event.payload and wish.event.payload.absolute())
+    return replace(wish, repository=wish.repository.absolute(), event=event, secrets={})
 
 
 def _text(wish: Wish, order: RunOrder) -> str | None:

@@ -8,7 +8,7 @@ import hashlib
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Final
 
@@ -111,7 +111,10 @@ class Pool:
         """See `Lender.revive`."""
         async with self._turn(say, companions), AsyncExitStack() as stack:
             began = time.perf_counter()
-            machine = await stack.enter_async_context(self._again(taken))
+            # One that is kept could be taken away while the machine starts, one that this run has made could not.
+            is_kept = taken.path.is_relative_to(self._home.kept)
+            async with self.kept.locked() if is_kept else nullcontext():
+                machine = await stack.enter_async_context(self._again(taken))
             milliseconds = (time.perf_counter() - began) * 1000
             stack.enter_context(self.roster.registered(machine, image, purpose))
             yield self._loan(machine, image, milliseconds)

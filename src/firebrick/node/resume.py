@@ -18,13 +18,14 @@ from firebrick.workflow.expression import Scope
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resume:
     """Where to: `step` is the first that runs, from 0; `state` the digest of what lies in the machine; `words` say so, and are empty where the
-    log of the job need not (a copy of a matrix)."""
+    log of the job need not (a copy of a matrix); `sha` is the commit the run had then."""
 
     snapshot: Snapshot
     image: str
     step: int
     state: str
     words: str = ""
+    sha: str = ""
 
     @classmethod
     def of(cls, entry: Entry) -> Self:
@@ -36,6 +37,7 @@ class Resume:
             step=record.step,
             state=record.state,
             words=f"{record.run} before step {record.step + 1}",
+            sha=record.sha,
         )
 
     async def go_on(self, bench: Bench) -> None:
@@ -47,6 +49,10 @@ class Resume:
             bench.log.node(
                 f"Going on from {self.words}: the steps before it are those of that run, and are not run again."
             )
+            if self.sha != bench.order.source.sha:
+                bench.log.node(
+                    f"What is in the workspace came from {self.sha or 'no commit'}; the sources are at another one now."
+                )
             if bench.job_facts.get("services"):
                 bench.log.node("The services of the job begin anew: what they held is not in the checkpoint.")
 

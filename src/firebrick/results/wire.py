@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
+import contextlib
 import re
 from collections.abc import AsyncIterator
 from typing import Any, Final, TypeVar
@@ -21,6 +23,8 @@ from firebrick.results.staging import Body
 from firebrick.results.token import Grant, read_grant
 
 _LARGEST_JSON: Final = 64 << 10
+_MOST_HEARD: Final = 256 << 20
+_HEARD_S: Final = 60.0
 _SCHEMES: Final = ("bearer", "token")
 _HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?\Z")
 
@@ -113,15 +117,28 @@ def refusal(code: str, message: str, status: int) -> Response:
     return JSONResponse(body, status_code=status, headers={"x-ms-error-code": code})
 
 
-async def on_error(_request: Request, error: Exception) -> Response:
+async def on_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, ResultsError)
+    await _hear_out(request)
     text = f"{error}. {error.hint}" if error.hint else str(error)
     return refusal(error.code, text, error.status)
 
 
-async def on_http_error(_request: Request, error: Exception) -> Response:
+async def on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    await _hear_out(request)
     return refusal("bad_route", error.detail, error.status_code)
+
+
+async def _hear_out(request: Request) -> None:
+    """Let a client finish what it says before it is answered: who is cut off in the middle of a body does not read the answer, and tries again."""
+    left = _MOST_HEARD
+    with contextlib.suppress(ClientDisconnect, RuntimeError, TimeoutError):  # gone; heard already; too slow
+        async with asyncio.timeout(_HEARD_S):
+            async for chunk in request.stream():
+                left -= len(chunk)
+                if left < 0:
+                    return
 
 
 async def on_accident(_request: Request, _error: Exception) -> Response:

@@ -3,7 +3,7 @@
 import pytest
 
 from firebrick.machine import SnapshotError
-from firebrick.node.event import JobStarted, StepStarted
+from firebrick.node.event import CancelCause, JobStarted, StepStarted
 from firebrick.workflow.problem import WorkflowError
 from firebrick.workflow.reader import read_workflow
 from tests.unit.node.matrices import MARK, flow, run_of, without
@@ -85,6 +85,24 @@ async def test_the_next_one_takes_the_place_of_one_that_was_lost(forks):
         result = await run.result()
     conclusions = [job.conclusion.value for job in result.jobs.values()]
     assert sorted(conclusions) == ["failure", "success", "success"]
+
+
+async def test_a_run_that_is_cancelled_in_its_common_part_leaves_nothing(forks):
+    async with forks.live(flow(MARK, common="run: wait")) as run:
+        async for event in run.events():
+            if isinstance(event, StepStarted) and event.step == 1:
+                run.cancel(CancelCause.USER)
+        result = await run.result()
+    assert {job.conclusion.value for job in result.jobs.values()} == {"cancelled"}
+    assert len(forks.driver.machines) == 2  # the template, and the one that ran the common part
+
+
+async def test_a_run_that_is_left_in_its_common_part_leaves_nothing(forks):
+    async with forks.live(flow(MARK, common="run: wait")) as run:
+        async for event in run.events():
+            if isinstance(event, StepStarted) and event.step == 1:
+                break
+    assert (await run.result()).conclusion == "cancelled"
 
 
 @pytest.mark.parametrize(

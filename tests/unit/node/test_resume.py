@@ -166,3 +166,14 @@ async def test_a_state_is_read_as_something_hostile(forks):
         await checkpoint.clear(loan.guest)
         with pytest.raises(Exception, match="cannot find the state"):
             await checkpoint.collect(loan.guest, entry.record.state)
+
+
+async def test_sources_that_have_moved_on_are_told(forks):
+    changed(forks, checkpoint="step")
+    await forks.run(FLOW, secrets={"WORD": "mortar"})
+    entry = forks.pool().kept.find("run-1", "build", "before-2")
+    moved = msgspec.structs.replace(entry.record, sha="b" * 40)
+    told = await forks.run(
+        FLOW, id="run-2", rerun=Rerun(entry=type(entry)(moved, entry.path)), secrets={"WORD": "mortar"}
+    )
+    assert any(f"came from {'b' * 40}" in line for line in told.lines(step=-1))
