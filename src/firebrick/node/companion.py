@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from firebrick.node.container import ContainerImage
-from firebrick.node.guest import Lender, Loan, Say
+from firebrick.node.guest import Guest, Lender, Loan, Say
 from firebrick.node.order import Resources
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Companions:
-    """Whom a job has them from: they are as its own machine is."""
+    """Whom a job has them from: they are as its own machine is. `offer` leads from one to the services for actions while its context lasts, which
+    gives the variables that say where they are."""
 
     lender: Lender
     resources: Resources
     purpose: str
     say: Say
+    offer: Callable[[Guest], AbstractAsyncContextManager[Mapping[str, str]]]
 
     async def image(self, name: str) -> ContainerImage:
         """See `Lender.container`."""
