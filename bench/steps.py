@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,20 +14,30 @@ from bench import machines
 from bench.bed import Bed
 from bench.row import Row, compared
 from firebrick.machine import Machine
-from firebrick.node.event import JobFinished, StepFinished
+from firebrick.node.action.use import Entry, entries_of
+from firebrick.node.bench import Bench
+from firebrick.node.cancel import Cancellation
 from firebrick.node.journal import Journal
+from firebrick.node.keeper import Keeper
 from firebrick.node.lines import LineSplitter
 from firebrick.node.listener import Listener
 from firebrick.node.log import JobLog
-from firebrick.node.node import Node
-from firebrick.node.order import Resources, RunOrder, Source
+from firebrick.node.order import RunOrder, Source
+from firebrick.node.settings import NodeSettings
+from firebrick.node.step import run_step
+from firebrick.workflow.context import GuestPaths
+from firebrick.workflow.expression import Scope
 from firebrick.workflow.matcher import MatcherSet
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.shell import DEFAULT
+from firebrick.workflow.syntax import RunDefaults
 
 _ROUNDS = 3
-_STEPS = 25
+_STEPS = 40
 _MORE_MS = 5.0
+_SCRIPT = "/tmp/step.sh"  # noqa: S108 - in the guest
+_PATHS = GuestPaths()
+_VARIABLES = {f"GITHUB_VARIABLE_{number}": "x" * 30 for number in range(50)}
 _LINES = 200_000
 _SECRETS = 100
 _LINES_PER_S = 200_000.0
@@ -39,41 +49,53 @@ async def steps(bed: Bed) -> list[Row]:
 
 
 async def _step(bed: Bed) -> Row:
-    """The floor is what the same command line costs through the agent alone, and the milliseconds a step may add to it."""
+    """In one machine, by turns: a step, and the same command line with as large an environment through the agent alone. A step may add some
+    milliseconds to that."""
     async with machines.snapshot(bed) as taken, AsyncExitStack() as stack:
         fork, _ = await machines.started_fork(stack, taken, bed.home.root)
-        await fork.files.write("/tmp/step.sh", b"true\n", mode=0o755)  # noqa: S108 - in the guest
-        commands = [await _command_ms(fork) for _ in range(_ROUNDS)]
-    runs = [await _step_ms(bed, number) for number in range(_ROUNDS + 1)][1:]  # the first makes the template
-    return compared("step of `true`", "ms", [command + _MORE_MS for command in commands], runs, 1.0)
+        await fork.files.write(_SCRIPT, b"true\n", mode=0o755)
+        await fork.files.mkdir(_PATHS.workspace, parents=True)
+        with Journal.create(bed.home.root / "journal") as journal:
+            bench, entry = _bench(fork, JobLog("build", journal.append, limit=1 << 20))
+            alone, steps_ = [], []
+            for number in range(_STEPS + 1):
+                alone.append(await _milliseconds(fork.run(DEFAULT.argv(_SCRIPT), env=_VARIABLES, check=True)))
+                steps_.append(await _milliseconds(run_step(bench, number, entry)))
+            if bench.failed:
+                raise RuntimeError("a step of the benchmark has failed")
+    return compared("step of `true`", "ms", [command + _MORE_MS for command in alone[1:]], steps_[1:], 1.0)
 
 
-async def _command_ms(fork: Machine) -> float:
-    argv = DEFAULT.argv("/tmp/step.sh")  # noqa: S108 - in the guest
+async def _milliseconds(work: Awaitable[object]) -> float:
     started = time.monotonic()
-    for _ in range(_STEPS):
-        await fork.run(argv, check=True)
-    return (time.monotonic() - started) / _STEPS * 1000
+    await work
+    return (time.monotonic() - started) * 1000
 
 
-async def _step_ms(bed: Bed, number: int) -> float:
-    """Of a run of many steps: from the end of the first to the end of the last."""
-    text = "on: push\njobs:\n  build:\n    runs-on: base\n    steps:\n" + "      - run: 'true'\n" * (_STEPS + 1)
-    source = bed.home.root / f"source-{number}"
-    source.mkdir()
-    order = RunOrder(
-        id=f"bench-{number}",
-        workflow=read_workflow(text, "bench.yml"),
-        source=Source(path=source, repository="octo/bench", ref="refs/heads/main", sha="0" * 40),
-        artifact_dir=bed.home.root / "artifacts",
-        resources=Resources(vcpus=1, memory_mib=bed.spec.memory_mib, scratch_mib=1024),
+def _bench(guest: Machine, log: JobLog) -> tuple[Bench, Entry]:
+    """A job with one step, without what that step does not use."""
+    workflow = read_workflow("on: push\njobs: {build: {runs-on: base, steps: [{run: 'true'}]}}\n", "bench.yml")
+    source = Source(path=Path("/"), repository="octo/bench", ref="refs/heads/main", sha="0" * 40)
+    settings = NodeSettings()
+    unused: Any = None
+    bench = Bench(
+        order=RunOrder(id="bench", workflow=workflow, source=source, artifact_dir=Path("/")),
+        job_id="build",
+        paths=_PATHS,
+        guest=guest,
+        log=log,
+        source=unused,
+        shelf=unused,
+        actions=unused,
+        settings=settings,
+        keeper=Keeper(settings=settings, keep=None, machine=""),
+        cancellation=Cancellation(300.0),
+        scope=Scope({}),
+        defaults=RunDefaults(),
+        runner={},
     )
-    async with Node.open(bed.home, capacity=1) as node, node.start_run(order) as run:
-        events = [event async for event in run.events()]
-    ends = [event.at for event in events if isinstance(event, StepFinished)]
-    if len(ends) != _STEPS + 1:
-        raise RuntimeError(f"the run did not end well: {[e for e in events if isinstance(e, JobFinished)]}")
-    return (ends[-1] - ends[0]) / _STEPS * 1000
+    (entry,) = entries_of(workflow.jobs["build"].steps)
+    return bench, entry
 
 
 async def _lines() -> Row:

@@ -21,13 +21,15 @@ _LARGEST: Final = 25 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventWish:
-    """`--event`, `--payload`, `--input`, `--var` and `--changed`, checked for their form only. `changed` None: what the payload says."""
+    """`--event`, `--payload`, `--input`, `--var`, `--ref` and `--changed`, checked for their form only. `changed` None: what the payload says; `ref`
+    None: that of the sources."""
 
     name: str | None = None
     payload: Path | None = None
     inputs: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     changed: tuple[str, ...] | None = None
+    ref: str | None = None
 
     @property
     def is_told(self) -> bool:
@@ -58,6 +60,7 @@ def read_pairs(words: Iterable[str], option: str) -> dict[str, str]:
 def find_occasion(wish: EventWish, workflow: Workflow, source: Source) -> Occasion:
     """Raises UsageError for a payload that cannot be read and inputs that do not fit."""
     name = _event_name(wish, workflow)
+    source = _on_ref(wish, source)
     payload = _read_payload(wish.payload) if wish.payload is not None else _made_up(name, source)
     given = _find_inputs(name, payload, wish.inputs, workflow)
     if name == DISPATCH:
@@ -66,6 +69,16 @@ def find_occasion(wish: EventWish, workflow: Workflow, source: Source) -> Occasi
     event = Event(name=name, payload=payload, changed_paths=changed)
     told = replace(source, ref=event.ref or source.ref, event_name=name, event=payload)
     return Occasion(event, told, given.typed)
+
+
+def _on_ref(wish: EventWish, source: Source) -> Source:
+    """The sources as if another ref was checked out: a branch by its name, or a full ref."""
+    if wish.ref is None:
+        return source
+    if wish.payload is not None:
+        raise UsageError("--ref and --payload are both given", hint="The payload says which ref the event is about.")
+    ref = wish.ref if wish.ref.startswith("refs/") else f"refs/heads/{wish.ref}"
+    return replace(source, ref=ref, event={**source.event, "ref": ref})
 
 
 def _event_name(wish: EventWish, workflow: Workflow) -> str:

@@ -50,6 +50,10 @@ def plan(
             help="A file the event changes, for filters of paths. May be repeated. Default: what the payload says.",
         ),
     ] = None,
+    ref: Annotated[
+        str | None,
+        typer.Option(help="The branch, or the full ref, the event is about. Default: what is checked out."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Say whether an event starts a workflow, and which jobs that makes: matrices expanded, called workflows looked into, what can be evaluated
@@ -60,6 +64,7 @@ def plan(
         inputs=read_pairs(inputs or (), "--input"),
         variables=read_pairs(var or (), "--var"),
         changed=tuple(changed) if changed is not None else None,
+        ref=ref,
     )
     try:
         found = make_plan(file, wish)

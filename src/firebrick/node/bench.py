@@ -50,13 +50,15 @@ class Command:
 class Variables:
     """What every step of a job begins with, those within actions too: `env` is what workflow and job set and `GITHUB_ENV` changed, `path` what
     `GITHUB_PATH` added; `given` what workflow and job set, as it was; `command` what the step runs or ran last, `matchers` the files
-    that described problem matchers, by their owners in small letters."""
+    that described problem matchers, by their owners in small letters; `spare` a directory of files for commands
+    that no step has used."""
 
     env: dict[str, str] = field(default_factory=dict)
     path: tuple[str, ...] = ()
     given: Mapping[str, str] = field(default_factory=dict)
     command: Command | None = None
     matchers: dict[str, bytes] = field(default_factory=dict)
+    spare: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

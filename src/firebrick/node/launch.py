@@ -56,10 +56,11 @@ async def with_files(
     bench: Bench, number: int, env: Mapping[str, str], start: Callable[[Mapping[str, str]], Awaitable[Result]]
 ) -> Ending:
     """Start a program with files for its commands; they are read after it, even where it failed."""
-    files = StepFiles()
+    files, bench.variables.spare = StepFiles(bench.variables.spare), ""
     await files.create(bench.guest)
     result = await start(_environment(bench, env, files))
     left = await files.collect(bench, number, result.outputs, result.state)
+    bench.variables.spare = files.directory if files.untouched else ""
     outcome = FAILURE if left.failed and result.outcome == SUCCESS else result.outcome
     if result.interrupted:
         outcome = CANCELLED

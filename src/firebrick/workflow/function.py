@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from firebrick.workflow.json_value import parse_json
 from firebrick.workflow.lexer import EvaluationError
-from firebrick.workflow.value import Value, equals, fold, is_array, is_primitive, json_text, to_text
+from firebrick.workflow.value import Value, equals, fold, is_array, is_primitive, json_text, kind, to_text
 
 MAX_MEMORY = 10 * 1024 * 1024
 
@@ -51,7 +51,9 @@ def _ends_with(arguments: Sequence[Value], _: Budget) -> Value:
     return is_primitive(where) and is_primitive(what) and fold(to_text(where)).endswith(fold(to_text(what)))
 
 
-_FORMAT = re.compile(r"\{\{|\}\}|\{([0-9]+)(?::[^{}]*)?\}|[{}]")
+# A number may have a specifier behind a colon, in which `}}` is a brace.
+_FORMAT = re.compile(r"\{\{|\}\}|\{0*+([0-9]{0,3})(?::((?:[^}]|\}\})*+))?\}|[{}]")
+_MAX_PLACE = 255
 
 
 def _format(arguments: Sequence[Value], budget: Budget) -> Value:
@@ -63,15 +65,16 @@ def _format(arguments: Sequence[Value], budget: Budget) -> Value:
         found = match.group()
         if found in {"{{", "}}"}:
             return found[0]
-        if match.group(1) is None:
+        if not found[1:2].isdigit() or int(match[1] or 0) > _MAX_PLACE:
             raise EvaluationError(f"The following format string is invalid: {pattern}")
-        digits = match.group(1).lstrip("0") or "0"
-        # A number of very many digits is not worth reading.
-        number = int(digits) if len(digits) < 9 else len(texts)
+        number = int(match[1] or 0)
         if number >= len(texts):
             raise EvaluationError(
                 f"The following format string references more arguments than were supplied: {pattern}"
             )
+        if match[2]:
+            specifiers, of = match[2].replace("}}", "}"), kind(arguments[number + 1])
+            raise EvaluationError(f"The format specifiers '{specifiers}' are not valid for objects of type '{of}'")
         return budget.text(texts[number])
 
     return budget.text(_FORMAT.sub(replacement, pattern))
@@ -96,7 +99,7 @@ def _from_json(arguments: Sequence[Value], budget: Budget) -> Value:
     text = to_text(arguments[0])
     budget.spend(len(text))
     try:
-        return parse_json(text)
+        return parse_json(text, unique=True)
     except ValueError as error:
         raise EvaluationError(f"Error parsing fromJson: {error}") from error
 

@@ -8,23 +8,32 @@ import re
 from collections.abc import Mapping, Sequence
 
 from firebrick.text import is_encodable
-from firebrick.workflow.value import Value, as_double, number_text
+from firebrick.workflow.value import Value, as_double, fold, number_text
 
 MAX_DEPTH = 100
 
 
-def parse_json(text: str) -> Value:
-    """The value of a JSON text; numbers are doubles. Raises ValueError with a sentence, also for what nests deeper than 100 or holds half a
-    character."""
+def parse_json(text: str, *, unique: bool = False) -> Value:
+    """The value of a JSON text; numbers are doubles. Of names that differ only in case all but the first are left out where they shall be
+    `unique`. Raises ValueError with a sentence, also for what nests deeper than 100 or holds half a character."""
     if not text.strip():
         raise ValueError("the text is empty")
     if _depth(text) > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH}")
     # The digits of an integer are not bounded by anything else.
-    value: Value = json.loads(text, parse_int=float, parse_constant=_no_number)
+    hook = _unique if unique else None
+    value: Value = json.loads(text, parse_int=float, parse_constant=_no_number, object_pairs_hook=hook)
     if not is_encodable(json.dumps(value, ensure_ascii=False)):
         raise ValueError("half a surrogate pair is not a character")
     return value
+
+
+def _unique(pairs: Sequence[tuple[str, Value]]) -> Value:
+    items = dict(pairs)
+    spellings: dict[str, str] = {}
+    for name in items:
+        spellings.setdefault(fold(name), name)
+    return items if len(spellings) == len(items) else {name: items[name] for name in spellings.values()}
 
 
 def _no_number(name: str) -> Value:

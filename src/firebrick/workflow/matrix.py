@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from firebrick.workflow.expression import EvaluationError, Scope
 from firebrick.workflow.template import Template, TemplateTree
-from firebrick.workflow.value import Value, equals, is_array, is_primitive, to_text
+from firebrick.workflow.value import Value, equals, find_property, is_array, to_text
 
 MAX_JOBS = 256
-Combination = dict[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Combination:
+    """One of a matrix: its `own` values (of the vectors, or of an entry of `include` that fits nowhere), and what entries of `include` have
+    `added` to them, which the name of its job does not show."""
+
+    own: Mapping[str, Value]
+    added: Mapping[str, Value] = field(default_factory=dict)
+
+    @property
+    def values(self) -> dict[str, Value]:
+        return {**self.own, **self.added}
+
+    @property
+    def suffix(self) -> str:
+        """`(v1, v2)`: its own scalars, as the name of its job ends; empty where there are none."""
+        texts = [text for value in self.own.values() for text in _scalars(value) if text]
+        return f"({', '.join(texts)})" if texts else ""
 
 
 def tree_value(tree: TemplateTree, scope: Scope) -> Value:
@@ -31,10 +50,11 @@ def expand_matrix(matrix: Value) -> tuple[Combination, ...]:
     include, exclude = _entries(matrix.get("include")), _entries(matrix.get("exclude"))
     if not vectors and not include:
         raise EvaluationError("Matrix must define at least one vector")
+    _check_entries(vectors, include, exclude)
     original = _product(vectors, exclude) if vectors else []
     if len(original) > MAX_JOBS:
         raise _too_many()
-    combinations = _included(original, include)
+    combinations = _included(vectors, original, include)
     if not combinations:
         raise EvaluationError("Matrix excludes every combination it has")
     if len(combinations) > MAX_JOBS:
@@ -67,57 +87,84 @@ def _entries(value: Value) -> list[Mapping[str, Value]]:
     return entries
 
 
+def _check_entries(
+    vectors: Mapping[str, Value], include: Sequence[Mapping[str, Value]], exclude: Sequence[Mapping[str, Value]]
+) -> None:
+    if not all(include):
+        raise EvaluationError("Matrix include mapping does not contain any values")
+    if not all(exclude):
+        raise EvaluationError("Matrix exclude filter must not be empty")
+    for name in (name for entry in exclude for name in entry):
+        if not find_property(vectors, name)[0]:
+            raise EvaluationError(f"Matrix exclude key '{name}' does not match any key within the matrix")
+
+
 # A product is looked at up to this size: `exclude` may leave few of many.
 _MAX_PRODUCT = 4_096
 _MAX_ENTRIES = 512
+_MAX_COMPARED = 4_000_000
 
 
-def _product(vectors: Mapping[str, Sequence[Value]], exclude: Sequence[Mapping[str, Value]]) -> list[Combination]:
+def _check_work(entries: Sequence[Mapping[str, Value]], combinations: int) -> None:
+    """Every value of the entries may be compared with every combination; who writes them may mean harm."""
+    if combinations * sum(map(_count, entries)) > _MAX_COMPARED:
+        raise EvaluationError("The matrix has too many values in `include` or `exclude` for so many combinations")
+
+
+def _count(value: Value) -> int:
+    if isinstance(value, Mapping):
+        return 1 + sum(map(_count, value.values()))
+    return 1 + sum(map(_count, value)) if isinstance(value, Sequence) and is_array(value) else 1
+
+
+def _product(vectors: Mapping[str, Sequence[Value]], exclude: Sequence[Mapping[str, Value]]) -> list[dict[str, Value]]:
     """Every combination that no entry of `exclude` matches; the last vector changes fastest."""
     size = 1
     for values in vectors.values():
         size *= len(values)
         if size > _MAX_PRODUCT:
             raise _too_many()
+    _check_work(exclude, size)
     combinations = (dict(zip(vectors, values, strict=True)) for values in itertools.product(*vectors.values()))
-    return [each for each in combinations if not any(_excludes(entry, each) for entry in exclude)]
+    return [each for each in combinations if not any(matches(entry, each) for entry in exclude)]
 
 
-def _excludes(entry: Mapping[str, Value], combination: Combination) -> bool:
-    return all(name in combination and same(value, combination[name]) for name, value in entry.items())
+def matches(pattern: Value, value: Value) -> bool:
+    """Whether every scalar within `pattern` is equal, as in expressions, to what is at its place in `value`, which is null where nothing
+    is: a pattern may be a part of what it matches."""
+    if isinstance(pattern, Mapping):
+        return all(matches(item, _at_name(value, name)) for name, item in pattern.items())
+    if isinstance(pattern, Sequence) and is_array(pattern):
+        return all(matches(item, _at_index(value, index)) for index, item in enumerate(pattern))
+    return equals(pattern, value)
 
 
-def same(left: Value, right: Value) -> bool:
-    """Equal as in expressions, arrays and objects element by element."""
-    if is_primitive(left) or is_primitive(right):
-        return equals(left, right)
-    if isinstance(left, Mapping) and isinstance(right, Mapping):
-        return left.keys() == right.keys() and all(same(value, right[name]) for name, value in left.items())
-    if isinstance(left, Sequence) and isinstance(right, Sequence):
-        return len(left) == len(right) and all(same(*pair) for pair in zip(left, right, strict=True))
-    return False
+def _at_name(value: Value, name: str) -> Value:
+    return find_property(value, name)[1] if isinstance(value, Mapping) else None
 
 
-def _included(original: Sequence[Combination], include: Sequence[Mapping[str, Value]]) -> list[Combination]:
-    """An entry goes into every original combination of which it changes no value of a vector; one that goes into none is a combination
-    of its own, to which later entries add nothing."""
-    extended = [dict(each) for each in original]
-    added: list[Combination] = []
+def _at_index(value: Value, index: int) -> Value:
+    is_there = isinstance(value, Sequence) and is_array(value) and index < len(value)
+    return value[index] if is_there else None  # type: ignore[index]  # a sequence, where it is there
+
+
+def _included(
+    vectors: Mapping[str, Value], original: Sequence[Mapping[str, Value]], include: Sequence[Mapping[str, Value]]
+) -> list[Combination]:
+    """An entry adds to every original combination that has the values it has for vectors; one that fits none is a combination of its own,
+    to which later entries add nothing."""
+    _check_work(include, len(original))
+    added: list[dict[str, Value]] = [{} for _ in original]
+    separate: list[Combination] = []
     for entry in include:
-        fits = False
-        for vectors, combination in zip(original, extended, strict=True):
-            if all(same(value, vectors[name]) for name, value in entry.items() if name in vectors):
-                combination.update(entry)
-                fits = True
+        filters = {name: value for name, value in entry.items() if find_property(vectors, name)[0]}
+        rest = {name: value for name, value in entry.items() if name not in filters}
+        fits = [index for index, combination in enumerate(original) if matches(filters, combination)]
+        for index in fits:
+            added[index].update(rest)
         if not fits:
-            added.append(dict(entry))
-    return extended + added
-
-
-def matrix_suffix(combination: Mapping[str, Value]) -> str:
-    """`(v1, v2)`: the scalars of a combination, as the names of its jobs end."""
-    texts = [text for value in combination.values() for text in _scalars(value) if text]
-    return f"({', '.join(texts)})" if texts else ""
+            separate.append(Combination({**filters, **rest}))
+    return [*(Combination(own, extra) for own, extra in zip(original, added, strict=True)), *separate]
 
 
 def _scalars(value: Value) -> list[str]:

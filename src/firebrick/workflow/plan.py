@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from firebrick.workflow.expression import EvaluationError, Scope
 from firebrick.workflow.graph import ancestors, in_order
-from firebrick.workflow.matrix import expand_matrix, matrix_suffix, tree_value
+from firebrick.workflow.matrix import expand_matrix, tree_value
 from firebrick.workflow.permission import effective
 from firebrick.workflow.policy import flag
 from firebrick.workflow.problem import Position, Problem, WorkflowError
@@ -39,7 +39,7 @@ class PlannedJob:
     """One job of a run: a job of the workflow, or one combination of its matrix.
 
     `key` is unique in the run and safe as a file name: the job's id, or `id.index` for a combination, after the key of the caller and a dot
-    where the workflow is called. `name` is what people see: `caller / called` there. `matrix` is None without one. At most `max_parallel` of the
+    where the workflow is called. `name` is what people see: `caller / called` there. `matrix` is None without one; `suffix` is what the name ends with for it. At most `max_parallel` of the
     `total` combinations run at once; with `fail_fast` one that fails cancels the rest. `is_open` says that what it becomes depends on the jobs
     it needs: `expand` says it when they have ended. `permissions` None is what the repository gives by default."""
 
@@ -47,6 +47,7 @@ class PlannedJob:
     job: Job
     name: str
     matrix: Mapping[str, Value] | None = None
+    suffix: str = ""
     index: int = 0
     total: int = 1
     fail_fast: bool = True
@@ -185,7 +186,8 @@ def expand(workflow: Workflow, job: Job, scope: Scope, caller: Caller | None = N
             key=_below(caller, f"{job.id}.{index}"),
             job=job,
             name="",
-            matrix=combination,
+            matrix=combination.values,
+            suffix=combination.suffix,
             index=index,
             total=total,
             fail_fast=fail_fast,
@@ -210,7 +212,7 @@ def _name(planned: PlannedJob, scope: Scope) -> str:
     within = Scope({**scope.contexts, **planned.contexts}, scope.functions)
     name = (job.name.text(within) if job.name is not None else "") or job.id
     if planned.matrix and (job.name is None or job.name.is_literal):
-        name = f"{name} {matrix_suffix(planned.matrix)}".rstrip()
+        name = f"{name} {planned.suffix}".rstrip()
     return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 3]}..."
 
 

@@ -21,8 +21,8 @@ class Filtered(list["Value"]):
 
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_HEX = re.compile(r"0x[0-9A-Fa-f]{1,8}")
-_OCTAL = re.compile(r"0o[0-7]{1,11}")
+_HEX = re.compile(r"0x0*+[0-9A-Fa-f]{0,8}(?<!x)")
+_OCTAL = re.compile(r"0o0*+[0-7]{0,11}(?<!o)")
 SPACE = " \t\n\r\v\f\x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(chr(c) for c in range(0x2000, 0x200B))
 
 

@@ -167,7 +167,7 @@ class _Shell:
         try:
             task = await self._redirected(task, command.redirects)
         except Refusal as refusal:
-            await self.task.err(f"{refusal}\n".encode())
+            await task.err(f"{refusal}\n".encode())
             self.status = 1 if self.options.bash else 2
             return
         match command:

@@ -191,3 +191,13 @@ def test_pairs():
     for word in ("A", "=x"):
         with pytest.raises(UsageError, match="is no NAME=VALUE"):
             read_pairs([word], "--var")
+
+
+def test_another_ref_than_what_is_checked_out(file, tmp_path):
+    assert run(file, "--event", "push", "--ref", "dev").exit_code == 1
+    assert run(file, "--event", "push", "--ref", "refs/heads/main").exit_code == 0
+    found = json.loads(run(file, "--event", "push", "--ref", "refs/tags/v1", "--json").output)
+    assert found["reason"] == "The workflow has filters for branches only, and 'v1' is a tag."
+    (tmp_path / "p.json").write_text("{}")
+    with pytest.raises(UsageError, match="--ref and --payload are both given"):
+        find_occasion(EventWish(ref="x", payload=tmp_path / "p.json"), workflow("push"), SOURCE)

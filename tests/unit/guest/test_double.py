@@ -168,3 +168,16 @@ def test_a_saved_disk_is_a_copy() -> None:
     assert again.find(b"/tmp/f").content.read(1 << 30, 10) == b"end"
     again.open(b"/tmp/f", parents=False, truncate=True)
     assert disk.find(b"/tmp/f").content.size == (1 << 30) + 3
+
+
+def test_a_directory_moves_with_what_is_in_it():
+    disk = MemoryDisk.furnished()
+    disk.open(b"/a/x", parents=True, truncate=True)
+    disk.mkdir(b"/full/y", 0o755, parents=True)
+    disk.mkdir(b"/empty", 0o755, parents=False)
+    disk.move(b"/a", b"/b", overwrite=False)
+    assert disk.find(b"/b/x").kind == "file"
+    with pytest.raises(Refusal, match="not empty"):
+        disk.move(b"/b", b"/full", overwrite=True)
+    disk.move(b"/b", b"/empty", overwrite=True)
+    assert disk.find(b"/empty/x").kind == "file"

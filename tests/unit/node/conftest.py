@@ -53,10 +53,10 @@ class DoubleLender:
     turns: Turns | None = None
     containers: dict[str, ImageConfig] = field(default_factory=dict)
     ports: dict[str, dict[int | bytes, Port]] = field(default_factory=dict)
+    programs: dict[str, Program] = field(default_factory=lambda: {"bash": shell, "sh": shell, NODE: shell})
     logins: list[Login | None] = field(default_factory=list)
     asked: list[tuple[str, Resources, str]] = field(default_factory=list)
     nodes: list[Path | None] = field(default_factory=list)
-    programs: dict[str, Program] = field(default_factory=lambda: {"bash": shell, "sh": shell, NODE: shell})
 
     async def images(self) -> list[str]:
         return ["base", "toolchain"]

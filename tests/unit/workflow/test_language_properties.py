@@ -183,6 +183,7 @@ GROWING = {
     "spaces": (ask, lambda n: " " * n, 4000),
     "braces of format": (ask, lambda n: "format('" + "{{" * n + "')", 1500),
     "places of format": (ask, lambda n: "format('" + "{0}" * n + "', 1)", 1000),
+    "specifiers of format": (ask, lambda n: "format('{0:" + "{0:" * n + "}', 1)", 1500),
     "digits of format": (ask, lambda n: "format('{" + "0" * n + "}', 1)", 4000),
     "an array of JSON": (ask, lambda n: "fromJSON('[" + "1," * n + "1]')", 2000),
     "a number of JSON": (ask, lambda n: "fromJSON('" + "1" * n + "')", 4000),

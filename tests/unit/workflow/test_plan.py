@@ -5,7 +5,7 @@ import pytest
 
 from firebrick.workflow.expression import EvaluationError
 from firebrick.workflow.graph import in_order
-from firebrick.workflow.matrix import expand_matrix, matrix_suffix
+from firebrick.workflow.matrix import expand_matrix
 from firebrick.workflow.plan import find_order, plan
 from firebrick.workflow.problem import WorkflowError
 from firebrick.workflow.reader import read_workflow
@@ -21,7 +21,7 @@ def test_matrix(case):
             expand_matrix(case["matrix"])
         assert str(raised.value) == case["error"]
     else:
-        found = [[combination, matrix_suffix(combination)] for combination in expand_matrix(case["matrix"])]
+        found = [[each.values, each.suffix] for each in expand_matrix(case["matrix"])]
         assert found == case["jobs"]
 
 
@@ -38,6 +38,10 @@ def test_matrix_limits():
     assert len(expand_matrix(few_of_many)) == 30
     with pytest.raises(EvaluationError, match="at most 512 entries"):
         expand_matrix({"a": [1], "exclude": [{"a": 2}] * 513})
+    with pytest.raises(EvaluationError, match="too many values in `include` or `exclude`"):
+        expand_matrix({"a": list(range(4000)), "exclude": [{"a": [0] * 1001}]})
+    with pytest.raises(EvaluationError, match="too many values in `include` or `exclude`"):
+        expand_matrix({"a": list(range(200)), "include": [{"a": [0] * 30_000}]})
 
 
 def workflow(jobs: str):

@@ -205,7 +205,8 @@ class MemoryDisk:
         there, new = self.parent(target)
         if new in there.names and not overwrite:
             raise Refusal("exists", f"cannot move {_text(source)} to {_text(target)}: it exists", errno.EEXIST)
-        if there.names.get(new, node).names and there.names[new] is not node:
+        before = there.names.get(new)
+        if before is not None and before is not node and before.names:
             raise Refusal("not_empty", f"cannot move to {_text(target)}: the directory is not empty", errno.ENOTEMPTY)
         del directory.names[name]
         there.names[new] = node
