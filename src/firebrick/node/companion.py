@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 from firebrick.node.container import ContainerImage
-from firebrick.node.guest import Lender, Loan, Say
+from firebrick.node.guest import Guest, Lender, Loan, Say
 from firebrick.node.order import Resources
 from firebrick.node.services import Served
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Companions:
-    """Whom a job has them from: they are as its own machine is."""
+    """Whom a job has them from: they are as its own machine is. `offer` leads from one to the services for actions while its context lasts, which
+    gives the variables that say where they are."""
 
     lender: Lender
     resources: Resources
     purpose: str
     say: Say
     served: Served
+    offer: Callable[[Guest], AbstractAsyncContextManager[Mapping[str, str]]]
 
     async def image(self, name: str) -> ContainerImage:
         """See `Lender.container`."""

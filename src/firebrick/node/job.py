@@ -9,6 +9,7 @@ import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ from firebrick.node.errors import NodeError, StepError, told
 from firebrick.node.event import CancelCause, Conclusion, JobStarted
 from firebrick.node.fork import Branch, Trunk
 from firebrick.node.glob import find_files, parse_searches
-from firebrick.node.guest import Lender, Loan
+from firebrick.node.guest import Guest, Lender, Loan
 from firebrick.node.hook import Hook, run_hook
 from firebrick.node.keeper import Keeper
 from firebrick.node.log import JobLog
@@ -191,6 +192,7 @@ def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions,
             purpose=f"job {task.planned.key} of {task.order.id}",
             say=task.log.node,
             served=served,
+            offer=partial(_offered, task),
         ),
         settings=task.settings,
         cancellation=task.cancellation,
@@ -246,7 +248,8 @@ async def _work(task: JobTask, bench: Bench, branch: Branch, loan: Loan) -> JobR
         bench.env.update(await bench.evaluate(job.env.texts))
         bench.env = {**fixed_environment(task.order), **bench.env}
         bench.variables.given = dict(bench.env)
-        async with _offered(task, bench, bench.entries) as bench.runtime:
+        asks = any(_may_ask(entry) for entry in bench.entries)
+        async with _offered(task, bench.guest, needed=asks) as bench.runtime:
             if branch.resume is None:  # else it has run in this machine
                 await run_hook(bench, Hook.STARTED)
             await _run_steps(bench, branch, loan)
@@ -257,14 +260,14 @@ async def _work(task: JobTask, bench: Bench, branch: Branch, loan: Loan) -> JobR
 
 
 @asynccontextmanager
-async def _offered(task: JobTask, bench: Bench, entries: Sequence[Entry]) -> AsyncIterator[Mapping[str, str]]:
-    """The artifact and cache services, for a job with actions that may know them."""
-    if task.services is None or not any(_may_ask(entry) for entry in entries):
+async def _offered(task: JobTask, guest: Guest, *, needed: bool = True) -> AsyncIterator[Mapping[str, str]]:
+    """The artifact and cache services in one machine of the job: the variables that lead there."""
+    if task.services is None or not needed:
         yield {}
         return
     url = run_facts(task.order).server_url
-    async with task.services.offered(bench.guest, task.order, task.planned.key, server_url=url) as variables:
-        bench.log.masker.add(variables["ACTIONS_RUNTIME_TOKEN"])
+    async with task.services.offered(guest, task.order, task.planned.key, server_url=url) as variables:
+        task.log.masker.add(variables["ACTIONS_RUNTIME_TOKEN"])
         yield variables
 
 

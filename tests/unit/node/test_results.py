@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from firebrick.forge.address import parse_address
+from firebrick.guest.double.task import Task
+from firebrick.image.oci_config import ImageConfig
 from firebrick.node.artifact import ArtifactShelf
 from firebrick.node.glob import Found
 from firebrick.node.order import RunOrder, Source
@@ -58,6 +60,22 @@ async def test_actions_are_told_of_the_services_and_scripts_are_not(served: Bed)
     assert (grant.repository, grant.run, grant.job) == ("octo/hello", "run-1", "build")
     assert grant.tenant == f"directory {served.directory / 'source'}"
     assert served.lender.guests[0].violations == []
+
+
+async def test_an_action_that_is_an_image_has_a_way_of_its_own(served: Bed):
+    async def tool(task: Task) -> int:
+        for name in NAMES:
+            await task.out(name.encode() + b"=" + task.env.get(name.encode(), b"-") + b"\n")
+        return 0
+
+    served.lender.containers = {"tool:1": ImageConfig(entrypoint=("tool",))}
+    served.lender.programs |= {"tool": tool}
+    told = await served.run(STEPS + "          - uses: docker://tool:1\n          - uses: octo/a@v1\n")
+    ports = [line.rpartition(":")[2] for line in told.lines() if line.startswith("ACTIONS_RESULTS_URL=http://forge")]
+    assert len(ports) == 2
+    assert told.lines().count("ACTIONS_RUNTIME_TOKEN=***") == 2
+    for guest in served.lender.guests:
+        assert b"127.0.0.1\tforge.localhost" in guest.disk.file(b"/etc/hosts").content.read(0, 4096)
 
 
 async def test_nothing_is_opened_for_a_job_that_cannot_ask(served: Bed):

@@ -88,7 +88,7 @@ async def run_docker(
     env: Mapping[str, str],
     deadline: Deadline | None,
 ) -> Result:
-    """Run the image's program. `env` is what a script would have; variables that lead to services for actions are not in it, which are not in reach.
+    """Run the image's program. `env` is what a script would have; the variables that lead to the services for actions are those of its own machine.
 
     Raises ActionError, ContainerError, AgentError, TreeError."""
     name = use.runs.image.removeprefix("docker://")
@@ -114,7 +114,10 @@ async def _run(
     argv = _argv(call, image.config, name)
     place = {"GITHUB_ACTION_REPOSITORY": use.place.repository, "GITHUB_ACTION_REF": use.place.ref}
     state = {f"STATE_{key}": value for key, value in use.state.items()}
-    async with bench.companions.lend(image, f"action {name}") as loan:
+    async with (
+        bench.companions.lend(image, f"action {name}") as loan,
+        bench.companions.offer(loan.guest) as runtime,
+    ):
         await in_time(bench, deadline, _carry_in(bench, loan.guest, env, loan.scratch / "in"))
         program = Program(
             argv=argv,
@@ -123,6 +126,7 @@ async def _run(
                 **image.config.env,
                 **call.env,
                 **_translated(env),
+                **runtime,
                 **input_variables(own_inputs(inputs)),
                 **state,
                 **place,
