@@ -38,6 +38,8 @@ _REFERENCE: Final = re.compile(
 _LONGEST: Final = 512
 _DEFAULT_REGISTRY: Final = "docker.io"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+# What `Reference.image` makes, and digests.
+_NOT_TO_BE_NAMED: Final = re.compile(r".*-[0-9a-f]{12}|[0-9a-f]{8,64}")
 _FETCH: Final = ".fetch-"
 _MANIFEST_LIMIT: Final = 4 << 20
 _PULL_TIMEOUT_S: Final = 1800.0
@@ -73,6 +75,12 @@ class Reference:
         """The name of its image in the store."""
         last = re.sub(r"[^a-z0-9._-]", "-", f"{self.repository.rpartition('/')[2]}-{self.label}".lower())
         return f"{last[:40]}-{hashlib.sha256(str(self).encode()).hexdigest()[:12]}"
+
+
+def may_be_named(image: str) -> bool:
+    """Whether a workflow may name this image of the store, which has no definition. One that was made for a container may only be had by the
+    reference it was made for: it may have been fetched with somebody else's password."""
+    return _NOT_TO_BE_NAMED.fullmatch(image) is None
 
 
 def parse_reference(text: str) -> Reference:
@@ -127,7 +135,9 @@ class Containers:
                 shutil.rmtree(left, ignore_errors=True)
 
     def _is_ours(self, name: str) -> bool:
-        return name in self._store.list_definitions() or self._store.find_image(name) is not None
+        if name in self._store.list_definitions():
+            return True
+        return may_be_named(name) and self._store.find_image(name) is not None
 
     def _missing(self, wanted: str, reference: Reference) -> ContainerError:
         folder = self._settings.containers
