@@ -469,3 +469,10 @@ async def test_a_step_with_more_variables_than_a_machine_takes_fails_alone(bed):
     )
     assert told.steps() == ["success", "failure", "failure"]
     assert "cannot send a message of" in said(told)[0]
+
+
+@pytest.mark.parametrize("path", ["./a\\0b", "./" + "x" * 300, "./" + "d/" * 3000])
+async def test_an_action_whose_path_no_file_can_have_fails_its_step_alone(bed, path):
+    told = await bed.run(job("run: echo first", f'uses: "{path}"'))
+    assert told.steps() == ["success", "failure"]
+    assert "mistake of its own" not in told.result.jobs["build"].message
