@@ -203,13 +203,12 @@ class Containers:
         self, reference: Reference, digest: str, options: list[str], work: Path, progress: Progress
     ) -> ContainerImage:
         exact = f"docker://{reference.registry}/{reference.repository}@{digest}"
-        access = [option.replace("--", "--src-", 1) if option.startswith("--tls") else option for option in options]
+        access = [_of_source(option) for option in options]
+        # Layers are unpacked on the way, here and in the folder of temporary files: one that becomes too large is refused, not what has no room then.
         # Of the archives it writes this one keeps the health check.
         argv = [
-            "skopeo",
-            "--insecure-policy",
-            "copy",
-            "--quiet",
+            *("env", "--ignore-signal=XFSZ", "prlimit", f"--fsize={self._settings.containers_limit_mib << 20}"),
+            *("skopeo", "--insecure-policy", f"--tmpdir={work}", "copy", "--quiet"),
             *access,
             exact,
             f"docker-archive:{work / 'image.tar'}",
@@ -229,9 +228,12 @@ def _definition(reference: Reference, folder: Path, path: str, name: str) -> Def
 
 
 def _access(reference: Reference, login: Login | None, work: Path) -> list[str]:
-    """How skopeo gets in. The password is in no argument list: those can be read by others."""
+    """How skopeo gets in. The password is in no argument list: those can be read by others. Without one it comes as nobody: what the user of this
+    node is logged in to is not the workflow's."""
     options = []
-    if login is not None:
+    if login is None:
+        options.append("--no-creds")
+    else:
         token = base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
         file = work / "auth.json"
         file.touch(mode=0o600)
@@ -241,6 +243,11 @@ def _access(reference: Reference, login: Login | None, work: Path) -> list[str]:
     if host in ("localhost", "127.0.0.1"):
         options.append("--tls-verify=false")
     return options
+
+
+def _of_source(option: str) -> str:
+    """An option of `inspect` as one of `copy`, which has another end."""
+    return option.replace("--", "--src-", 1) if option.startswith(("--tls-verify", "--no-creds")) else option
 
 
 def _last_words(error: ProcessError) -> str:
