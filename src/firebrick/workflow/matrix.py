@@ -11,6 +11,8 @@ from firebrick.workflow.template import Template, TemplateTree
 from firebrick.workflow.value import Value, equals, find_property, is_array, to_text
 
 MAX_JOBS = 256
+# Longer than the name of a job may be, which is cut.
+_MAX_SUFFIX = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +29,12 @@ class Combination:
 
     @property
     def suffix(self) -> str:
-        """`(v1, v2)`: its own scalars, as the name of its job ends; empty where there are none."""
-        texts = [text for value in self.own.values() for text in _scalars(value) if text]
-        return f"({', '.join(texts)})" if texts else ""
+        """`(v1, v2)`: its own scalars, as the name of its job ends; empty where there are none. Values may be long, and each combination has them
+        anew: what no name has room for is left out."""
+        texts = [text[:_MAX_SUFFIX] for value in self.own.values() for text in _scalars(value) if text]
+        lengths = itertools.accumulate(map(len, texts))
+        shown = [text for text, length in zip(texts, lengths, strict=True) if length - len(text) < _MAX_SUFFIX]
+        return f"({', '.join(shown)})" if shown else ""
 
 
 def tree_value(tree: TemplateTree, scope: Scope) -> Value:
