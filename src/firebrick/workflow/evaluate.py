@@ -36,11 +36,14 @@ class Evaluation:
     """One evaluation of one tree."""
 
     def __init__(
-        self, contexts: Mapping[str, Value], functions: Mapping[str, Callable[[Sequence[Value]], Value]]
+        self,
+        contexts: Mapping[str, Value],
+        functions: Mapping[str, Callable[[Sequence[Value]], Value]],
+        budget: Budget | None = None,
     ) -> None:
         self._contexts = contexts
         self._functions = functions
-        self._budget = Budget()
+        self._budget = Budget(above=budget)
 
     def of(self, node: Node) -> Value:
         result: Value

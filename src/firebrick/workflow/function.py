@@ -10,16 +10,21 @@ from firebrick.workflow.lexer import EvaluationError
 from firebrick.workflow.value import Value, equals, fold, is_array, is_primitive, json_text, kind, to_text
 
 MAX_MEMORY = 10 * 1024 * 1024
+MAX_TOGETHER = 64 * 1024 * 1024
+"""Of all expressions of one place: an environment, a matrix, a script with many of them."""
 
 
 class Budget:
-    """What one evaluation may make, in characters and elements."""
+    """What one evaluation may make, or several together, in characters and elements. What is spent of one is spent of that `above` it."""
 
-    def __init__(self, left: int = MAX_MEMORY) -> None:
+    def __init__(self, left: int = MAX_MEMORY, above: Budget | None = None) -> None:
         self._left = left
+        self._above = above
 
     def spend(self, amount: int) -> None:
         self._left -= amount
+        if self._above is not None:
+            self._above.spend(amount)
         if self._left < 0:
             raise EvaluationError("The maximum allowed memory size was exceeded")
 

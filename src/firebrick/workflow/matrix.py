@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.function import MAX_TOGETHER, Budget
 from firebrick.workflow.template import Template, TemplateTree
 from firebrick.workflow.value import Value, equals, find_property, is_array, to_text
 
@@ -37,13 +38,14 @@ class Combination:
         return f"({', '.join(shown)})" if shown else ""
 
 
-def tree_value(tree: TemplateTree, scope: Scope) -> Value:
+def tree_value(tree: TemplateTree, scope: Scope, budget: Budget | None = None) -> Value:
     """A tree of templates, evaluated. Raises EvaluationError."""
+    budget = budget or Budget(MAX_TOGETHER)
     if isinstance(tree, Template):
-        return tree.value(scope)
+        return tree.value(scope, budget)
     if isinstance(tree, Mapping):
-        return {name: tree_value(item, scope) for name, item in tree.items()}
-    return [tree_value(item, scope) for item in tree]
+        return {name: tree_value(item, scope, budget) for name, item in tree.items()}
+    return [tree_value(item, scope, budget) for item in tree]
 
 
 def expand_matrix(matrix: Value) -> tuple[Combination, ...]:

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.function import MAX_TOGETHER, Budget
 from firebrick.workflow.masker import Masker
 from firebrick.workflow.plan import Plan, PlannedJob
 from firebrick.workflow.policy import flag as flag  # steps ask here, too
 from firebrick.workflow.syntax import Job, Workflow
 from firebrick.workflow.template import Template
 from firebrick.workflow.value import Value, fold, to_number, to_text
+
+MAX_OUTPUTS = 1 << 20
 
 SUCCESS, FAILURE, CANCELLED, SKIPPED = "success", "failure", "cancelled", "skipped"
 
@@ -137,10 +140,11 @@ def steps_context(outcomes: Mapping[str, StepOutcome]) -> Value:
 
 
 def job_outputs(job: Job, scope: Scope, masker: Masker) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The outputs of a job that ended, and warnings: an empty one is not set, one with a secret in it is withheld. Raises EvaluationError."""
+    """The outputs of a job that ended, and warnings: an empty one is not set, one with a secret in it is withheld. Raises EvaluationError, also
+    where they are more than 1 MiB: they stay until the run ends."""
     outputs: dict[str, str] = {}
     warnings: list[str] = []
-    for name, value in job.outputs.texts(scope).items():
+    for name, value in _bounded(job.outputs.texts(scope)).items():
         if value and masker.mask(value) != value:
             warnings.append(f"Skip output '{name}' since it may contain secret.")
         elif value:
@@ -157,10 +161,17 @@ def call_outputs(called: Workflow, outcomes: Mapping[str, JobOutcome], contexts:
     }
     scope = Scope({**contexts, "jobs": jobs})
     outputs: dict[str, str] = {}
+    budget = Budget(MAX_TOGETHER)
     for name, entry in declared.items() if isinstance(declared, Mapping) else ():
         value = entry.get("value") if isinstance(entry, Mapping) else None
-        if isinstance(value, Template) and (text := value.text(scope)):
+        if isinstance(value, Template) and (text := value.text(scope, budget)):
             outputs[name] = text
+    return _bounded(outputs)
+
+
+def _bounded(outputs: dict[str, str]) -> dict[str, str]:
+    if sum(map(len, outputs.values())) > MAX_OUTPUTS:
+        raise EvaluationError(f"The outputs of a job may be {MAX_OUTPUTS >> 10} KiB together")
     return outputs
 
 

@@ -174,3 +174,16 @@ def test_flags():
     assert flag(job_of("    runs-on: x\n    continue-on-error: ${{ matrix.t }}\n").continue_on_error, scope) is True
     with pytest.raises(EvaluationError, match="Unexpected value 'true'"):
         flag(job_of("    runs-on: x\n    continue-on-error: ${{ matrix.s }}\n").continue_on_error, scope)
+
+
+def test_the_outputs_of_a_job_are_bounded():
+    text = "on: push\njobs: {a: {runs-on: x, outputs: {o: '${{ steps.s.outputs.o }}', p: '${{ steps.s.outputs.o }}'}, steps: [run: x]}}\n"
+    job = read_workflow(text, "ci.yml").jobs["a"]
+
+    def outputs(size: int):
+        steps = steps_context({"s": StepOutcome("success", "success", {"o": "x" * size})})
+        return job_outputs(job, Scope({"steps": steps}), Masker())[0]
+
+    assert len(outputs(500_000)) == 2
+    with pytest.raises(EvaluationError, match="1024 KiB together"):
+        outputs(600_000)
