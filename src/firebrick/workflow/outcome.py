@@ -18,6 +18,7 @@ from firebrick.workflow.template import Template
 from firebrick.workflow.value import Value, fold, to_number, to_text
 
 MAX_OUTPUTS = 1 << 20
+LONGEST_S = 366 * 24 * 3600.0
 
 SUCCESS, FAILURE, CANCELLED, SKIPPED = "success", "failure", "cancelled", "skipped"
 
@@ -176,10 +177,10 @@ def _bounded(outputs: dict[str, str]) -> dict[str, str]:
 
 
 def timeout_s(minutes: Template | None, scope: Scope, default_s: float) -> float:
-    """`timeout-minutes` in seconds; fractions count. Raises EvaluationError for what is no number of minutes."""
+    """`timeout-minutes` in seconds; fractions count, and more than a year is a year. Raises EvaluationError for what is no number of minutes."""
     if minutes is None:
         return default_s
     number = to_number(minutes.value(scope))
     if not number > 0:
         raise EvaluationError(f"'timeout-minutes' must be a number above 0, and is '{minutes.raw}'")
-    return number * 60
+    return min(number * 60, LONGEST_S)

@@ -185,3 +185,8 @@ async def test_summaries_count_as_log(bed):
     assert kept[0] > 500_000
     assert kept[2] == 0
     assert any("has reached its limit of 1 MiB" in line for line in told.lines())
+
+
+async def test_a_step_with_endless_time_runs(bed):
+    told = await bed.run(job("timeout-minutes: 1e308\n        run: echo x"))
+    assert told.steps() == ["success"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.expression import ANYTHING, EvaluationError, Scope
 from firebrick.workflow.masker import Masker
 from firebrick.workflow.outcome import (
     JobOutcome,
@@ -19,7 +19,9 @@ from firebrick.workflow.outcome import (
     timeout_s,
 )
 from firebrick.workflow.plan import plan
+from firebrick.workflow.problem import Position
 from firebrick.workflow.reader import read_workflow
+from firebrick.workflow.template import parse_template
 
 
 def chain(condition_b: str = "", condition_c: str = ""):
@@ -187,3 +189,9 @@ def test_the_outputs_of_a_job_are_bounded():
     assert len(outputs(500_000)) == 2
     with pytest.raises(EvaluationError, match="1024 KiB together"):
         outputs(600_000)
+
+
+@pytest.mark.parametrize("minutes", ["1e308", "Infinity", "1e300"])
+def test_a_timeout_is_a_number_every_clock_can_wait_for(minutes: str):
+    template = parse_template(minutes, Position(), ANYTHING)
+    assert timeout_s(template, Scope(), 0) == 366 * 24 * 3600
