@@ -476,3 +476,13 @@ async def test_an_action_whose_path_no_file_can_have_fails_its_step_alone(bed, p
     told = await bed.run(job("run: echo first", f'uses: "{path}"'))
     assert told.steps() == ["success", "failure"]
     assert "mistake of its own" not in told.result.jobs["build"].message
+
+
+async def test_the_defaults_of_an_action_make_no_more_together_than_is_bounded(bed):
+    much = "${{ format('" + "{0}" * 450 + "', github.event.s) }}"
+    inputs = "".join(f'  i{number}: {{default: "{much}"}}\n' for number in range(20))
+    text = f"name: a\ndescription: a\ninputs:\n{inputs}runs: {{using: composite, steps: [{{run: echo ran, shell: bash}}]}}\n"
+    bed.actions.add("octo/a@v1", {"action.yml": text})
+    told = await bed.run(job("uses: octo/a@v1"), source={"event": {"s": "x" * 10_000}})
+    assert told.steps() == ["failure"]
+    assert any("maximum allowed memory size" in line for line in said(told))
