@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from firebrick.workflow.json_value import parse_json
 from firebrick.workflow.lexer import EvaluationError
-from firebrick.workflow.value import Value, equals, fold, is_array, is_primitive, json_text, kind, to_text
+from firebrick.workflow.value import Value, equals, fold, is_array, is_primitive, json_text, kind, to_number, to_text
 
 MAX_MEMORY = 10 * 1024 * 1024
 MAX_TOGETHER = 64 * 1024 * 1024
@@ -42,8 +42,16 @@ def _contains(arguments: Sequence[Value], _: Budget) -> Value:
     if is_primitive(where):
         return is_primitive(what) and fold(to_text(what)) in fold(to_text(where))
     if isinstance(where, Sequence) and not isinstance(where, str):
-        return any(equals(item, what) for item in where)
+        return any(map(_equal_to(what), where))
     return False
+
+
+def _equal_to(what: Value) -> Callable[[Value], bool]:
+    """`equals` with one side given: what a text stands for is found once, not for each of many numbers."""
+    if not isinstance(what, str):
+        return lambda item: equals(item, what)
+    number = to_number(what)
+    return lambda item: equals(item, what if isinstance(item, str) else number)
 
 
 def _starts_with(arguments: Sequence[Value], _: Budget) -> Value:
