@@ -55,7 +55,9 @@ class Evaluation:
             case Not(operand):
                 result = not is_truthy(self.of(operand))
             case Binary(operator, left, right):
-                result = _COMPARE[operator](self.of(left), self.of(right))
+                sides = self.of(left), self.of(right)
+                self._budget.look(*sides)
+                result = _COMPARE[operator](*sides)
             case Logical(operator, operands):
                 result = self._logical(operator, operands)
             case Index(target, key):

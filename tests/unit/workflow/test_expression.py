@@ -179,3 +179,13 @@ def test_contains_compares_as_the_operator_does(what, found):
         is found
     )
     assert any(equals(item, what) for item in items) is found
+
+
+@pytest.mark.parametrize(
+    "once", ["contains(github.big, 'x')", "startsWith(github.big, 'x')", "github.big == github.big"]
+)
+def test_an_expression_compares_so_much_text_and_no_more(once):
+    scope = Scope({"github": {"big": "\xdf" * 100_000}})
+    with pytest.raises(EvaluationError, match="compares too much"):
+        parse_expression(" && ".join([f"({once} || true)"] * 400)).evaluate(scope)
+    parse_expression(" && ".join([f"({once} || true)"] * 20)).evaluate(scope)
