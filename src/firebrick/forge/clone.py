@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
-import shutil
+import secrets
 import stat
 import time
 from collections.abc import Coroutine
@@ -84,12 +85,14 @@ async def _bounded(
     try:
         async with asyncio.timeout(limits.seconds):
             checkout = await _watched(work, address, target, limits)
+        _check(await asyncio.to_thread(measure, target), address, limits)
     except TimeoutError:
         raise CloneLimitError(
             f"cannot clone {address.url}: it took longer than {limits.seconds:g} s",
             hint="`clone_timeout_s` in config.toml sets the limit.",
         ) from None
-    _check(await asyncio.to_thread(measure, target), address, limits)
+    except OSError as error:  # a path in it is longer than the host's can be
+        raise CloneError(f"cannot clone {address.url}: {error.strerror or error}") from error
     return checkout
 
 
@@ -245,18 +248,34 @@ def measure(tree: Path) -> Measured:
 
 
 def remove_tree(tree: Path) -> None:
-    """Remove a tree, whatever the modes in it. Nothing happens if it is not there; symbolic links are not followed."""
-
-    def open_up(_function: object, path: str, _error: object) -> None:
-        parent = Path(path).parent
+    """Remove a tree, whatever the modes in it, and however deep it is: its levels are taken apart, each directory's directories moved up to the top.
+    Nothing happens if it is not there; symbolic links are not followed. Raises OSError for what cannot be removed."""
+    if tree.is_symlink() or not tree.is_dir():
+        tree.unlink(missing_ok=True)
+        return
+    fresh = (tree / f".{secrets.token_hex(8)}.{number}" for number in itertools.count())
+    waiting = _emptied(tree)
+    while waiting:
+        directory = waiting.pop()
         with contextlib.suppress(FileNotFoundError):
-            parent.chmod(stat.S_IRWXU)
-            entry = Path(path)
-            if entry.is_dir() and not entry.is_symlink():
-                entry.chmod(stat.S_IRWXU)
-                shutil.rmtree(entry)
-            else:
-                entry.unlink(missing_ok=True)
+            for inner in _emptied(directory):
+                moved = next(fresh)
+                inner.rename(moved)
+                waiting.append(moved)
+            directory.rmdir()
+    with contextlib.suppress(FileNotFoundError):
+        tree.rmdir()
 
-    if tree.exists() or tree.is_symlink():
-        shutil.rmtree(tree, onerror=open_up)
+
+def _emptied(directory: Path) -> list[Path]:
+    """The directories in a directory, which can be moved; everything else in there is removed."""
+    directory.chmod(stat.S_IRWXU)
+    with os.scandir(directory) as found:
+        entries = list(found)
+    inner = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    for entry in entries:
+        if not entry.is_dir(follow_symlinks=False):
+            Path(entry.path).unlink(missing_ok=True)
+    for each in inner:
+        each.chmod(stat.S_IRWXU)
+    return inner

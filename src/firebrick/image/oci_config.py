@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -19,14 +19,18 @@ _PORT: Final = re.compile(r"(\d{1,5})(?:/tcp)?")
 _TIMEOUT_S: Final = 120.0
 
 
+_Nanoseconds = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+_Count = Annotated[int, msgspec.Meta(ge=0, le=(1 << 31) - 1)]
+
+
 class Healthcheck(msgspec.Struct, frozen=True, kw_only=True):
     """What a Dockerfile's HEALTHCHECK says. `test` begins with CMD, CMD-SHELL or NONE. Times are in nanoseconds; 0 is the default of who runs it."""
 
     test: tuple[str, ...] | None = msgspec.field(name="Test", default=None)
-    interval: int = msgspec.field(name="Interval", default=0)
-    timeout: int = msgspec.field(name="Timeout", default=0)
-    start_period: int = msgspec.field(name="StartPeriod", default=0)
-    retries: int = msgspec.field(name="Retries", default=0)
+    interval: _Nanoseconds = msgspec.field(name="Interval", default=0)
+    timeout: _Nanoseconds = msgspec.field(name="Timeout", default=0)
+    start_period: _Nanoseconds = msgspec.field(name="StartPeriod", default=0)
+    retries: _Count = msgspec.field(name="Retries", default=0)
 
 
 class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):

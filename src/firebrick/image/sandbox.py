@@ -7,6 +7,7 @@ removing them takes this module too.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -77,6 +78,7 @@ def subordinate_ids(file: Path, name: str, uid: int) -> int:
 
 async def remove_tree(path: Path) -> None:
     """Remove a directory tree, also what belongs to subordinate ids. Nothing happens where there is none."""
-    shutil.rmtree(path, ignore_errors=True)
+    with contextlib.suppress(RecursionError):  # it goes down level by level, and an image may have any number of them
+        shutil.rmtree(path, ignore_errors=True)
     if path.exists():
         await run(sandboxed(["rm", "-rf", "--one-file-system", "--", path]))

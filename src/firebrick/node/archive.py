@@ -22,6 +22,9 @@ from firebrick.node.errors import StepError
 _PIECE: Final = 1 << 20
 _LARGEST_TABLE: Final = 8 << 20
 _LONGEST_PATH: Final = 4000
+DEEPEST: Final = 200
+"""Directories within one another: whoever removes a tree goes into each, and has it open."""
+
 # The record at the end of an archive, and its 64-bit form, which a locator before it leads to.
 _END: Final = struct.Struct("<4s4H2LH")
 _LOCATOR: Final = struct.Struct("<4sLQL")
@@ -30,7 +33,10 @@ _END_64: Final = struct.Struct("<4sQ2H2L4Q")
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _IN_WIDE: Final = 0xFFFFFFFF
 _COMMENT: Final = 1 << 16
-_BROKEN: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error)
+_BROKEN: Final = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError),
+    IndexError,  # of a file whose name is empty
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +119,7 @@ def _plain(name: str) -> str:
     parts = name.split("/")
     if any(part in ("", ".", "..") or len(os.fsencode(part)) > 255 for part in parts) or "\0" in name:
         raise StepError(f"the artifact has a file whose path {name[:200]!r} cannot be kept")
-    if len(os.fsencode(name)) > _LONGEST_PATH:
+    if len(os.fsencode(name)) > _LONGEST_PATH or len(parts) > DEEPEST:
         raise StepError("the artifact has a file whose path is too long to be kept")
     return name
 

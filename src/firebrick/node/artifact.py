@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from firebrick.guest.client import Files
-from firebrick.node.archive import Member, Unpacked, read_members, unpack
+from firebrick.node.archive import DEEPEST, Member, Unpacked, read_members, unpack
 from firebrick.node.errors import StepError
 from firebrick.node.event import ArtifactStored
 from firebrick.node.glob import Found
@@ -41,7 +41,7 @@ class Stored:
 
 class ArtifactShelf:
     """The artifacts of one run: a directory each, `<directory>/<name>/...`, of plain files. `limit` bounds the bytes of all together,
-    `most_files` their number: an empty file takes room on the host as well.
+    `most_files` the number of files and of the directories they are in: an empty one takes room on the host as well.
 
     What is collected of a job is named after the job, and must not be in the way of an artifact a workflow gives that name: whichever comes
     second has `-2` added to its directory."""
@@ -87,7 +87,7 @@ class ArtifactShelf:
         self._check_name(name, overwrite=False)
         members = await asyncio.to_thread(read_members, content) if archive else [Member(name, content.stat().st_size)]
         self._check_name(name, overwrite=False)  # again: that took a while
-        self._count(len(members), name)
+        self._count([member.path for member in members], name)
         self._spend(sum(member.size for member in members), name)
         self._names[name] = directory = self._take(name)
         target = self._directory / directory
@@ -122,11 +122,11 @@ class ArtifactShelf:
         return free
 
     async def _store(self, job: str, name: str, directory: str, files: Files, found: Sequence[Found], root: str) -> int:
-        self._count(len(found), name)
+        paths = [posixpath.relpath(file.path, root) for file in found]
+        self._count(paths, name)
         total = 0
-        for file in found:
-            relative = posixpath.join(directory, posixpath.relpath(file.path, root))
-            total += await self._fetch(job, name, files, file.path, relative)
+        for file, path in zip(found, paths, strict=True):
+            total += await self._fetch(job, name, files, file.path, posixpath.join(directory, path))
         return total
 
     def _check_name(self, name: str, *, overwrite: bool) -> None:
@@ -142,7 +142,7 @@ class ArtifactShelf:
 
     async def _fetch(self, job: str, name: str, files: Files, source: str, relative: str) -> int:
         target = self._directory / relative
-        if ".." in Path(relative).parts or len(os.fsencode(relative)) > 4000:
+        if ".." in Path(relative).parts or len(os.fsencode(relative)) > 4000 or relative.count("/") > DEEPEST:
             raise StepError(f"cannot store {source!r}: its path cannot be kept")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.unlink(missing_ok=True)
@@ -162,13 +162,14 @@ class ArtifactShelf:
                     out.write(chunk)
         return size, digest.hexdigest()
 
-    def _count(self, files: int, name: str) -> None:
-        if files > self._files_left:
+    def _count(self, paths: Sequence[str], name: str) -> None:
+        entries = _entries(paths, self._files_left)
+        if entries > self._files_left:
             raise StepError(
-                f"cannot store {name!r}: the artifacts of this run are more than {self._most_files} files",
+                f"cannot store {name!r}: the artifacts of this run are more than {self._most_files} files and directories",
                 hint="Store fewer, or pack them into one.",
             )
-        self._files_left -= files
+        self._files_left -= entries
 
     def _spend(self, count: int, source: str) -> None:
         self._left -= count
@@ -177,6 +178,19 @@ class ArtifactShelf:
                 f"cannot store {source!r}: the artifacts of this run are more than {self._limit >> 20} MiB",
                 hint="Store less, or raise `artifact_limit_mib` in the [node] table of config.toml.",
             )
+
+
+def _entries(paths: Sequence[str], most: int) -> int:
+    """How many files and directories these paths are; where that is more than `most`, some number that is."""
+    above: set[int] = set()  # hashes: the paths themselves may be long
+    for path in paths:
+        directory = path.rpartition("/")[0]
+        while directory and (known := hash(directory)) not in above:
+            above.add(known)
+            directory = directory.rpartition("/")[0]
+        if len(above) > most:
+            break
+    return len(paths) + len(above)
 
 
 def _text(path: str) -> str:

@@ -22,6 +22,7 @@ from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader
+from firebrick.workflow.command_file import FileCommandError
 from firebrick.workflow.context import GuestPaths, env_context, job_context
 from firebrick.workflow.expression import EvaluationError, Scope, Value
 from firebrick.workflow.hashing import HashMemo, HashNeededError, combine
@@ -59,6 +60,19 @@ class Variables:
     command: Command | None = None
     matchers: dict[str, bytes] = field(default_factory=dict)
     spare: str = ""
+    _added: dict[str, int] = field(default_factory=dict)
+    _added_bytes: int = 0
+
+    def add(self, variables: Mapping[str, str], *, most: int) -> None:
+        """Change `env`. Takes time with what is added alone: a step may add one variable a line. Raises FileCommandError, changing nothing, where
+        all that was added is more than `most` bytes."""
+        sizes = {name: len(name) + len(value) + 2 for name, value in variables.items()}
+        total = self._added_bytes + sum(sizes.values()) - sum(self._added.get(name, 0) for name in sizes)
+        if total > most:
+            raise FileCommandError(f"The environment of the job has more than {most >> 10} KiB.")
+        self.env.update(variables)
+        self._added.update(sizes)
+        self._added_bytes = total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from firebrick.node.order import RunOrder
 from firebrick.workflow.called import Calls, declared_secrets
 from firebrick.workflow.expression import EvaluationError, Scope, Value
+from firebrick.workflow.function import MAX_TOGETHER, Budget
 from firebrick.workflow.inputs import call_inputs, read_inputs
 from firebrick.workflow.plan import Caller, Plan, PlannedJob
 from firebrick.workflow.reference import OWN
@@ -35,7 +36,8 @@ def called_order(
 
 def _inputs(call: Call, scope: Scope) -> Mapping[str, Value]:
     if call.with_.expression is None:
-        return {name: template.value(scope) for name, template in call.with_.entries.items()}
+        budget = Budget(MAX_TOGETHER)
+        return {name: template.value(scope, budget) for name, template in call.with_.entries.items()}
     value = call.with_.expression.value(scope)
     if not isinstance(value, Mapping):
         raise EvaluationError("Expected a mapping")

@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Final
 
-from firebrick.confined import OutsideError, read_beneath
+from firebrick.confined import read_beneath
 from firebrick.node.action.allowed import check_allowed
 from firebrick.node.action.source import ActionSource
 from firebrick.node.errors import NodeError, WorkflowSourceError
@@ -51,7 +51,7 @@ class _Finder:
             return await asyncio.to_thread(read_beneath, root, target.path, _LIMIT)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except OutsideError as error:
+        except OSError as error:  # it leads elsewhere, or is no name a file can have
             raise WorkflowSourceError(f"cannot read the workflow {target}: {error}") from error
 
     async def _tree(self, target: Target) -> Path:

@@ -38,6 +38,8 @@ _REFERENCE: Final = re.compile(
 _LONGEST: Final = 512
 _DEFAULT_REGISTRY: Final = "docker.io"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+# What `Reference.image` makes, and digests.
+_NOT_TO_BE_NAMED: Final = re.compile(r".*-[0-9a-f]{12}|[0-9a-f]{8,64}")
 _FETCH: Final = ".fetch-"
 _MANIFEST_LIMIT: Final = 4 << 20
 _PULL_TIMEOUT_S: Final = 1800.0
@@ -73,6 +75,12 @@ class Reference:
         """The name of its image in the store."""
         last = re.sub(r"[^a-z0-9._-]", "-", f"{self.repository.rpartition('/')[2]}-{self.label}".lower())
         return f"{last[:40]}-{hashlib.sha256(str(self).encode()).hexdigest()[:12]}"
+
+
+def may_be_named(image: str) -> bool:
+    """Whether a workflow may name this image of the store, which has no definition. One that was made for a container may only be had by the
+    reference it was made for: it may have been fetched with somebody else's password."""
+    return _NOT_TO_BE_NAMED.fullmatch(image) is None
 
 
 def parse_reference(text: str) -> Reference:
@@ -127,7 +135,9 @@ class Containers:
                 shutil.rmtree(left, ignore_errors=True)
 
     def _is_ours(self, name: str) -> bool:
-        return name in self._store.list_definitions() or self._store.find_image(name) is not None
+        if name in self._store.list_definitions():
+            return True
+        return may_be_named(name) and self._store.find_image(name) is not None
 
     def _missing(self, wanted: str, reference: Reference) -> ContainerError:
         folder = self._settings.containers
@@ -193,13 +203,12 @@ class Containers:
         self, reference: Reference, digest: str, options: list[str], work: Path, progress: Progress
     ) -> ContainerImage:
         exact = f"docker://{reference.registry}/{reference.repository}@{digest}"
-        access = [option.replace("--", "--src-", 1) if option.startswith("--tls") else option for option in options]
+        access = [_of_source(option) for option in options]
+        # Layers are unpacked on the way, here and in the folder of temporary files: one that becomes too large is refused, not what has no room then.
         # Of the archives it writes this one keeps the health check.
         argv = [
-            "skopeo",
-            "--insecure-policy",
-            "copy",
-            "--quiet",
+            *("env", "--ignore-signal=XFSZ", "prlimit", f"--fsize={self._settings.containers_limit_mib << 20}"),
+            *("skopeo", "--insecure-policy", f"--tmpdir={work}", "copy", "--quiet"),
             *access,
             exact,
             f"docker-archive:{work / 'image.tar'}",
@@ -219,9 +228,12 @@ def _definition(reference: Reference, folder: Path, path: str, name: str) -> Def
 
 
 def _access(reference: Reference, login: Login | None, work: Path) -> list[str]:
-    """How skopeo gets in. The password is in no argument list: those can be read by others."""
+    """How skopeo gets in. The password is in no argument list: those can be read by others. Without one it comes as nobody: what the user of this
+    node is logged in to is not the workflow's."""
     options = []
-    if login is not None:
+    if login is None:
+        options.append("--no-creds")
+    else:
         token = base64.b64encode(f"{login.username}:{login.password}".encode()).decode()
         file = work / "auth.json"
         file.touch(mode=0o600)
@@ -231,6 +243,11 @@ def _access(reference: Reference, login: Login | None, work: Path) -> list[str]:
     if host in ("localhost", "127.0.0.1"):
         options.append("--tls-verify=false")
     return options
+
+
+def _of_source(option: str) -> str:
+    """An option of `inspect` as one of `copy`, which has another end."""
+    return option.replace("--", "--src-", 1) if option.startswith(("--tls-verify", "--no-creds")) else option
 
 
 def _last_words(error: ProcessError) -> str:

@@ -32,6 +32,7 @@ from firebrick.workflow.context import CommandPaths
 _LIMIT: Final = 2 << 20
 _MOST_ENVIRONMENT: Final = 1 << 20
 _MOST_PATH: Final = 64 << 10
+_MOST_DIRECTORIES: Final = 1000
 _NAMES: Final = ("env", "output", "path", "state", "step_summary")
 
 
@@ -140,21 +141,18 @@ def _apply(name: str, text: str, bench: Bench, number: int, kept: Mapping[str, S
 
 def add_environment(bench: Bench, variables: Mapping[str, str]) -> None:
     """Variables for the steps that follow. Raises FileCommandError, changing nothing, where it is too much."""
-    bench.env = _bounded_environment({**bench.env, **variables})
+    bench.variables.add(variables, most=_MOST_ENVIRONMENT)
 
 
 def add_path(bench: Bench, directories: Iterable[str]) -> None:
-    """Directories before PATH, for the steps that follow. Raises FileCommandError, changing nothing, where it is too much."""
+    """Directories before PATH, for the steps that follow. Raises FileCommandError, changing nothing, where it is too much. Each call takes time
+    with all that were added, which are few."""
     bench.path = _bounded_path(extend_path(bench.path, directories))
 
 
 def _bounded_path(path: tuple[str, ...]) -> tuple[str, ...]:
     if sum(len(directory) + 1 for directory in path) > _MOST_PATH:
         raise FileCommandError(f"What was added to PATH has more than {_MOST_PATH >> 10} KiB.")
+    if len(path) > _MOST_DIRECTORIES:
+        raise FileCommandError(f"More than {_MOST_DIRECTORIES} directories were added to PATH.")
     return path
-
-
-def _bounded_environment(env: dict[str, str]) -> dict[str, str]:
-    if sum(len(name) + len(value) + 2 for name, value in env.items()) > _MOST_ENVIRONMENT:
-        raise FileCommandError(f"The environment of the job has more than {_MOST_ENVIRONMENT >> 10} KiB.")
-    return env

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import posixpath
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -15,6 +16,10 @@ from firebrick.node.errors import StepError
 from firebrick.workflow.glob import Pattern, parse_pattern
 
 ENTRY_LIMIT: Final = 200_000
+MOST_PATTERNS: Final = 1000
+_LONGEST_PATTERN: Final = 4096
+# So many entries are looked at, each with every pattern, before others of this process have their turn.
+_AT_A_TIME: Final = 64
 _MAGIC: Final = re.compile(r"[*?\[]")
 
 
@@ -35,8 +40,12 @@ class Search:
 
 
 def parse_searches(text: str | Sequence[str], root: str) -> list[Search]:
-    """One pattern a line, relative to `root`: see `firebrick.workflow.glob`."""
+    """One pattern a line, relative to `root`: see `firebrick.workflow.glob`. Raises StepError for too many, or one that is too long."""
     lines = text.splitlines() if isinstance(text, str) else text
+    if len(lines) > MOST_PATTERNS or max(map(len, lines), default=0) > _LONGEST_PATTERN:
+        raise StepError(
+            f"cannot look for files: at most {MOST_PATTERNS} patterns of {_LONGEST_PATTERN} characters are looked for at once"
+        )
     return [search for line in lines if (search := _search(line.strip(), root)) is not None]
 
 
@@ -65,7 +74,9 @@ async def find_files(files: Files, searches: Sequence[Search], *, hidden: bool =
             seen += 1
             if seen > ENTRY_LIMIT:
                 raise StepError(f"cannot look for files below {base}: there are more than {ENTRY_LIMIT} entries")
-            if _matches(path, searches):
+            if seen % _AT_A_TIME == 0:
+                await asyncio.sleep(0)
+            if entry is not None and _matches(path, searches):
                 found[path] = Found(path, entry.size)
     return [found[path] for path in sorted(found)]
 
@@ -81,14 +92,14 @@ def _matches(path: str, searches: Sequence[Search]) -> bool:
 def _bases(bases: Sequence[str]) -> list[str]:
     """Without those that lie below another."""
     kept: list[str] = []
-    for base in sorted(set(bases)):
-        if not any(base == above or base.startswith(above.rstrip("/") + "/") for above in kept):
+    for base in sorted(set(bases), key=lambda base: base.split("/")):  # what lies below one comes right behind it
+        if not kept or not base.startswith(kept[-1].rstrip("/") + "/"):
             kept.append(base)
     return kept
 
 
-async def _walk(files: Files, base: str, *, hidden: bool) -> AsyncIterator[tuple[str, Entry]]:
-    """Files at or below `base`, depth first in the order of their names."""
+async def _walk(files: Files, base: str, *, hidden: bool) -> AsyncIterator[tuple[str, Entry | None]]:
+    """What is at or below `base`, depth first in the order of names: files with what they are, and None for the rest, which is counted alike."""
     try:
         top = await files.stat(base)
     except (FileMissingError, NotADirectoryInGuestError):
@@ -101,13 +112,14 @@ async def _walk(files: Files, base: str, *, hidden: bool) -> AsyncIterator[tuple
         below: list[str] = []
         for entry in await files.list(directory):
             name = _name(entry)
-            if name.startswith(".") and not hidden:
-                continue
             path = posixpath.join(directory, name)
-            if entry.kind == "directory":
+            if name.startswith(".") and not hidden:
+                yield path, None
+            elif entry.kind == "directory":
                 below.append(path)
-            elif (target := await _file(files, path, entry)) is not None:
-                yield path, target
+                yield path, None
+            else:
+                yield path, await _file(files, path, entry)
         pending += reversed(below)
 
 

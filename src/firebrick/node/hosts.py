@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from firebrick.guest.client import Files
@@ -35,7 +35,8 @@ async def _read(files: Files) -> str:
 
 def edited(text: str, addresses: Mapping[str, str]) -> str:
     """The text of a hosts file with the names in it, and `localhost` in any case. Doing it twice changes nothing more."""
-    lines = [line for line in text.splitlines() if not _is_about(line, addresses)]
+    known = frozenset(addresses)
+    lines = [line for line in text.splitlines() if not _is_about(line, known)]
     if not any("localhost" in _names(line) for line in lines):
         lines = [*_ALWAYS, *lines]
     lines += [f"{address}\t{name}\t{_MARK}" for name, address in sorted(addresses.items())]
@@ -46,7 +47,7 @@ def _names(line: str) -> list[str]:
     return line.partition("#")[0].split()[1:]
 
 
-def _is_about(line: str, addresses: Iterable[str]) -> bool:
+def _is_about(line: str, known: frozenset[str]) -> bool:
     """Whether a line of ours, or one that names nothing else, is about one of these names."""
     names = _names(line)
-    return bool(names) and all(name in set(addresses) for name in names)
+    return bool(names) and known.issuperset(names)

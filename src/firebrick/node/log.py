@@ -54,6 +54,11 @@ class JobLog:
         """Bytes of the limit that were used."""
         return self._limit - self._left
 
+    @property
+    def has_room(self) -> bool:
+        """Whether its limit is not reached."""
+        return self._left > 0
+
     def skip(self, count: int) -> None:
         """Count what another log has said in place of this one."""
         self._left -= count

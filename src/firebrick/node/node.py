@@ -18,6 +18,7 @@ from firebrick.machine import Driver, reap
 from firebrick.node.action.source import ActionSource
 from firebrick.node.action.store import ActionStore
 from firebrick.node.contract import LiveRun
+from firebrick.node.descriptors import allow_descriptors
 from firebrick.node.door import open_door
 from firebrick.node.driver import Warn, check_privileges, open_driver
 from firebrick.node.guest import Loan, Say
@@ -76,6 +77,7 @@ class Node:
         async with AsyncExitStack() as stack:
             chosen = await stack.enter_async_context(open_driver(home, told, warn)) if driver is None else driver
             pool = Pool(home, chosen, told, capacity=capacity or told.capacity)
+            allow_descriptors(pool.capacity)
             await pool.sweep()
             actions = ActionStore(home.cache, told)
             await actions.sweep()

@@ -20,7 +20,7 @@ from firebrick.home import Home
 from firebrick.image.model import Image, Kernel
 from firebrick.image.store import ImageStore
 from firebrick.machine import BootError, Driver, Machine, MachineSpec, Network, Snapshot, SnapshotError, owner, restore
-from firebrick.node.container import ContainerImage, Containers
+from firebrick.node.container import ContainerImage, Containers, may_be_named
 from firebrick.node.driver import network_kind, policy_of
 from firebrick.node.errors import NodeError
 from firebrick.node.guest import Loan, Say
@@ -65,7 +65,8 @@ class Pool:
         self.kept = KeptShelf(home, Quota(mib=settings.keep_mib, count=settings.keep_count))
 
     async def images(self) -> Sequence[str]:
-        return sorted({*self._store.list_definitions(), *(image.name for image in self._store.list_images())})
+        made = (image.name for image in self._store.list_images() if may_be_named(image.name))
+        return sorted({*self._store.list_definitions(), *made})
 
     async def container(self, image: str, login: Login | None, say: Say) -> ContainerImage:
         """See `Lender.container`."""

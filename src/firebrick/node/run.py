@@ -94,6 +94,10 @@ class Run:
         except asyncio.CancelledError:
             self.cancel(CancelCause.SHUTDOWN)
             raise
+        except Exception as error:
+            # Jobs that were not told are no success. Whoever started the run is told the rest.
+            message = f"Firebrick has a mistake of its own: {type(error).__name__}"
+            raise
         finally:
             self._finish(message)
 

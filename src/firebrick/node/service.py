@@ -95,7 +95,7 @@ def check_of(spec: ContainerSpec, config: ImageConfig) -> Check | None:
     return Check(
         argv=argv,
         interval_s=max(first(options.interval_s, of_image.interval, _INTERVAL_S), _FIRST_DELAY_S),
-        timeout_s=max(first(options.timeout_s, of_image.timeout, _TIMEOUT_S), _FIRST_DELAY_S),
+        timeout_s=min(max(first(options.timeout_s, of_image.timeout, _TIMEOUT_S), _FIRST_DELAY_S), _LONGEST_S),
         start_s=first(options.start_period_s, of_image.start_period, 0.0),
         retries=options.retries or of_image.retries or _RETRIES,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from firebrick.node.action.use import Entry, Phase
 from firebrick.node.bench import Bench
@@ -11,6 +12,9 @@ from firebrick.node.phase import perform
 from firebrick.workflow.expression import EvaluationError
 from firebrick.workflow.outcome import FAILURE, SKIPPED
 from firebrick.workflow.syntax import Step
+
+_LONGEST_NAME: Final = 1000
+"""Characters of a name that comes out of an expression. It is in no log, and nothing else bounds it."""
 
 _BEFORE = {Phase.PRE: "Pre ", Phase.MAIN: "", Phase.POST: "Post "}
 
@@ -41,10 +45,18 @@ async def run_step(bench: Bench, number: int, entry: Entry, phase: Phase = Phase
             conclusion=Conclusion(ending.conclusion),
             seconds=time.monotonic() - began,
             exit_code=ending.exit_code,
-            summary=bench.log.mask(ending.summary),
+            summary=_kept_summary(bench, number, ending.summary),
             name=bench.log.mask(title(entry, phase)) if unheard else "",
         )
     )
+
+
+def _kept_summary(bench: Bench, number: int, summary: str) -> str:
+    """The summary, masked; it counts as log, and where that is full it is dropped as log is."""
+    if not summary or not bench.log.has_room:
+        return ""
+    bench.log.spend(number, len(summary))
+    return bench.log.mask(summary)
 
 
 def title(entry: Entry, phase: Phase) -> str:
@@ -61,4 +73,4 @@ async def _name(bench: Bench, step: Step) -> str:
     except EvaluationError:
         return bench.log.mask(step.display_name)
     lines = text.strip().splitlines() or [""]
-    return bench.log.mask(lines[0] if step.name is not None else f"Run {lines[0].strip()}")
+    return bench.log.mask(lines[0] if step.name is not None else f"Run {lines[0].strip()}")[:_LONGEST_NAME]

@@ -89,8 +89,7 @@ class Artifacts:
             return self._uploads.begin(connection, new)
 
         number = await self._database.transact(begin)
-        for upload in stale:
-            self._uploads.discard(upload)
+        await self._uploads.discard_all(stale)
         return number
 
     async def finalize(self, grant: Grant, finished: Finished) -> Artifact:
@@ -199,6 +198,7 @@ class Artifacts:
     async def _drop(self, artifact: Artifact) -> None:
         statement = artifacts.delete().where(artifacts.c.number == artifact.number)
         await self._database.transact(lambda connection: connection.execute(statement))
+        await self._database.transact(lambda connection: self._blobs.drop_forgotten(connection, [artifact.sha256]))
 
     def _alive(self) -> sa.Select[tuple[object, ...]]:
         return artifacts.select().where(artifacts.c.expires_us >= self._clock())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import msgspec
@@ -46,7 +46,7 @@ class _Finalize(_OfRun):
 
 class _List(_OfRun):
     name_filter: str | None = None
-    id_filter: int | None = None
+    id_filter: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] | None = None
 
 
 class _Named(_OfRun):

@@ -8,8 +8,9 @@ a time: a file comes to its place and goes from it only inside of one. A file wi
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert
@@ -41,13 +42,20 @@ class BlobStore:
 
     def drop_unused(self, connection: Connection) -> bool:
         """Remove some of what nothing refers to any more. True where there may be more of it: the lock shall not be held for long."""
-        columns = (artifacts.c.sha256, entries.c.sha256, uploads.c.sha256)
-        used = sa.or_(*(sa.exists().where(column == blobs.c.sha256) for column in columns))
-        unused = list(connection.scalars(sa.select(blobs.c.sha256).where(~used).limit(_AT_ONCE)))
+        return self._drop(connection, _unused().limit(_AT_ONCE)) == _AT_ONCE
+
+    def drop_forgotten(self, connection: Connection, digests: Collection[str]) -> None:
+        """Remove those of these that nothing refers to any more. In a transaction after the one that forgot them: a file does not come back."""
+        each = sorted(digests)
+        for start in range(0, len(each), _AT_ONCE):
+            self._drop(connection, _unused().where(blobs.c.sha256.in_(each[start : start + _AT_ONCE])))
+
+    def _drop(self, connection: Connection, query: sa.Select[Any]) -> int:
+        unused: list[str] = list(connection.scalars(query))
         for sha256 in unused:
             self.path(sha256).unlink(missing_ok=True)
         connection.execute(blobs.delete().where(blobs.c.sha256.in_(unused)))
-        return len(unused) == _AT_ONCE
+        return len(unused)
 
     def drop_strays(self, connection: Connection) -> None:
         """Remove files that no row knows: a process was killed between the two."""
@@ -55,6 +63,12 @@ class BlobStore:
         for file in self._directory.glob("??/*"):
             if file.name not in known:
                 file.unlink(missing_ok=True)
+
+
+def _unused() -> sa.Select[Any]:
+    columns = (artifacts.c.sha256, entries.c.sha256, uploads.c.sha256)
+    used = sa.or_(*(sa.exists().where(column == blobs.c.sha256) for column in columns))
+    return sa.select(blobs.c.sha256).where(~used)
 
 
 def _sync(directory: Path) -> None:

@@ -111,14 +111,14 @@ class Cache:
             return self._uploads.begin(connection, new)
 
         number = await self._database.transact(begin)
-        for upload in stale:
-            self._uploads.discard(upload)
+        await self._uploads.discard_all(stale)
         return number
 
     async def finalize(self, grant: Grant, key: str, version: str, size: int) -> Entry:
         """Make what was uploaded an entry, and let older ones go where there is no room for all.
 
         Raises MissingError, InvalidError where it is not of this size, TakenError, QuotaError."""
+        gone: set[str] = set()
 
         def keep(connection: Connection) -> tuple[Upload, Entry]:
             upload = self._uploaded(connection, grant, key, version)
@@ -130,11 +130,13 @@ class Cache:
                 raise _taken(key)
             entry = self._insert(connection, upload)
             self._uploads.forget(connection, upload)
-            self._evict(connection, grant.tenant, entry)
+            gone.update(self._evict(connection, grant.tenant, entry))
             return upload, entry
 
         upload, entry = await self._database.transact(keep)
         self._uploads.discard(upload)
+        if gone:
+            await self._database.transact(lambda connection: self._blobs.drop_forgotten(connection, gone))
         return entry
 
     async def find(self, number: int) -> Entry:
@@ -191,20 +193,24 @@ class Cache:
         row = connection.execute(entries.select().where(entries.c.number == number)).mappings().one()
         return _entry(row)
 
-    def _evict(self, connection: Connection, tenant: str, newest: Entry) -> None:
-        """Make room: what pull requests wrote goes first, so that they push nothing of a branch out; among equals, what was not used longest."""
+    def _evict(self, connection: Connection, tenant: str, newest: Entry) -> list[str]:
+        """Make room: what pull requests wrote goes first, so that they push nothing of a branch out; among equals, what was not used longest. The
+        contents of what went."""
         mine = entries.c.tenant == tenant
         pull_first = sa.case((entries.c.scope.startswith(PULL, autoescape=True), 0), else_=1)
-        query = sa.select(entries.c.number, entries.c.size).where(mine)
+        query = sa.select(entries.c.number, entries.c.size, entries.c.sha256).where(mine)
         rows = list(connection.execute(query.order_by(pull_first, entries.c.used_us, entries.c.number)))
-        total, count = sum(size for _, size in rows), len(rows)
-        for number, size in rows:
+        total, count = sum(size for _, size, _ in rows), len(rows)
+        gone: list[str] = []
+        for number, size, sha256 in rows:
             if total <= self._limits.cache_bytes and count <= MOST_ENTRIES:
-                return
+                break
             connection.execute(entries.delete().where(entries.c.number == number))
             total, count = total - size, count - 1
+            gone.append(sha256)
             if number == newest.number:
                 raise QuotaError("the cache of this repository is full of what its branches keep")
+        return gone
 
 
 def _fold(key: str) -> str:

@@ -34,7 +34,8 @@ from firebrick.unix import listen_unix, new_name
 from firebrick.web import WebServer
 
 _HEAD: Final = "0001"
-_CONNECTIONS: Final = 512
+# More than the machines of a node may have together: those of one, which are bounded where they come from, take none of another's.
+_CONNECTIONS: Final = 8192
 _IDLE_S: Final = 75
 _GOODBYE_S: Final = 2
 _SWEEP_S: Final = 3600.0

@@ -7,11 +7,13 @@ ours, goes on with the blocks that are missing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import os
 import secrets
 import shutil
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from io import FileIO
@@ -61,6 +63,7 @@ class Staging:
         self._directory = directory
         self._most = most
         self._free = free
+        self._reserved = 0
         self._used: dict[str, int] = {}
         self._held: dict[int, _Held] = {}
 
@@ -69,6 +72,13 @@ class Staging:
         if not self._directory.is_dir():
             return []
         return [int(entry.name) for entry in self._directory.iterdir() if entry.name.isdecimal()]
+
+    def drop_strays(self, age_s: float) -> None:
+        """Remove what a process that was killed was making, if it is older than this."""
+        for part in self._directory.glob(f"{_PART}*"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - part.stat().st_mtime > age_s:
+                    part.unlink()
 
     def blocks(self, upload: int) -> list[tuple[str, int]]:
         """Names and sizes of the blocks that are there, sorted by name."""
@@ -102,7 +112,16 @@ class Staging:
         if size > self._most:
             raise self._too_much()
         self._check_room(size)
-        return await asyncio.to_thread(_assemble, self._place(upload), blocks)
+        self._reserved += size
+        try:
+            return await asyncio.to_thread(_assemble, self._place(upload), blocks)
+        finally:
+            self._reserved -= size
+
+    def check_waiting(self, size: int) -> None:
+        """Raises QuotaError where so many bytes of one owner, put together and taken by nobody, are too much."""
+        if size > self._most:
+            raise self._too_much()
 
     async def make(self, write: Callable[[BinaryIO], None]) -> Whole:
         """A file that `write` fills, in a thread. Raises QuotaError where the disk is full, and what `write` does; then nothing is left."""
@@ -133,7 +152,7 @@ class Staging:
         try:
             part.replace(target)
         except FileNotFoundError as error:
-            raise MissingError("the upload was given up while this block came") from error
+            raise _given_up() from error
         self._spend(held, -(old or 0))
         held.blocks += old is None
 
@@ -145,6 +164,8 @@ class Staging:
                 async for chunk in body.chunks:
                     size += len(chunk)
                     self._spend(held, len(chunk))
+                    if size // _PIECE != (size - len(chunk)) // _PIECE:
+                        self._check_room(0)
                     if body.md5 is not None:
                         digest.update(chunk)
                     file.write(chunk)
@@ -158,6 +179,8 @@ class Staging:
         if held.alive:
             held.size += count
             self._used[held.owner] += count
+        elif count > 0:  # what is written now has no name any more, and would be counted nowhere
+            raise _given_up()
         if count > 0 and self._used[held.owner] > self._most:
             raise self._too_much()
 
@@ -169,11 +192,15 @@ class Staging:
 
     def _check_room(self, wanted: int) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if shutil.disk_usage(self._directory).free - wanted < self._free:
+        if shutil.disk_usage(self._directory).free - wanted - self._reserved < self._free:
             raise QuotaError(
                 f"the disk of the host has less than {self._free >> 20} MiB left",
                 hint="Free some, or lower `free_mib` in the [node.results] table of config.toml.",
             )
+
+
+def _given_up() -> MissingError:
+    return MissingError("the upload was given up while this block came")
 
 
 def _check(size: int, md5: bytes, body: Body) -> None:
@@ -187,11 +214,15 @@ def _assemble(place: Path, blocks: Sequence[str]) -> Whole:
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = place / f"{_PART}{secrets.token_hex(8)}"
     digest, size = hashlib.sha256(), 0
-    with path.open("xb", buffering=0) as whole:
-        for block in blocks:
-            with (place / block).open("rb", buffering=0) as file:
-                size += _append(file, whole, digest.update)
-        os.fsync(whole.fileno())
+    try:
+        with path.open("xb", buffering=0) as whole:
+            for block in blocks:
+                with (place / block).open("rb", buffering=0) as file:
+                    size += _append(file, whole, digest.update)
+            os.fsync(whole.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     return Whole(path, digest.hexdigest(), size)
 
 

@@ -115,6 +115,14 @@ class Uploads:
         self._staging.discard(upload.number)
         self._turns.pop(upload.number, None)
 
+    async def discard_all(self, forgotten: Sequence[Upload]) -> None:
+        """As `discard`, for those whose content is not wanted: it goes as well, where nothing else has the same."""
+        for upload in forgotten:
+            self.discard(upload)
+        digests = {upload.sha256 for upload in forgotten if upload.sha256 is not None}
+        if digests:
+            await self._database.transact(lambda connection: self._blobs.drop_forgotten(connection, digests))
+
     async def put_block(self, number: int, block_id: str, body: Body) -> None:
         """One block of a list that is committed later. Raises InvalidError, QuotaError, TakenError for an upload that is committed."""
         upload = _open(await self.find(number))
@@ -165,13 +173,23 @@ class Uploads:
             still = sa.and_(uploads.c.number == number, uploads.c.sha256.is_(None))
 
             def keep(connection: Connection) -> bool:
+                self._staging.check_waiting(self._waiting(connection, upload.tenant) + whole.size)
                 self._blobs.keep(connection, whole.path, whole.sha256, whole.size)
                 return connection.execute(uploads.update().where(still).values(values)).rowcount == 1
 
-            if not await self._database.transact(keep):
-                raise TakenError("the upload was finished by another request")
+            try:
+                if not await self._database.transact(keep):
+                    raise TakenError("the upload was finished by another request")
+            finally:
+                whole.path.unlink(missing_ok=True)
         self._staging.discard(number)
         return await self.find(number)
+
+    def _waiting(self, connection: Connection, tenant: str) -> int:
+        """Bytes of contents that are whole, and that nobody has taken."""
+        total = sa.func.coalesce(sa.func.sum(uploads.c.size), 0)
+        size: int = connection.execute(sa.select(total).where(uploads.c.tenant == tenant)).scalar_one()
+        return size
 
     async def make(self, write: Callable[[BinaryIO], None]) -> Whole:
         """A content of our own making: `write` is called in a thread. Whoever takes it removes the file that is left. Raises QuotaError, and what
@@ -187,6 +205,7 @@ class Uploads:
             connection.execute(uploads.delete().where(uploads.c.created_us < self._oldest()))
             return set(connection.scalars(sa.select(uploads.c.number)))
 
+        self._staging.drop_strays(UPLOAD_S)
         there = self._staging.uploads()  # first: what comes to be meanwhile is known by then
         known = await self._database.transact(work)
         for number in set(there) - known:

@@ -36,11 +36,14 @@ class Evaluation:
     """One evaluation of one tree."""
 
     def __init__(
-        self, contexts: Mapping[str, Value], functions: Mapping[str, Callable[[Sequence[Value]], Value]]
+        self,
+        contexts: Mapping[str, Value],
+        functions: Mapping[str, Callable[[Sequence[Value]], Value]],
+        budget: Budget | None = None,
     ) -> None:
         self._contexts = contexts
         self._functions = functions
-        self._budget = Budget()
+        self._budget = Budget(above=budget)
 
     def of(self, node: Node) -> Value:
         result: Value
@@ -52,7 +55,9 @@ class Evaluation:
             case Not(operand):
                 result = not is_truthy(self.of(operand))
             case Binary(operator, left, right):
-                result = _COMPARE[operator](self.of(left), self.of(right))
+                sides = self.of(left), self.of(right)
+                self._budget.look(*sides)
+                result = _COMPARE[operator](*sides)
             case Logical(operator, operands):
                 result = self._logical(operator, operands)
             case Index(target, key):

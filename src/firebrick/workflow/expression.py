@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from firebrick.workflow.evaluate import Evaluation
+from firebrick.workflow.function import Budget
 from firebrick.workflow.lexer import EvaluationError, ExpressionError, LexingError, ParsingError
 from firebrick.workflow.parser import ANYTHING, Allowed, Node, parse_tree, references
 from firebrick.workflow.value import ExactMap, Value, is_truthy, json_text, kind, to_text
@@ -61,9 +62,9 @@ class Expression:
     contexts: frozenset[str]
     functions: frozenset[str]
 
-    def evaluate(self, scope: Scope) -> Value:
-        """Raises EvaluationError."""
-        return Evaluation(scope.contexts, scope.functions).of(self.root)
+    def evaluate(self, scope: Scope, budget: Budget | None = None) -> Value:
+        """`budget` is what several evaluations may make together. Raises EvaluationError."""
+        return Evaluation(scope.contexts, scope.functions, budget).of(self.root)
 
 
 def parse_expression(text: str, allowed: Allowed = ANYTHING) -> Expression:

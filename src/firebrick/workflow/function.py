@@ -7,21 +7,34 @@ from collections.abc import Callable, Mapping, Sequence
 
 from firebrick.workflow.json_value import parse_json
 from firebrick.workflow.lexer import EvaluationError
-from firebrick.workflow.value import Value, equals, fold, is_array, is_primitive, json_text, kind, to_text
+from firebrick.workflow.value import Value, equals, fold, is_array, is_primitive, json_text, kind, to_number, to_text
 
 MAX_MEMORY = 10 * 1024 * 1024
+MAX_TOGETHER = 64 * 1024 * 1024
+"""Of all expressions of one place: an environment, a matrix, a script with many of them."""
+_MAX_LOOKED = 32 * 1024 * 1024
 
 
 class Budget:
-    """What one evaluation may make, in characters and elements."""
+    """What one evaluation may make, or several together, in characters and elements. What is spent of one is spent of that `above` it."""
 
-    def __init__(self, left: int = MAX_MEMORY) -> None:
+    def __init__(self, left: int = MAX_MEMORY, above: Budget | None = None) -> None:
         self._left = left
+        self._above = above
+        self._looks = _MAX_LOOKED
 
     def spend(self, amount: int) -> None:
         self._left -= amount
+        if self._above is not None:
+            self._above.spend(amount)
         if self._left < 0:
             raise EvaluationError("The maximum allowed memory size was exceeded")
+
+    def look(self, *values: Value) -> None:
+        """Texts are compared without case, which takes time with their length, and one expression may compare them a thousand times."""
+        self._looks -= sum(len(value) for value in values if isinstance(value, str))
+        if self._looks < 0:
+            raise EvaluationError("The expression compares too much text")
 
     def text(self, text: str) -> str:
         self.spend(len(text))
@@ -31,23 +44,34 @@ class Budget:
 Pure = Callable[[Sequence[Value], Budget], Value]
 
 
-def _contains(arguments: Sequence[Value], _: Budget) -> Value:
+def _contains(arguments: Sequence[Value], budget: Budget) -> Value:
     """A part of a string, or an element of an array; strings without case."""
     where, what = arguments
+    budget.look(where, what)
     if is_primitive(where):
         return is_primitive(what) and fold(to_text(what)) in fold(to_text(where))
     if isinstance(where, Sequence) and not isinstance(where, str):
-        return any(equals(item, what) for item in where)
+        return any(map(_equal_to(what), where))
     return False
 
 
-def _starts_with(arguments: Sequence[Value], _: Budget) -> Value:
+def _equal_to(what: Value) -> Callable[[Value], bool]:
+    """`equals` with one side given: what a text stands for is found once, not for each of many numbers."""
+    if not isinstance(what, str):
+        return lambda item: equals(item, what)
+    number = to_number(what)
+    return lambda item: equals(item, what if isinstance(item, str) else number)
+
+
+def _starts_with(arguments: Sequence[Value], budget: Budget) -> Value:
     where, what = arguments
+    budget.look(where, what)
     return is_primitive(where) and is_primitive(what) and fold(to_text(where)).startswith(fold(to_text(what)))
 
 
-def _ends_with(arguments: Sequence[Value], _: Budget) -> Value:
+def _ends_with(arguments: Sequence[Value], budget: Budget) -> Value:
     where, what = arguments
+    budget.look(where, what)
     return is_primitive(where) and is_primitive(what) and fold(to_text(where)).endswith(fold(to_text(what)))
 
 

@@ -67,7 +67,9 @@ def parse_pattern(text: str, workspace: str = "") -> Pattern | None:
         negated, text = not negated, text[1:].strip()
     if workspace and (text == workspace or text.startswith(workspace.rstrip("/") + "/")):
         text = text[len(workspace.rstrip("/")) :].lstrip("/")
-    names = [name for name in text.split("/") if name not in {"", "."}]
+    parts = [name for name in text.split("/") if name not in {"", "."}]
+    # Several `**` in a row mean what one means.
+    names = [name for name, before in zip(parts, ["", *parts], strict=False) if name != "**" or before != "**"]
     if text.startswith("/"):
         names.insert(0, "")
     return Pattern(text, negated, tuple(None if name == "**" else _parse_segment(name) for name in names))

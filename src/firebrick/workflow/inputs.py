@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from firebrick.workflow.expression import Scope
+from firebrick.workflow.function import MAX_TOGETHER, Budget
 from firebrick.workflow.template import Template
 from firebrick.workflow.value import Value, fold, kind, number_text, parse_number, to_text
 
@@ -179,11 +180,12 @@ def call_inputs(declared: Sequence[Input], given: Mapping[str, Value], scope: Sc
     Raises InputError with all mistakes at once, EvaluationError for a default."""
     values = {fold(name): value for name, value in given.items()}
     mistakes = call_mistakes(declared, given)
+    budget = Budget(MAX_TOGETHER)
     inputs: dict[str, Value] = {}
     for one in declared:
         value = values.get(fold(one.name))
         if value is None:
-            value = one.expression.value(scope) if one.expression is not None else one.default
+            value = one.expression.value(scope, budget) if one.expression is not None else one.default
         if value is None:
             value = _EMPTY.get(one.type, "")
         elif mistake := type_mistake(one, value):

@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.function import MAX_TOGETHER, Budget
 from firebrick.workflow.template import Template, TemplateTree
 from firebrick.workflow.value import Value, equals, find_property, is_array, to_text
 
 MAX_JOBS = 256
+# Longer than the name of a job may be, which is cut.
+_MAX_SUFFIX = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +30,22 @@ class Combination:
 
     @property
     def suffix(self) -> str:
-        """`(v1, v2)`: its own scalars, as the name of its job ends; empty where there are none."""
-        texts = [text for value in self.own.values() for text in _scalars(value) if text]
-        return f"({', '.join(texts)})" if texts else ""
+        """`(v1, v2)`: its own scalars, as the name of its job ends; empty where there are none. Values may be long, and each combination has them
+        anew: what no name has room for is left out."""
+        texts = [text[:_MAX_SUFFIX] for value in self.own.values() for text in _scalars(value) if text]
+        lengths = itertools.accumulate(map(len, texts))
+        shown = [text for text, length in zip(texts, lengths, strict=True) if length - len(text) < _MAX_SUFFIX]
+        return f"({', '.join(shown)})" if shown else ""
 
 
-def tree_value(tree: TemplateTree, scope: Scope) -> Value:
+def tree_value(tree: TemplateTree, scope: Scope, budget: Budget | None = None) -> Value:
     """A tree of templates, evaluated. Raises EvaluationError."""
+    budget = budget or Budget(MAX_TOGETHER)
     if isinstance(tree, Template):
-        return tree.value(scope)
+        return tree.value(scope, budget)
     if isinstance(tree, Mapping):
-        return {name: tree_value(item, scope) for name, item in tree.items()}
-    return [tree_value(item, scope) for item in tree]
+        return {name: tree_value(item, scope, budget) for name, item in tree.items()}
+    return [tree_value(item, scope, budget) for item in tree]
 
 
 def expand_matrix(matrix: Value) -> tuple[Combination, ...]:

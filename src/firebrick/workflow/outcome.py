@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.function import MAX_TOGETHER, Budget
 from firebrick.workflow.masker import Masker
 from firebrick.workflow.plan import Plan, PlannedJob
 from firebrick.workflow.policy import flag as flag  # steps ask here, too
 from firebrick.workflow.syntax import Job, Workflow
 from firebrick.workflow.template import Template
 from firebrick.workflow.value import Value, fold, to_number, to_text
+
+MAX_OUTPUTS = 1 << 20
+LONGEST_S = 366 * 24 * 3600.0
 
 SUCCESS, FAILURE, CANCELLED, SKIPPED = "success", "failure", "cancelled", "skipped"
 
@@ -137,10 +141,11 @@ def steps_context(outcomes: Mapping[str, StepOutcome]) -> Value:
 
 
 def job_outputs(job: Job, scope: Scope, masker: Masker) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The outputs of a job that ended, and warnings: an empty one is not set, one with a secret in it is withheld. Raises EvaluationError."""
+    """The outputs of a job that ended, and warnings: an empty one is not set, one with a secret in it is withheld. Raises EvaluationError, also
+    where they are more than 1 MiB: they stay until the run ends."""
     outputs: dict[str, str] = {}
     warnings: list[str] = []
-    for name, value in job.outputs.texts(scope).items():
+    for name, value in _bounded(job.outputs.texts(scope)).items():
         if value and masker.mask(value) != value:
             warnings.append(f"Skip output '{name}' since it may contain secret.")
         elif value:
@@ -157,18 +162,25 @@ def call_outputs(called: Workflow, outcomes: Mapping[str, JobOutcome], contexts:
     }
     scope = Scope({**contexts, "jobs": jobs})
     outputs: dict[str, str] = {}
+    budget = Budget(MAX_TOGETHER)
     for name, entry in declared.items() if isinstance(declared, Mapping) else ():
         value = entry.get("value") if isinstance(entry, Mapping) else None
-        if isinstance(value, Template) and (text := value.text(scope)):
+        if isinstance(value, Template) and (text := value.text(scope, budget)):
             outputs[name] = text
+    return _bounded(outputs)
+
+
+def _bounded(outputs: dict[str, str]) -> dict[str, str]:
+    if sum(map(len, outputs.values())) > MAX_OUTPUTS:
+        raise EvaluationError(f"The outputs of a job may be {MAX_OUTPUTS >> 10} KiB together")
     return outputs
 
 
 def timeout_s(minutes: Template | None, scope: Scope, default_s: float) -> float:
-    """`timeout-minutes` in seconds; fractions count. Raises EvaluationError for what is no number of minutes."""
+    """`timeout-minutes` in seconds; fractions count, and more than a year is a year. Raises EvaluationError for what is no number of minutes."""
     if minutes is None:
         return default_s
     number = to_number(minutes.value(scope))
     if not number > 0:
         raise EvaluationError(f"'timeout-minutes' must be a number above 0, and is '{minutes.raw}'")
-    return number * 60
+    return min(number * 60, LONGEST_S)

@@ -17,6 +17,7 @@ from firebrick.workflow.expression import (
     parse_expression,
     to_text,
 )
+from firebrick.workflow.function import MAX_TOGETHER, Budget
 from firebrick.workflow.parser import STATUS_FUNCTIONS, Call, Logical
 from firebrick.workflow.problem import Position
 from firebrick.workflow.value import is_array, is_primitive
@@ -41,17 +42,18 @@ class Template:
         """Names of the contexts it uses."""
         return frozenset(name for part in self.parts if isinstance(part, Expression) for name in part.contexts)
 
-    def value(self, scope: Scope) -> Value:
+    def value(self, scope: Scope, budget: Budget | None = None) -> Value:
         """The value with its type: a scalar that is one whole expression keeps the type of its result, text with expressions in it is a
-        string. Raises EvaluationError."""
+        string. `budget` is what it may make together with others. Raises EvaluationError."""
         if len(self.parts) == 1:
             part = self.parts[0]
-            return part.evaluate(scope) if isinstance(part, Expression) else part
-        return "".join(to_text(p.evaluate(scope) if isinstance(p, Expression) else p) for p in self.parts)
+            return part.evaluate(scope, budget) if isinstance(part, Expression) else part
+        budget = budget or Budget(MAX_TOGETHER)
+        return "".join([budget.text(_part_text(part, scope, budget)) for part in self.parts])
 
-    def text(self, scope: Scope) -> str:
+    def text(self, scope: Scope, budget: Budget | None = None) -> str:
         """The value as a string, as GitHub writes it into scripts and environments. Raises EvaluationError, also where it is no scalar."""
-        value = self.value(scope)
+        value = self.value(scope, budget)
         if isinstance(value, Mapping):
             raise EvaluationError("A mapping was not expected")
         if not is_primitive(value):
@@ -60,6 +62,10 @@ class Template:
 
     def flag(self, scope: Scope) -> bool:
         return is_truthy(self.value(scope))
+
+
+def _part_text(part: Part, scope: Scope, budget: Budget) -> str:
+    return to_text(part.evaluate(scope, budget) if isinstance(part, Expression) else part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,8 @@ class TemplateMap:
             if not isinstance(value, Mapping):
                 raise EvaluationError("Expected a mapping")
             return {name: to_text(item) for name, item in value.items()}
-        return {name: template.text(scope) for name, template in self.entries.items()}
+        budget = Budget(MAX_TOGETHER)
+        return {name: template.text(scope, budget) for name, template in self.entries.items()}
 
     def __bool__(self) -> bool:
         return bool(self.entries) or self.expression is not None
@@ -92,7 +99,8 @@ class TemplateList:
     def texts(self, scope: Scope) -> tuple[str, ...]:
         """Every item as a string. Raises EvaluationError; also where the one expression gives no sequence of scalars."""
         if self.expression is None:
-            return tuple(template.text(scope) for template in self.items)
+            budget = Budget(MAX_TOGETHER)
+            return tuple([template.text(scope, budget) for template in self.items])
         value = self.expression.value(scope)
         if not isinstance(value, Sequence) or not is_array(value):
             raise EvaluationError("Expected a sequence")

@@ -126,15 +126,18 @@ def to_number(value: Value) -> float:
 def fold(text: str) -> str:
     """Upper case character by character, as an ordinal comparison without case does: nothing gets longer (`ß` stays), and no letter
     becomes one of ASCII (dotless i stays)."""
-    if text.isascii():
-        return text.upper()
+    upper_text = text.upper()
+    if text.isascii() or (len(upper_text) == len(text) and "\u0131" not in text and "\u017f" not in text):
+        return upper_text
     return "".join(c if c in "\u0131\u017f" or len(upper := c.upper()) != 1 else upper for c in text)
 
 
 def equals(left: Value, right: Value) -> bool:
     """`==`: strings without case; of different kinds, primitives as numbers; arrays and objects only with themselves."""
     if isinstance(left, str) and isinstance(right, str):
-        return fold(left) == fold(right)
+        return len(left) == len(right) and fold(left) == fold(
+            right
+        )  # no text is folded for each of many of another length
     if is_primitive(left) and is_primitive(right):
         return to_number(left) == to_number(right)
     return left is right
@@ -154,9 +157,8 @@ def find_property(value: Mapping[str, Value], name: str) -> tuple[bool, Value]:
     if name in value:
         return True, value[name]
     if not isinstance(value, ExactMap):
-        wanted = fold(name)
         for key, item in value.items():
-            if fold(key) == wanted:
+            if equals(key, name):
                 return True, item
     return False, None
 

@@ -8,6 +8,7 @@ import pytest
 
 from firebrick.image.errors import BuildError
 from firebrick.image.oci import choose_reference, is_docker_archive
+from firebrick.image.oci_config import read_config
 
 
 def layout(directory: Path, *names: str | None) -> Path:
@@ -36,6 +37,18 @@ def test_what_is_no_layout_says_so(tmp_path: Path, content: str):
     (tmp_path / "index.json").write_text(content)
     with pytest.raises(BuildError, match="is no OCI layout"):
         choose_reference(tmp_path, "latest")
+
+
+@pytest.mark.parametrize("time", ["1" + "0" * 400, "-1", str(1 << 63)])
+async def test_a_health_check_whose_times_cannot_be_is_refused(tmp_path: Path, time: str):
+    blobs = layout(tmp_path, "latest") / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    (blobs / ("c" * 64)).write_text(f'{{"config": {{"Healthcheck": {{"Test": ["CMD", "x"], "Interval": {time}}}}}}}')
+    (blobs / ("a" * 64)).write_text(json.dumps({"config": {"digest": f"sha256:{'c' * 64}"}}))
+    index = (tmp_path / "index.json").read_text()
+    (tmp_path / "index.json").write_text(index.replace("sha256:0", f"sha256:{'a' * 64}"))
+    with pytest.raises(BuildError, match="how the image"):
+        await read_config(tmp_path, "latest")
 
 
 def test_archives_of_both_kinds_are_told_apart(tmp_path: Path):

@@ -469,3 +469,20 @@ async def test_a_step_with_more_variables_than_a_machine_takes_fails_alone(bed):
     )
     assert told.steps() == ["success", "failure", "failure"]
     assert "cannot send a message of" in said(told)[0]
+
+
+@pytest.mark.parametrize("path", ["./a\\0b", "./" + "x" * 300, "./" + "d/" * 3000])
+async def test_an_action_whose_path_no_file_can_have_fails_its_step_alone(bed, path):
+    told = await bed.run(job("run: echo first", f'uses: "{path}"'))
+    assert told.steps() == ["success", "failure"]
+    assert "mistake of its own" not in told.result.jobs["build"].message
+
+
+async def test_the_defaults_of_an_action_make_no_more_together_than_is_bounded(bed):
+    much = "${{ format('" + "{0}" * 450 + "', github.event.s) }}"
+    inputs = "".join(f'  i{number}: {{default: "{much}"}}\n' for number in range(20))
+    text = f"name: a\ndescription: a\ninputs:\n{inputs}runs: {{using: composite, steps: [{{run: echo ran, shell: bash}}]}}\n"
+    bed.actions.add("octo/a@v1", {"action.yml": text})
+    told = await bed.run(job("uses: octo/a@v1"), source={"event": {"s": "x" * 10_000}})
+    assert told.steps() == ["failure"]
+    assert any("maximum allowed memory size" in line for line in said(told))

@@ -49,7 +49,9 @@ def test_what_is_packed_is_unpacked_the_same_and_links_are_left_out(tmp_path: Pa
     assert read(tmp_path / "out") == {"deep/file": b"x" * 5000, "top": b""}
 
 
-@pytest.mark.parametrize("name", ["../up", "a/../../up", "/root", "a//b", "./a", "a/" * 2100 + "a", "x" * 256])
+@pytest.mark.parametrize(
+    "name", ["../up", "a/../../up", "/root", "a//b", "./a", "a/" * 2100 + "a", "a/" * 200 + "a", "x" * 256]
+)
 def test_a_path_that_leads_elsewhere_is_refused(tmp_path: Path, name: str):
     with pytest.raises(StepError, match="path"):
         read_members(archive(tmp_path / "a.zip", {name: b"x"}))
@@ -121,3 +123,10 @@ def test_nor_one_whose_size_is_in_the_wide_record(tmp_path: Path):
     (tmp_path / "a.zip").write_bytes(b"\0" * 100 + wide + locator + end)
     with pytest.raises(StepError, match="larger than 8 MiB"):
         read_members(tmp_path / "a.zip")
+
+
+def test_a_file_without_a_name_is_refused(tmp_path: Path):
+    made = archive(tmp_path / "a.zip", {"name": b"x"})
+    made.write_bytes(made.read_bytes().replace(b"name", b"\0ame"))
+    with pytest.raises(StepError, match="no zip archive"):
+        read_members(made)

@@ -26,6 +26,29 @@ async def test_the_number_of_files_of_a_run_is_bounded(tmp_path):
     assert stored == ["one/a", "one/b", "three/a"]
 
 
+async def test_directories_count_as_files_do(tmp_path):
+    def archive(name, *paths):
+        with zipfile.ZipFile(tmp_path / name, "w") as made:
+            for path in paths:
+                made.writestr(path, b"")
+        return tmp_path / name
+
+    shelf = ArtifactShelf(tmp_path / "shelf", lambda _: None, limit=1 << 20, most_files=8)
+    await shelf.unpack("job", "flat", archive("flat.zip", "d/a", "d/b", "d/e/c"), archive=True)
+    with pytest.raises(StepError, match="more than 8 files and directories"):
+        await shelf.unpack("job", "deep", archive("deep.zip", "a/b/c/f"), archive=True)
+    await shelf.unpack("job", "rest", archive("rest.zip", "a/b/f"), archive=True)
+    assert set(shelf.names) == {"flat", "rest"}
+
+
+async def test_a_tree_too_deep_to_be_removed_again_is_not_stored(tmp_path):
+    shelf = ArtifactShelf(tmp_path, lambda _: None, limit=1 << 20)
+    deep = "/w/" + "d/" * 201 + "f"
+    with pytest.raises(StepError, match="cannot be kept"):
+        await shelf.store("job", "deep", None, [Found(deep, 0)], root="/w")
+    assert list(tmp_path.rglob("*")) == []
+
+
 async def test_what_is_collected_of_a_job_and_an_artifact_of_its_name_do_not_meet(tmp_path):
     shelf = ArtifactShelf(tmp_path, lambda _: None, limit=1 << 20)
     stored = []

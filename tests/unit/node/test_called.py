@@ -222,3 +222,10 @@ async def test_cancel_reaches_the_jobs_of_called_workflows(bed):
         "a.tidy": "success",
     }
     assert "tidy" in [event.text for event in events if isinstance(event, LogLine)]
+
+
+async def test_a_name_no_file_can_have_is_a_failure_of_the_run(bed):
+    put(bed, build=BUILD)
+    told = await bed.run(f"on: push\njobs: {{a: {{uses: ./.github/workflows/{'x' * 300}.yml}}}}\n")
+    assert told.result.conclusion == "failure"
+    assert "cannot read the workflow" in told.result.message

@@ -48,3 +48,16 @@ async def test_the_file_of_a_guest_is_edited() -> None:
     await double.close()
     assert "127.0.0.1\tforge.localhost" in text
     assert "127.1.0.1\tredis" in text
+
+
+def test_the_names_are_gone_through_once_and_not_for_each_word_of_the_file():
+    class Counted(dict[str, str]):
+        times = 0
+
+        def __iter__(self):
+            Counted.times += 1
+            return super().__iter__()
+
+    added = Counted({f"n{number}": "127.0.0.1" for number in range(100)})
+    edited("1.2.3.4 n1 n2 n3\n" * 1000, added)
+    assert Counted.times < 10

@@ -1,5 +1,7 @@
 """Whole runs on guests in memory: which jobs and steps run, what they see of each other, how it ends."""
 
+import pytest
+
 from firebrick.image.errors import UnknownImageError
 from firebrick.machine.errors import BootError
 from firebrick.node.event import JobFinished, JobStarted, RunFinished, RunStarted, StepFinished, StepStarted
@@ -236,3 +238,15 @@ async def test_a_mistake_of_our_own_fails_its_job_and_no_other(bed):
     assert told.jobs() == {"build": "failure", "next": "failure"}
     assert "mistake of its own: ZeroDivisionError: never so" in told.result.jobs["build"].message
     assert any("Traceback" in line for line in told.lines())
+
+
+async def test_an_accident_of_the_run_itself_is_no_success(bed, monkeypatch):
+    def accident(*_arguments, **_more):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("firebrick.node.run.plan", accident)
+    with pytest.raises(ZeroDivisionError):
+        async with bed.live("on: push\njobs: {build: {runs-on: base, steps: [{run: echo x}]}}\n") as run:
+            events = [event async for event in run.events()]
+            result = await run.result()
+    assert (events[-1].conclusion, result.conclusion) == ("failure", "failure")

@@ -346,3 +346,9 @@ def test_the_check_of_the_image_and_of_the_options() -> None:
     line = check_of(ContainerSpec(image="i"), ImageConfig(health=Healthcheck(test=("CMD-SHELL", "x | y"))))
     assert line is not None
     assert line.argv == ("sh", "-c", "x | y")
+
+
+def test_a_check_ends_within_an_hour_whatever_the_workflow_says() -> None:
+    own = check_of(ContainerSpec(image="i", options=parse_options("--health-cmd a --health-timeout 999999h")), IMAGE)
+    assert own is not None
+    assert own.timeout_s == 3600

@@ -163,3 +163,30 @@ async def test_more_masks_than_can_be_fail_the_step_and_end_the_log(bed):
     later = [event for event in told.events if isinstance(event, (StepFinished, LogLine, Annotation, StepStarted))]
     assert not any("value-" in repr(event) for event in later)
     assert told.result.conclusion == "failure"
+
+
+async def test_a_name_that_comes_out_of_an_expression_is_short(bed):
+    told = await bed.run(
+        job(
+            "name: ${{ format('{0}{0}{0}{0}', env.LONG) }}\n        run: echo x",
+            "name: ${{ env.LONG }}-${{ secrets.TOKEN }}\n        run: echo x",
+            before=f"env: {{LONG: {'x' * 995}}}\n",
+        ),
+        secrets={"TOKEN": "hunter2-long"},
+    )
+    names = [event.name for event in told.events if isinstance(event, StepStarted)]
+    assert names == ["x" * 1000, "x" * 995 + "-***"]
+
+
+async def test_summaries_count_as_log(bed):
+    bed.settings = type(bed.settings)(log_limit_mib=1)
+    told = await bed.run(job(*["run: fill 2 300000 S >> $GITHUB_STEP_SUMMARY"] * 3))
+    kept = [len(event.summary) for event in told.events if isinstance(event, StepFinished)]
+    assert kept[0] > 500_000
+    assert kept[2] == 0
+    assert any("has reached its limit of 1 MiB" in line for line in told.lines())
+
+
+async def test_a_step_with_endless_time_runs(bed):
+    told = await bed.run(job("timeout-minutes: 1e308\n        run: echo x"))
+    assert told.steps() == ["success"]

@@ -290,3 +290,9 @@ def test_a_block_list_is_read_in_its_order():
 def test_anything_else_is_no_block_list(body: bytes):
     with pytest.raises(InvalidError):
         read_block_list(body)
+
+
+@pytest.mark.parametrize("number", [-1, 1 << 63, "9" * 40])
+async def test_a_number_no_artifact_can_have_is_refused(client: Client, number: object):
+    async with client() as http:
+        await call(http, "ListArtifacts", 400, **IDS, id_filter=number)

@@ -116,6 +116,7 @@ async def test_the_least_recently_used_makes_room(world: World):
         assert await found(parts, grant(), "a")
         await save(parts, grant(), "d", b"d" * size)
         assert [await found(parts, grant(), key) is not None for key in "abcd"] == [True, False, True, True]
+        assert len(world.contents()) == 3
         with pytest.raises(QuotaError):
             await parts.cache.reserve(grant(), "e", VERSION, size=2 << 20)
         with pytest.raises(QuotaError):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -111,6 +113,72 @@ async def test_what_is_on_its_way_in_is_bounded_and_given_back(world: World):
             await parts.uploads.commit(other, ["YQ=="] * 100)
         await parts.uploads.commit(other, ["YQ=="])
         await parts.uploads.put_block(number, "Yg==", body(b"x" * (800 << 10)))
+
+
+async def test_contents_that_wait_to_be_taken_are_on_their_way_in(world: World):
+    async with world.open(upload_mib=1) as parts:
+        numbers = [await new(parts, f"n{number}", run=str(number)) for number in range(3)]
+        for number in numbers[:2]:
+            await parts.uploads.put_whole(number, body(bytes([number]) * (500 << 10)))
+        with pytest.raises(QuotaError, match="1 MiB"):
+            await parts.uploads.put_whole(numbers[2], body(b"x" * (500 << 10)))
+        assert len(world.contents()) == 2
+        assert not [name for name in world.staged() if "part-" in name]
+        await parts.artifacts.finalize(grant("0"), Finished(name="n0", size=500 << 10, sha256=None))
+        await parts.uploads.put_whole(numbers[2], body(b"x" * (500 << 10)))
+
+
+async def test_a_block_of_an_upload_that_was_given_up_ends(parts: Parts, world: World):
+    number, came = await new(parts), []
+
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(1000):
+            yield b"x"
+            came.append(1)
+            if len(came) == 2:
+                await new(parts)
+
+    with pytest.raises(MissingError, match="given up"):
+        await parts.uploads.put_block(number, "YQ==", Body(chunks=endless()))
+    assert len(came) == 2
+    assert world.staged() == set()
+
+
+async def test_a_disk_that_becomes_full_while_a_block_comes_ends_it(
+    parts: Parts, world: World, monkeypatch: pytest.MonkeyPatch
+):
+    number, real = await new(parts), shutil.disk_usage
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b"x" * (1 << 20)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: real(path)._replace(free=0))
+        for _ in range(4):
+            yield b"x" * (1 << 20)
+
+    with pytest.raises(QuotaError, match="disk"):
+        await parts.uploads.put_block(number, "YQ==", Body(chunks=chunks()))
+    assert not [name for name in world.staged() if "part-" in name]
+
+
+async def test_a_content_that_is_forgotten_is_gone_at_once(parts: Parts, world: World):
+    """A client that begins again and again would fill the disk before the next sweep."""
+    for data in (b"first", b"second"):
+        await parts.uploads.put_whole(await new(parts), body(data))
+    assert world.contents() == {hashlib.sha256(b"second").hexdigest()}
+    await parts.artifacts.finalize(grant(), Finished(name="n", size=6, sha256=None))
+    await parts.artifacts.delete(grant(), "n")
+    assert world.contents() == set()
+
+
+async def test_an_archive_a_killed_process_was_making_goes(parts: Parts, world: World):
+    await new(parts)
+    old, young = (world.directory / "staging" / f"part-{name}" for name in ("old", "young"))
+    for file in (old, young):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    await swept(parts)
+    assert world.staged() == {"part-young"}
 
 
 async def test_a_full_disk_is_said_before_it_is_full(world: World):

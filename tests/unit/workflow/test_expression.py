@@ -15,6 +15,7 @@ from firebrick.workflow.expression import (
     Scope,
     parse_expression,
 )
+from firebrick.workflow.value import equals, fold
 
 LANGUAGE = Path(__file__).parents[2] / "scenarios" / "language"
 CASES = [json.loads(line) for line in (LANGUAGE / "expressions.jsonl").read_text().splitlines()]
@@ -124,3 +125,67 @@ def test_from_json_makes_no_half_characters(text):
 def test_from_json_joins_halves_that_belong_together():
     scope = Scope({"github": {"x": r'"\ud83d\ude00"'}})
     assert parse_expression("fromJSON(github.x)").evaluate(scope) == "\N{GRINNING FACE}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["contains(github.items, github.big)", "github.objects.*[github.big]", "contains(github.numbers, github.digits)"],
+)
+def test_a_long_text_is_not_gone_through_for_each_of_many_values(monkeypatch, text):
+    looked = []
+
+    class Text(str):
+        """A text that counts how often all of it is asked for."""
+
+        __slots__ = ()
+
+        def upper(self):
+            looked.append("upper")
+            return super().upper()
+
+        def strip(self, chars=None):
+            looked.append("strip")
+            return super().strip(chars)
+
+    contexts = {
+        "items": ["", "a"] * 1000,
+        "objects": [{"a": 1}] * 1000,
+        "numbers": [1.0] * 1000,
+        "big": Text("b" * 1000),
+        "digits": Text("1" * 1000),
+    }
+    value = parse_expression(text).evaluate(Scope({"github": contexts}))
+    assert not value
+    assert len(looked) <= 1
+
+
+@pytest.mark.parametrize(
+    "text", ["stra\xdfe", "\u0131x", "\u017f", "\xe9\u0101", "\ufb01\xe9", "abc", "\u03c2\u03a3\u03c3"]
+)
+def test_folding_is_character_by_character(text):
+    kept = "\u0131\u017f"
+    assert fold(text) == "".join(c if c in kept or len(c.upper()) != 1 else c.upper() for c in text)
+
+
+@pytest.mark.parametrize(
+    ("what", "found"), [("1", True), ("0x1", True), ("2", False), ("A", True), ("", True), ("x", False), (1.0, True)]
+)
+def test_contains_compares_as_the_operator_does(what, found):
+    items = ["a", 1.0, None]
+    assert (
+        parse_expression("contains(github.items, github.what)").evaluate(
+            Scope({"github": {"items": items, "what": what}})
+        )
+        is found
+    )
+    assert any(equals(item, what) for item in items) is found
+
+
+@pytest.mark.parametrize(
+    "once", ["contains(github.big, 'x')", "startsWith(github.big, 'x')", "github.big == github.big"]
+)
+def test_an_expression_compares_so_much_text_and_no_more(once):
+    scope = Scope({"github": {"big": "\xdf" * 100_000}})
+    with pytest.raises(EvaluationError, match="compares too much"):
+        parse_expression(" && ".join([f"({once} || true)"] * 400)).evaluate(scope)
+    parse_expression(" && ".join([f"({once} || true)"] * 20)).evaluate(scope)

@@ -79,3 +79,12 @@ def test_hash_files_asks_and_remembers():
 def test_hash_files_of_nothing():
     with pytest.raises(EvaluationError, match="at least one pattern"):
         HashMemo()([" ", "# comment"])
+
+
+def test_directories_of_any_number_in_a_row_are_one():
+    """Each place of a pattern is one a match may be at: a long row would be gone through for each name of each path."""
+    pattern = parse_pattern("**/" * 10_000 + "a/**/**/b")
+    assert pattern is not None
+    assert len(pattern.segments) == 4
+    assert pattern.matches("x/y/a/z/b")
+    assert not pattern.matches("x/y/z/b")

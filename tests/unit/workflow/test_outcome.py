@@ -2,7 +2,7 @@
 
 import pytest
 
-from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.expression import ANYTHING, EvaluationError, Scope
 from firebrick.workflow.masker import Masker
 from firebrick.workflow.outcome import (
     JobOutcome,
@@ -19,7 +19,9 @@ from firebrick.workflow.outcome import (
     timeout_s,
 )
 from firebrick.workflow.plan import plan
+from firebrick.workflow.problem import Position
 from firebrick.workflow.reader import read_workflow
+from firebrick.workflow.template import parse_template
 
 
 def chain(condition_b: str = "", condition_c: str = ""):
@@ -174,3 +176,22 @@ def test_flags():
     assert flag(job_of("    runs-on: x\n    continue-on-error: ${{ matrix.t }}\n").continue_on_error, scope) is True
     with pytest.raises(EvaluationError, match="Unexpected value 'true'"):
         flag(job_of("    runs-on: x\n    continue-on-error: ${{ matrix.s }}\n").continue_on_error, scope)
+
+
+def test_the_outputs_of_a_job_are_bounded():
+    text = "on: push\njobs: {a: {runs-on: x, outputs: {o: '${{ steps.s.outputs.o }}', p: '${{ steps.s.outputs.o }}'}, steps: [run: x]}}\n"
+    job = read_workflow(text, "ci.yml").jobs["a"]
+
+    def outputs(size: int):
+        steps = steps_context({"s": StepOutcome("success", "success", {"o": "x" * size})})
+        return job_outputs(job, Scope({"steps": steps}), Masker())[0]
+
+    assert len(outputs(500_000)) == 2
+    with pytest.raises(EvaluationError, match="1024 KiB together"):
+        outputs(600_000)
+
+
+@pytest.mark.parametrize("minutes", ["1e308", "Infinity", "1e300"])
+def test_a_timeout_is_a_number_every_clock_can_wait_for(minutes: str):
+    template = parse_template(minutes, Position(), ANYTHING)
+    assert timeout_s(template, Scope(), 0) == 366 * 24 * 3600

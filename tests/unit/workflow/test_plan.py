@@ -151,3 +151,9 @@ def test_a_run_has_a_bounded_number_of_jobs():
     vectors = f"    strategy: {{matrix: {{a: {list(range(256))}}}}}\n"
     with pytest.raises(WorkflowError, match="The run would have more than 2000 jobs"):
         plan(workflow("".join(job(f"j{index}", vectors) for index in range(8))), contexts={})
+
+
+def test_what_a_name_has_no_room_for_is_not_kept_of_each_combination():
+    jobs = expand_matrix({"long": ["x" * 1_000_000], "n": list(range(200)), "many": [["y"] * 100_000]})
+    assert sum(len(each.suffix) for each in jobs) < 1_000_000
+    assert all(each.suffix.startswith("(xxx") for each in jobs)

@@ -1,8 +1,17 @@
 import pytest
 
 from firebrick.workflow.expression import ANYTHING, EvaluationError, Scope
+from firebrick.workflow.function import MAX_TOGETHER
+from firebrick.workflow.matrix import tree_value
 from firebrick.workflow.problem import Position
-from firebrick.workflow.template import Template, TemplateError, TemplateMap, parse_template, split_template
+from firebrick.workflow.template import (
+    Template,
+    TemplateError,
+    TemplateList,
+    TemplateMap,
+    parse_template,
+    split_template,
+)
 
 SCOPE = Scope({"github": {"n": 1, "s": "text", "o": {"a": 1}, "l": [1], "t": True}})
 
@@ -71,3 +80,24 @@ def test_map_of_one_expression():
 def test_contexts():
     assert template("${{ needs.a }} ${{ matrix.b }}").contexts == {"needs", "matrix"}
     assert Template("x", Position(), ("x",)).contexts == frozenset()
+
+
+MUCH = "format('" + "{0}" * 450 + "', github.s)"
+"""A hundred bytes of a file make megabytes of text."""
+
+
+def test_many_expressions_make_no_more_together_than_is_bounded():
+    scope = Scope({"github": {"s": "x" * 10_000}})
+    each = [template(f"${{{{ {MUCH} }}}}") for _ in range(20)]
+    assert len(each[0].text(scope)) == 4_500_000 < MAX_TOGETHER
+    places = (
+        lambda: TemplateMap({str(number): one for number, one in enumerate(each)}).texts(scope),
+        lambda: TemplateList(tuple(each)).texts(scope),
+        lambda: tree_value({"a": tuple(each)}, scope),
+        lambda: template(f"${{{{ {MUCH} }}}}" * 20).text(scope),
+        lambda: template("${{ github.s }} " * 7_000).text(scope),
+    )
+    for place in places:
+        with pytest.raises(EvaluationError, match="maximum allowed memory size"):
+            place()
+    assert len(TemplateMap({"a": each[0], "b": each[1]}).texts(scope)) == 2

@@ -44,9 +44,9 @@ def _within(root: Path, path: str) -> Path | None:
     base = root.resolve()
     try:
         file = (base / path.lstrip("/")).resolve()
-    except (OSError, RuntimeError):  # links in a circle
+        return file if file.is_relative_to(base) and file.is_file() else None
+    except (OSError, RuntimeError, ValueError):  # a name no file can have, links in a circle
         return None
-    return file if file.is_relative_to(base) and file.is_file() else None
 
 
 async def read_from_guest(files: Files, folder: str, *, called: str) -> ActionFile:

@@ -10,6 +10,7 @@ import posixpath
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -25,6 +26,7 @@ from firebrick.node.errors import ActionError, told
 from firebrick.node.guest import Guest
 from firebrick.node.intime import in_time
 from firebrick.node.script import Program, Result, run_program
+from firebrick.workflow.function import MAX_TOGETHER, Budget
 
 if TYPE_CHECKING:
     from firebrick.node.bench import Bench
@@ -67,7 +69,8 @@ async def find_call(bench: Bench, use: DockerUse, phase: Phase, inputs: Inputs) 
     if said.get("args"):
         args = _words(said["args"])
     elif runs.args:
-        args = tuple([await bench.evaluate(template.text) for template in runs.args])
+        budget = Budget(MAX_TOGETHER)
+        args = tuple([await bench.evaluate(partial(template.text, budget=budget)) for template in runs.args])
     return Call(entrypoint, args, await bench.evaluate(runs.env.texts))
 
 

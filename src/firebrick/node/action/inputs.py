@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from firebrick.workflow.action_file import ActionFile
 from firebrick.workflow.command import Message
+from firebrick.workflow.function import MAX_TOGETHER, Budget
 from firebrick.workflow.syntax import Step
 
 if TYPE_CHECKING:
@@ -28,9 +30,11 @@ async def action_inputs(bench: Bench, step: Step, file: ActionFile, env: Mapping
     given = await bench.evaluate(step.with_.texts, env)
     spelled = {name.lower(): name for name in file.inputs}
     inputs = {spelled.get(name.lower(), name): value for name, value in given.items()}
+    budget = Budget(MAX_TOGETHER)
     for name, known in file.inputs.items():
         if name not in inputs:
-            inputs[name] = "" if known.default is None else await bench.evaluate(known.default.text, env)
+            default = known.default
+            inputs[name] = "" if default is None else await bench.evaluate(partial(default.text, budget=budget), env)
     return inputs
 
 

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import os
 import secrets
-import shutil
 import time
 from pathlib import Path
 from typing import Final
@@ -150,7 +149,6 @@ def _forget(shelf: Path) -> None:
     """Drafts of processes that died (the lock is held, so nobody makes one), and trees nobody has used for a month."""
     for entry in shelf.iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.startswith(".draft-"):
+            is_old = entry.is_dir() and time.time() - entry.stat().st_mtime > _KEPT_S
+            if is_old or entry.name.startswith(".draft-"):
                 remove_tree(entry)
-            elif entry.is_dir() and time.time() - entry.stat().st_mtime > _KEPT_S:
-                shutil.rmtree(entry, ignore_errors=True)
