@@ -15,20 +15,23 @@ from firebrick.node.settings import DriverName, Keep, NodeSettings, read_setting
 
 DriverOption = Annotated[
     DriverName | None,
-    typer.Option("--driver", help="What runs the machines. [default: `driver` of [node] in config.toml, or qemu]"),
+    typer.Option(
+        "--driver", help="What runs the machines. Default: `driver` in the table `node` of config.toml, or qemu."
+    ),
 ]
 JailOption = Annotated[
     bool | None,
     typer.Option(
         "--jail/--no-jail",
-        help="Whether a VMM is jailed, which needs root. [default: `jail` of [node], or what the driver is meant for]",
+        help="Whether a VMM is jailed, which needs root. Default: `jail` in the table `node` of config.toml, or what the driver is meant for.",
         show_default=False,
     ),
 ]
 KeepOption = Annotated[
     Keep | None,
     typer.Option(
-        "--keep", help="When a machine is kept for `firebrick debug`. [default: `keep` of [node], or on-failure]"
+        "--keep",
+        help="When a machine is kept for `firebrick debug`. Default: `keep` in the table `node` of config.toml, or on-failure.",
     ),
 ]
 CheckpointOption = Annotated[
@@ -36,7 +39,7 @@ CheckpointOption = Annotated[
     typer.Option(
         "--checkpoint",
         metavar="none|asked|step|before:N",
-        help="Before which steps a checkpoint is taken for `firebrick rerun`. [default: `checkpoint` of [node], or asked: where the workflow asks]",
+        help="Before which steps a checkpoint is taken for `firebrick rerun`. Default: `checkpoint` in the table `node` of config.toml, or asked: where the workflow asks.",
     ),
 ]
 

@@ -56,8 +56,8 @@ def plan(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Say whether an event starts a workflow, and which jobs that makes: matrices expanded, called workflows looked into, what can be evaluated
-    evaluated. Exit status 0 where it starts, 1 where it does not, 2 for a workflow or an event with mistakes."""
+    """Say whether an event starts a workflow, and which jobs that makes: with matrices expanded, called workflows looked into, and what is known before
+    anything runs. Exit status 0 where it starts, 1 where it does not, 2 for a workflow or an event with mistakes."""
     wish = EventWish(
         name=event,
         payload=payload,

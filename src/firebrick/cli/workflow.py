@@ -17,13 +17,12 @@ from firebrick.workflow.problem import Problem, WorkflowError, printable
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.yaml import MAX_BYTES
 
-app = typer.Typer(help="Look at workflow files.", no_args_is_help=True)
-app.command("plan")(plan)
+app = typer.Typer(add_completion=False, help="Check and explain workflow files.", no_args_is_help=True)
 
 
 @app.callback()
 def main() -> None:
-    """Look at workflow files."""
+    """Check and explain workflow files."""
 
 
 @app.command()
@@ -51,9 +50,10 @@ def check(
     raise typer.Exit(status)
 
 
+app.command()(plan)
+app.command()(graph)
 # An expression may begin with a minus.
 app.command("eval", context_settings={"ignore_unknown_options": True})(evaluate)
-app.command()(graph)
 
 
 _ACTION_FILES: Final = ("action.yml", "action.yaml")
