@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import typer
 from firebrick.cli.errors import UsageError
 from firebrick.cli.terminal import tame
 from firebrick.home import Home
-from firebrick.node.settings import DriverName, Keep, NodeSettings, read_settings
+from firebrick.node.settings import CHECKPOINTS, DriverName, Keep, NodeSettings, read_settings
 
 DriverOption = Annotated[
     DriverName | None,
@@ -47,6 +48,12 @@ CheckpointOption = Annotated[
 def told_settings(home: Home, driver: DriverName | None, jail: bool | None, **more: object) -> NodeSettings:
     """The node's settings of the home, with what was said beside them; None is not said. Raises NodeError, UsageError."""
     said = {name: value for name, value in {"driver": driver, "jail": jail, **more}.items() if value is not None}
+    checkpoint = said.get("checkpoint")
+    if isinstance(checkpoint, str) and not re.fullmatch(CHECKPOINTS, checkpoint):
+        raise UsageError(
+            f"--checkpoint {checkpoint} is none of none, asked, step and before:N",
+            hint="N is the number of a step, from 1 to 9999.",
+        )
     told = msgspec.structs.replace(read_settings(home.config_file), **said)
     try:
         return msgspec.convert(msgspec.to_builtins(told), NodeSettings)

@@ -182,13 +182,14 @@ class KeptShelf:
         """The entry meant by the name of a run, or its beginning, or `last`; of several, what failed counts, then what is
         of the end, and then what is oldest. Raises NodeError where there is none, or jobs to choose from."""
         entries = [entry for entry in self.entries() if kind is None or entry.record.kind is kind]
-        run = _chosen_run(run, entries)
+        what = "checkpoint" if kind is Kind.BEFORE else "machine"
+        run = _chosen_run(run, entries, what)
         found = [entry for entry in entries if entry.record.run == run and job in (None, entry.record.job)]
         if label is not None:
             found = [entry for entry in found if entry.record.label == label]
         if not found:
-            of = "".join([f" of job {job}" if job else "", f" at step {label}" if label else ""])
-            raise NodeError(f"no machine{of} of run {run} is kept", hint="`firebrick kept ls` lists those that are.")
+            of = "".join([f" of job {job}" if job else "", _place(label) if label else ""])
+            raise NodeError(f"no {what}{of} of run {run} is kept", hint="`firebrick kept ls` lists those that are.")
         for best in (Kind.FAILED, Kind.END):
             found = [entry for entry in found if entry.record.kind is best] or found
         jobs = sorted({entry.record.job for entry in found})
@@ -255,7 +256,14 @@ def _plain(name: str) -> str:
     return name
 
 
-def _chosen_run(name: str, entries: list[Entry]) -> str:
+def _place(label: str) -> str:
+    """Of a label, in words."""
+    before = label.removeprefix("before-")
+    return f" before step {before}" if before != label else f" at step {label}"
+
+
+def _chosen_run(name: str, entries: list[Entry], what: str = "machine") -> str:
+    """`what` is the word for the entries."""
     runs = list(dict.fromkeys(entry.record.run for entry in entries))
     if name == "last" and runs:
         return runs[-1]
@@ -271,4 +279,5 @@ def _chosen_run(name: str, entries: list[Entry]) -> str:
         if runs
         else "They are kept for a while when a step fails: see `--keep` of run."
     )
-    raise NodeError(f"no machine of a run {name!r} is kept", hint=hint)
+    of = "any run" if name == "last" else f"a run {name!r}"
+    raise NodeError(f"no {what} of {of} is kept", hint=hint)

@@ -186,10 +186,11 @@ async def test_which_one_is_meant(forks):
         (("nothing",), "no machine of a run"),
         (("last", "a"), "no machine of job a"),
         (("last", None, "9"), "no machine at step 9"),
+        (("last", None, "before-9"), "no machine before step 9"),
     ]:
         with pytest.raises(NodeError, match=said):
             shelf.find(*asked)
-    with pytest.raises(NodeError):
+    with pytest.raises(NodeError, match="no checkpoint of any run is kept"):
         shelf.find("last", kind=Kind.BEFORE)
 
 
