@@ -105,8 +105,9 @@ class Found:
 
 def make_plan(file: Path, wish: EventWish) -> Found:
     """Raises UsageError, WorkflowError."""
-    source = asyncio.run(describe_source(_directory(file)))
-    workflow = _read(file, source.path)
+    content = _content(file)
+    source = asyncio.run(describe_source(file.resolve().parent))
+    workflow = _read(content, file, source.path)
     occasion = find_occasion(wish, workflow, source)
     decision = decide(workflow.on, occasion.event)
     if not decision.starts:
@@ -130,15 +131,15 @@ def make_plan(file: Path, wish: EventWish) -> Found:
     )
 
 
-def _directory(file: Path) -> Path:
-    if not file.is_file():
-        raise UsageError(f"there is no file {file}", hint="Name a workflow file.")
-    return file.resolve().parent
+def _content(file: Path) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}", hint="Name a workflow file.") from error
 
 
-def _read(file: Path, root: Path) -> Workflow:
-    with file.open("rb") as opened:
-        content = opened.read(MAX_BYTES + 1)
+def _read(content: bytes, file: Path, root: Path) -> Workflow:
     absolute = file.resolve()
     return read_workflow(content, str(absolute.relative_to(root) if absolute.is_relative_to(root) else file))
 
@@ -191,6 +192,8 @@ def _print(found: Found, console: Console) -> None:
     console.print(Text.assemble((_one(title), "bold"), (_one(where), "dim")), soft_wrap=True)
     mark = Text("✓ starts: ", "bold green") if found.decision.starts else Text("✗ does not start: ", "bold yellow")
     console.print(mark + Text(_one(found.decision.reason)), soft_wrap=True)
+    if not found.decision.starts and not found.occasion.source.ref:
+        console.print(Text("  Say which branch it is about with --ref, or with a --payload.", "dim"), soft_wrap=True)
     if found.concurrency is not None:
         console.print(Text(f"  {_one(_group(found.concurrency))}", "dim"), soft_wrap=True)
     if found.jobs:
