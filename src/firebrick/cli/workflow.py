@@ -9,6 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
+from firebrick.cli.errors import print_error
 from firebrick.cli.evaluate import evaluate
 from firebrick.cli.graph import graph
 from firebrick.cli.plan import plan
@@ -41,7 +42,7 @@ def check(
                 # One byte over the limit is enough to be refused for it.
                 content = file.read(MAX_BYTES + 1)
         except OSError as error:
-            _print(f"cannot read {path}: {error.strerror}", error=True)
+            print_error(f"cannot read {path}: {error.strerror}", hint="Name workflow files, or those of actions.")
             status = 2
             continue
         errors, warnings = find_problems(content, str(path))
@@ -93,5 +94,5 @@ def _print_problem(problem: Problem, prefix: str) -> None:
         typer.echo(excerpt)
 
 
-def _print(text: str, *, error: bool = False) -> None:
-    typer.echo(printable(text), err=error)
+def _print(text: str) -> None:
+    typer.echo(printable(text))
