@@ -16,9 +16,8 @@ from rich.text import Text
 from firebrick.cli.errors import USAGE, UsageError
 from firebrick.cli.event import EventWish, Occasion, find_occasion, read_pairs
 from firebrick.cli.eventoption import EventOption, InputOption, PayloadOption, VarOption
-from firebrick.cli.order import describe_source
+from firebrick.cli.order import describe_source, find_called
 from firebrick.cli.terminal import tame, tame_json
-from firebrick.confined import OutsideError, read_beneath
 from firebrick.workflow.called import load_with
 from firebrick.workflow.context import GuestPaths, RunFacts, github_context
 from firebrick.workflow.expression import EvaluationError, Scope, Value
@@ -28,7 +27,6 @@ from firebrick.workflow.policy import run_name
 from firebrick.workflow.preview import PreviewedJob, evaluated_concurrency, preview
 from firebrick.workflow.problem import Problem, WorkflowError
 from firebrick.workflow.reader import read_workflow
-from firebrick.workflow.reference import Target
 from firebrick.workflow.syntax import Workflow
 from firebrick.workflow.yaml import MAX_BYTES
 
@@ -112,7 +110,7 @@ def make_plan(file: Path, wish: EventWish) -> Found:
     decision = decide(workflow.on, occasion.event)
     if not decision.starts:
         return Found(workflow=workflow, occasion=occasion, decision=decision)
-    calls = load_with(workflow, lambda target: _find(source.path, target), local_only=True)
+    calls = load_with(workflow, lambda target: find_called(source.path, target), local_only=True)
     contexts = _contexts(workflow, occasion, wish)
     try:
         name = run_name(workflow, Scope(contexts))
@@ -142,15 +140,6 @@ def _content(file: Path) -> bytes:
 def _read(content: bytes, file: Path, root: Path) -> Workflow:
     absolute = file.resolve()
     return read_workflow(content, str(absolute.relative_to(root) if absolute.is_relative_to(root) else file))
-
-
-def _find(root: Path, target: Target) -> bytes | None:
-    try:
-        return read_beneath(root, target.path, MAX_BYTES + 1)
-    except OutsideError as error:
-        raise UsageError(f"cannot read the workflow {target}: {error}") from error
-    except OSError:
-        return None
 
 
 def _contexts(workflow: Workflow, occasion: Occasion, wish: EventWish) -> dict[str, Value]:

@@ -81,6 +81,7 @@ def test_nothing_is_kept(home):
     assert "no machine of any run is kept" in str(invoke("debug", "last", "--", "ls", "-l").exception)
     assert "no checkpoint of any run is kept" in str(invoke("rerun", "last").exception)
     assert "no checkpoint of a run 'x' is kept" in str(invoke("rerun", "x").exception)
+    assert "--checkpoint step" in invoke("rerun", "x").exception.hint
 
 
 def test_a_shell_needs_a_terminal_and_a_command_does_not(home):

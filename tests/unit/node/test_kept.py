@@ -179,6 +179,9 @@ async def test_which_one_is_meant(forks):
     assert shelf.find("last").record.run == "20260102-bb"
     assert shelf.find("20260102").record.job == "build"
     assert shelf.find("20260101", "a").record.label == "2"
+    with pytest.raises(NodeError) as several:
+        shelf.find("20260101")
+    assert several.value.hint == "Name one behind the run."
     assert shelf.find("20260101", "a", "3").record.exit_code == 2
     for asked, said in [
         (("20260101",), "several jobs"),
