@@ -163,3 +163,19 @@ async def test_more_masks_than_can_be_fail_the_step_and_end_the_log(bed):
     later = [event for event in told.events if isinstance(event, (StepFinished, LogLine, Annotation, StepStarted))]
     assert not any("value-" in repr(event) for event in later)
     assert told.result.conclusion == "failure"
+
+
+async def test_a_shell_the_image_has_not_is_told_with_what_to_do(bed):
+    told = await bed.run(job("run: x\n        shell: pwsh"))
+    [line] = told.lines(step=0)
+    assert line == (
+        "##[error]cannot run 'pwsh': the image has no such program. Name another `shell`, or in `runs-on` an image that has it."
+    )
+    assert told.steps()[0] == "failure"
+
+
+async def test_a_directory_that_is_not_there_is_not_a_missing_shell(bed):
+    told = await bed.run(job("run: x\n        shell: sh\n        working-directory: nowhere"))
+    [line] = told.lines(step=0)
+    assert line.startswith("##[error]cannot ")
+    assert "nowhere" in line
