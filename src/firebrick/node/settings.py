@@ -131,10 +131,13 @@ def read_settings(config: Path) -> NodeSettings:
     except UnicodeDecodeError as error:
         raise NodeError(f"cannot read {config}: it is not text in UTF-8", hint="The file must be TOML.") from error
     except msgspec.ValidationError as error:
-        raise NodeError(
-            f"cannot use the [node] table of {config}: {error}",
-            hint=f"It may hold {', '.join(NodeSettings.__struct_fields__)}.",
-        ) from error
+        raise NodeError(f"cannot use the [node] table of {config}: {error}", hint=_advice(str(error))) from error
+
+
+def _advice(problem: str) -> str:
+    if problem.endswith("`$.checkpoint`"):
+        return "`checkpoint` is none, asked, step, or before:N with the number of a step."
+    return f"It may hold {', '.join(sorted(NodeSettings.__struct_fields__))}."
 
 
 def default_capacity() -> int:
