@@ -80,7 +80,6 @@ class PlainView:
         self._out = out
         self._several = False
         self._names: dict[str, str] = {}
-        self._steps: dict[tuple[str, int], str] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -115,7 +114,6 @@ class PlainView:
                 how += f", going on from run {event.resumed}" if event.resumed else ""
                 self._write(event.job, f"== job {event.name} on {event.image}, machine {event.machine}, {how}")
             case StepStarted():
-                self._steps[event.job, event.step] = event.name
                 self._write(event.job, f"-- step {event.step + 1}: {event.name}")
             case StepFinished():
                 self._write(event.job, self._step_result(event))
