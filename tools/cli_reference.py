@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, get_args
 
@@ -68,7 +69,9 @@ def _usage(argument: Any) -> str:
 def _metavar(option: Any) -> str:
     if option.is_flag:
         return ""
-    return f" {option.metavar or _KINDS.get(_kind(option), 'TEXT')}"
+    kind = _kind(option)
+    choices = "|".join(kind) if isinstance(kind, type) and issubclass(kind, StrEnum) else ""
+    return f" {_text(option.metavar or choices or _KINDS.get(kind, 'TEXT'))}"
 
 
 def _kind(option: Any) -> Any:

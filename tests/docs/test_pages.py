@@ -101,3 +101,8 @@ def test_no_word_of_the_glossary_is_missing_its_meaning() -> None:
     words = [word for word, _ in rows]
     assert words == sorted(words, key=str.lower)
     assert all(meaning.strip() for _, meaning in rows)
+
+
+def test_every_row_of_the_command_line_has_two_columns() -> None:
+    rows = [line for line in cli_reference.page().splitlines() if line.startswith("| `")]
+    assert [row for row in rows if len(re.findall(r"(?<!\\)\|", row)) != 3] == []

@@ -35,10 +35,10 @@ def evaluate(
 ) -> None:
     """Evaluate expressions. Each gives a line: `{"kind": "String", "value": ...}`, or `{"error": {"kind": "lexing", "message": ...}}`. Exit
     status 1 where an expression has an error; with --batch, 2 where a line is no question."""
-    if batch == bool(expressions):
-        raise UsageError(
-            "`workflow eval` needs expressions, or --batch", hint="firebrick workflow eval \"github.ref == 'x'\""
-        )
+    if batch and expressions:
+        raise UsageError("expressions and --batch are both given", hint="With --batch they are read from stdin.")
+    if not batch and not expressions:
+        raise UsageError("there is no expression to evaluate", hint="firebrick workflow eval \"github.ref == 'x'\"")
     given = _contexts_of(contexts) if contexts is not None else {}
     raise typer.Exit(_answer_lines(sys.stdin.buffer, given) if batch else _answer_all(expressions or [], given))
 
@@ -104,7 +104,11 @@ def _object(content: bytes | None, what: str) -> Mapping[str, Value]:
     """The JSON object in `content`, which is None where it was too long. Raises ValueError."""
     if content is None:
         raise InputError(f"it has more than {MAX_INPUT} bytes")
-    value = parse_json(content.decode())
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise InputError("it is not text in UTF-8") from error
+    value = parse_json(text)
     if not isinstance(value, Mapping):
         raise InputError(f"{what} is an object")
     return value

@@ -98,12 +98,17 @@ def _read_payload(file: Path) -> dict[str, object]:
         raise UsageError(f"cannot read the payload {file}: {error.strerror}") from error
     if len(content) > _LARGEST:
         raise UsageError(f"the payload {file} is larger than {_LARGEST >> 20} MiB")
+    hint = "Give the event as the forge sends it."
     try:
         value = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"the payload {file} is no JSON: {error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"the payload {file} is no JSON: it is not text in UTF-8", hint=hint) from error
+    except RecursionError as error:
+        raise UsageError(f"the payload {file} is no JSON: it is nested too deep", hint=hint) from error
+    except ValueError as error:
+        raise UsageError(f"the payload {file} is no JSON: {error}", hint=hint) from error
     if not isinstance(value, dict):
-        raise UsageError(f"the payload {file} is no JSON object", hint="Give the event as the forge sends it.")
+        raise UsageError(f"the payload {file} is no JSON object", hint=hint)
     return value
 
 

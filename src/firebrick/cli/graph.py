@@ -24,7 +24,7 @@ def graph(
         with file.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"cannot read {file}: {error.strerror}") from error
+        raise UsageError(f"cannot read {file}: {error.strerror}", hint="Name a workflow file.") from error
     picture = draw(read_workflow(content, str(file)))
     if output is None:
         typer.echo(picture, nl=False)

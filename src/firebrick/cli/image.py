@@ -22,8 +22,8 @@ from firebrick.home import Home
 from firebrick.image import Image, ImageStore, KernelManifest, UnknownImageError
 from firebrick.image.definition import resolve_definition, unknown
 
-app = typer.Typer(no_args_is_help=True, help="Build, list and remove root images.")
-kernel_app = typer.Typer(no_args_is_help=True, help="Build and list kernels.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Build, list and remove root images.")
+kernel_app = typer.Typer(add_completion=False, no_args_is_help=True, help="Build and list kernels.")
 
 Json = Annotated[bool, typer.Option("--json", help="JSON, for programs.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show what the tools say.")]

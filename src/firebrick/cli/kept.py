@@ -18,7 +18,9 @@ from firebrick.home import Home
 if TYPE_CHECKING:
     from firebrick.node.kept import Entry, KeptShelf
 
-app = typer.Typer(no_args_is_help=True, help="List and remove the machines that are kept of runs.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="List and remove the machines that are kept of runs."
+)
 
 
 @app.callback()

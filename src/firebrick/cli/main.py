@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ class Verb:
         target = getattr(import_module(f"firebrick.cli.{self.module}"), self.attribute)
         command = get_command(target if isinstance(target, typer.Typer) else _application(target))
         command.name = name
+        _flow(command)
         return command  # type: ignore[return-value]  # typer says BaseCommand in some releases, Command in others
 
 
@@ -63,6 +65,15 @@ class LazyGroup(TyperGroup):
     def format_help(self, ctx: Any, formatter: Any) -> None:
         self._listing = True
         super().format_help(ctx, formatter)
+
+
+def _flow(command: Any) -> None:
+    """Descriptions as paragraphs without the line breaks of the source, and in lists their first sentence alone."""
+    paragraphs = [" ".join(each.split()) for each in (command.help or "").split("\n\n")]
+    command.help = "\n\n".join(paragraphs)
+    command.short_help = re.split(r"(?<=\.) (?=[A-Z])", paragraphs[0], maxsplit=1)[0]
+    for inner in getattr(command, "commands", {}).values():
+        _flow(inner)
 
 
 def _application(function: Callable[..., object]) -> typer.Typer:

@@ -13,16 +13,19 @@ from typing import Final
 from firebrick import process
 from firebrick.cli.errors import UsageError
 from firebrick.cli.event import EventWish, find_occasion
+from firebrick.confined import OutsideError, read_beneath
 from firebrick.node.order import Resources, RunOrder, Source
+from firebrick.workflow.called import load_with
 from firebrick.workflow.detect import detect, from_command
 from firebrick.workflow.filter import decide
 from firebrick.workflow.reader import read_workflow
+from firebrick.workflow.reference import Target
 from firebrick.workflow.syntax import Workflow
 from firebrick.workflow.value import Value
+from firebrick.workflow.yaml import MAX_BYTES
 
 _DIRECTORIES: Final = (".github/workflows", ".forgejo/workflows")
 _SUFFIXES: Final = (".yml", ".yaml")
-_LARGEST: Final = 1 << 20
 _REMOTE: Final = re.compile(r"[/:]([A-Za-z0-9._-]+)/([A-Za-z0-9._-]+?)(?:\.git)?/?$")
 
 
@@ -48,7 +51,7 @@ async def make_order(
     given: Workflow | None = None,
 ) -> RunOrder:
     """The order for what was asked, with the workflow `given` where there is one. Raises UsageError where there is nothing to run or too much to
-    choose from, WorkflowError for a file with mistakes."""
+    choose from, WorkflowError for a file with mistakes, also one of the sources that it calls."""
     if not wish.repository.is_dir():
         raise UsageError(f"there is no directory {wish.repository}", hint="Name a repository with -C.")
     source = await describe_source(wish.repository)
@@ -58,6 +61,8 @@ async def make_order(
         raise UsageError(
             f"{workflow.path} has no job {' or '.join(unknown)}", hint=f"It has {', '.join(workflow.jobs)}."
         )
+    if given is None:  # what calls those of other repositories is found out by the node
+        load_with(workflow, lambda target: find_called(source.path, target), local_only=True)
     source, inputs = _told(wish.event, workflow, source)
     return RunOrder(
         id=id,
@@ -84,6 +89,16 @@ def _told(wish: EventWish, workflow: Workflow, source: Source) -> tuple[Source, 
         hint = "Without --event the workflow runs whatever its events are."
         raise UsageError(f"{wish.name} does not start {workflow.path}: {decision.reason}", hint=hint)
     return occasion.source, occasion.inputs
+
+
+def find_called(root: Path, target: Target) -> bytes | None:
+    """The file of a called workflow of the sources; None where there is none. Raises UsageError for one that leads out of them."""
+    try:
+        return read_beneath(root, target.path, MAX_BYTES + 1)
+    except OutsideError as error:
+        raise UsageError(f"cannot read the workflow {target}: {error}") from error
+    except OSError:
+        return None
 
 
 def _choose(wish: Wish, root: Path) -> tuple[Workflow, tuple[str, ...]]:
@@ -125,7 +140,7 @@ def _named(name: str, root: Path) -> Workflow:
 
 def _read(file: Path, root: Path) -> Workflow:
     with file.open("rb") as opened:
-        content = opened.read(_LARGEST + 1)
+        content = opened.read(MAX_BYTES + 1)
     absolute = file.resolve()
     shown = absolute.relative_to(root) if absolute.is_relative_to(root) else file
     return read_workflow(content, str(shown))
@@ -144,7 +159,7 @@ def _detect(root: Path) -> tuple[Workflow, tuple[str, ...]]:
 def _text(file: Path) -> str | None:
     try:
         with file.open("rb") as opened:
-            return opened.read(_LARGEST).decode(errors="replace")
+            return opened.read(MAX_BYTES).decode(errors="replace")
     except OSError:
         return None
 

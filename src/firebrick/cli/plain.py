@@ -79,7 +79,7 @@ class PlainView:
     def __init__(self, out: IO[str]) -> None:
         self._out = out
         self._several = False
-        self._steps: dict[tuple[str, int], str] = {}
+        self._names: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -109,11 +109,11 @@ class PlainView:
             case JobsPlanned():
                 self._several = True
             case JobStarted():
+                self._names[event.job] = event.name
                 how = f"{event.start} in {event.start_ms:.0f} ms"
                 how += f", going on from run {event.resumed}" if event.resumed else ""
                 self._write(event.job, f"== job {event.name} on {event.image}, machine {event.machine}, {how}")
             case StepStarted():
-                self._steps[event.job, event.step] = event.name
                 self._write(event.job, f"-- step {event.step + 1}: {event.name}")
             case StepFinished():
                 self._write(event.job, self._step_result(event))
@@ -123,7 +123,8 @@ class PlainView:
                 self._write(event.job, f"++ artifact {event.path} ({size(event.size)}, sha256 {event.sha256})")
             case JobFinished():
                 why = f": {event.message}" if event.message else ""
-                self._write(event.job, f"== job {event.job} {MARKS[event.conclusion]}, {duration(event.seconds)}{why}")
+                name = self._names.get(event.job, event.job)
+                self._write(event.job, f"== job {name} {MARKS[event.conclusion]}, {duration(event.seconds)}{why}")
             case RunFinished():
                 why = f": {event.message}" if event.message else ""
                 self._write("", f"run {event.run} {MARKS[event.conclusion]}, {duration(event.seconds)}{why}")

@@ -16,9 +16,8 @@ from rich.text import Text
 from firebrick.cli.errors import USAGE, UsageError
 from firebrick.cli.event import EventWish, Occasion, find_occasion, read_pairs
 from firebrick.cli.eventoption import EventOption, InputOption, PayloadOption, VarOption
-from firebrick.cli.order import describe_source
+from firebrick.cli.order import describe_source, find_called
 from firebrick.cli.terminal import tame, tame_json
-from firebrick.confined import OutsideError, read_beneath
 from firebrick.workflow.called import load_with
 from firebrick.workflow.context import GuestPaths, RunFacts, github_context
 from firebrick.workflow.expression import EvaluationError, Scope, Value
@@ -28,7 +27,6 @@ from firebrick.workflow.policy import run_name
 from firebrick.workflow.preview import PreviewedJob, evaluated_concurrency, preview
 from firebrick.workflow.problem import Problem, WorkflowError
 from firebrick.workflow.reader import read_workflow
-from firebrick.workflow.reference import Target
 from firebrick.workflow.syntax import Workflow
 from firebrick.workflow.yaml import MAX_BYTES
 
@@ -56,8 +54,8 @@ def plan(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Say whether an event starts a workflow, and which jobs that makes: matrices expanded, called workflows looked into, what can be evaluated
-    evaluated. Exit status 0 where it starts, 1 where it does not, 2 for a workflow or an event with mistakes."""
+    """Say whether an event starts a workflow, and which jobs that makes: with matrices expanded, called workflows looked into, and what is known before
+    anything runs. Exit status 0 where it starts, 1 where it does not, 2 for a workflow or an event with mistakes."""
     wish = EventWish(
         name=event,
         payload=payload,
@@ -105,13 +103,14 @@ class Found:
 
 def make_plan(file: Path, wish: EventWish) -> Found:
     """Raises UsageError, WorkflowError."""
-    source = asyncio.run(describe_source(_directory(file)))
-    workflow = _read(file, source.path)
+    content = _content(file)
+    source = asyncio.run(describe_source(file.resolve().parent))
+    workflow = _read(content, file, source.path)
     occasion = find_occasion(wish, workflow, source)
     decision = decide(workflow.on, occasion.event)
     if not decision.starts:
         return Found(workflow=workflow, occasion=occasion, decision=decision)
-    calls = load_with(workflow, lambda target: _find(source.path, target), local_only=True)
+    calls = load_with(workflow, lambda target: find_called(source.path, target), local_only=True)
     contexts = _contexts(workflow, occasion, wish)
     try:
         name = run_name(workflow, Scope(contexts))
@@ -130,26 +129,17 @@ def make_plan(file: Path, wish: EventWish) -> Found:
     )
 
 
-def _directory(file: Path) -> Path:
-    if not file.is_file():
-        raise UsageError(f"there is no file {file}", hint="Name a workflow file.")
-    return file.resolve().parent
+def _content(file: Path) -> bytes:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read {file}: {error.strerror}", hint="Name a workflow file.") from error
 
 
-def _read(file: Path, root: Path) -> Workflow:
-    with file.open("rb") as opened:
-        content = opened.read(MAX_BYTES + 1)
+def _read(content: bytes, file: Path, root: Path) -> Workflow:
     absolute = file.resolve()
     return read_workflow(content, str(absolute.relative_to(root) if absolute.is_relative_to(root) else file))
-
-
-def _find(root: Path, target: Target) -> bytes | None:
-    try:
-        return read_beneath(root, target.path, MAX_BYTES + 1)
-    except OutsideError as error:
-        raise UsageError(f"cannot read the workflow {target}: {error}") from error
-    except OSError:
-        return None
 
 
 def _contexts(workflow: Workflow, occasion: Occasion, wish: EventWish) -> dict[str, Value]:
@@ -191,6 +181,8 @@ def _print(found: Found, console: Console) -> None:
     console.print(Text.assemble((_one(title), "bold"), (_one(where), "dim")), soft_wrap=True)
     mark = Text("✓ starts: ", "bold green") if found.decision.starts else Text("✗ does not start: ", "bold yellow")
     console.print(mark + Text(_one(found.decision.reason)), soft_wrap=True)
+    if not found.decision.starts and not found.occasion.source.ref:
+        console.print(Text("  Say which branch it is about with --ref, or with a --payload.", "dim"), soft_wrap=True)
     if found.concurrency is not None:
         console.print(Text(f"  {_one(_group(found.concurrency))}", "dim"), soft_wrap=True)
     if found.jobs:

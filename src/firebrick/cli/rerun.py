@@ -81,7 +81,4 @@ def _checkpoint(home: Home, run: str, job: str | None, step: int | None) -> Entr
     try:
         return open_shelf(home).find(run, job, label, kind=Kind.BEFORE)
     except NodeError as error:
-        raise NodeError(
-            f"there is no checkpoint to go on from: {error}",
-            hint="`firebrick kept ls` lists them; `firebrick run --checkpoint step` takes one before each step.",
-        ) from error
+        raise NodeError(f"cannot go on from a step: {error}", hint=error.hint) from error

@@ -119,14 +119,17 @@ def run(
 
 
 def read_secrets(words: list[str]) -> dict[str, str]:
-    """`NAME=VALUE`, or `NAME` for the variable of that name. Raises UsageError where there is none."""
+    """`NAME=VALUE`, or `NAME` for the variable of that name. Raises UsageError where there is no name, or no variable."""
     found: dict[str, str] = {}
     for word in words:
         name, given, value = word.partition("=")
+        if not name:
+            raise UsageError(f"--secret {word} names no secret", hint="Say --secret NAME, or --secret NAME=VALUE.")
         if not given:
             if name not in os.environ:
                 raise UsageError(
-                    f"there is no variable {name} to take the secret from", hint=f"Say {name}=VALUE, or set it."
+                    f"there is no variable {name} to take the secret from",
+                    hint=f"Set it, or say --secret {name}=VALUE.",
                 )
             value = os.environ[name]
         found[name] = value

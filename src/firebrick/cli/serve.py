@@ -35,11 +35,11 @@ class LogFormat(StrEnum):
 
 def serve(
     host: Annotated[
-        str | None, typer.Option(help="Address to listen on. [default: 127.0.0.1, or FIREBRICK_HOST, or HOST]")
+        str | None, typer.Option(help="Address to listen on. Default: FIREBRICK_HOST, HOST, or 127.0.0.1.")
     ] = None,
     port: Annotated[
         int | None,
-        typer.Option(min=0, max=65535, help="Port; 0 takes a free one. [default: 8080, or FIREBRICK_PORT, or PORT]"),
+        typer.Option(min=0, max=65535, help="Port; 0 takes a free one. Default: FIREBRICK_PORT, PORT, or 8080."),
     ] = None,
     log_format: Annotated[
         LogFormat, typer.Option(help="Lines for people, or JSON; auto: text on a terminal.")

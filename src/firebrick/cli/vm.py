@@ -20,7 +20,7 @@ from firebrick.home import Home
 from firebrick.node import wire
 from firebrick.node.caller import ask, call, find_machine, list_machines
 
-app = typer.Typer(no_args_is_help=True, help="Look into the machines of running nodes.")
+app = typer.Typer(add_completion=False, no_args_is_help=True, help="Look into the machines of running nodes.")
 
 Machine = Annotated[str, typer.Argument(help="The id of a machine, or the beginning of it.")]
 _SHELLS: Final = ("sh", "-c", "if command -v bash >/dev/null; then exec bash -l; else exec sh -l; fi")

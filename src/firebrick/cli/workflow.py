@@ -9,6 +9,7 @@ from typing import Annotated, Final
 
 import typer
 
+from firebrick.cli.errors import print_error
 from firebrick.cli.evaluate import evaluate
 from firebrick.cli.graph import graph
 from firebrick.cli.plan import plan
@@ -17,13 +18,12 @@ from firebrick.workflow.problem import Problem, WorkflowError, printable
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.yaml import MAX_BYTES
 
-app = typer.Typer(help="Look at workflow files.", no_args_is_help=True)
-app.command("plan")(plan)
+app = typer.Typer(add_completion=False, help="Check and explain workflow files.", no_args_is_help=True)
 
 
 @app.callback()
 def main() -> None:
-    """Look at workflow files."""
+    """Check and explain workflow files."""
 
 
 @app.command()
@@ -42,7 +42,7 @@ def check(
                 # One byte over the limit is enough to be refused for it.
                 content = file.read(MAX_BYTES + 1)
         except OSError as error:
-            _print(f"cannot read {path}: {error.strerror}", error=True)
+            print_error(f"cannot read {path}: {error.strerror}", hint="Name workflow files, or those of actions.")
             status = 2
             continue
         errors, warnings = find_problems(content, str(path))
@@ -51,9 +51,10 @@ def check(
     raise typer.Exit(status)
 
 
+app.command()(plan)
+app.command()(graph)
 # An expression may begin with a minus.
 app.command("eval", context_settings={"ignore_unknown_options": True})(evaluate)
-app.command()(graph)
 
 
 _ACTION_FILES: Final = ("action.yml", "action.yaml")
@@ -93,5 +94,5 @@ def _print_problem(problem: Problem, prefix: str) -> None:
         typer.echo(excerpt)
 
 
-def _print(text: str, *, error: bool = False) -> None:
-    typer.echo(printable(text), err=error)
+def _print(text: str) -> None:
+    typer.echo(printable(text))

@@ -182,19 +182,22 @@ class KeptShelf:
         """The entry meant by the name of a run, or its beginning, or `last`; of several, what failed counts, then what is
         of the end, and then what is oldest. Raises NodeError where there is none, or jobs to choose from."""
         entries = [entry for entry in self.entries() if kind is None or entry.record.kind is kind]
-        run = _chosen_run(run, entries)
+        what, ask = _CHECKPOINT if kind is Kind.BEFORE else _MACHINE
+        run = _chosen_run(run, entries, what, ask)
         found = [entry for entry in entries if entry.record.run == run and job in (None, entry.record.job)]
         if label is not None:
             found = [entry for entry in found if entry.record.label == label]
         if not found:
-            of = "".join([f" of job {job}" if job else "", f" at step {label}" if label else ""])
-            raise NodeError(f"no machine{of} of run {run} is kept", hint="`firebrick kept ls` lists those that are.")
+            of = "".join([f" of job {job}" if job else "", _place(label) if label else ""])
+            raise NodeError(
+                f"no {what}{of} of run {run} is kept", hint=f"`firebrick kept ls` lists those that are. {ask}"
+            )
         for best in (Kind.FAILED, Kind.END):
             found = [entry for entry in found if entry.record.kind is best] or found
         jobs = sorted({entry.record.job for entry in found})
         if len(jobs) > 1:
             raise NodeError(
-                f"machines of several jobs of run {run} are kept: {', '.join(jobs)}", hint="Name one behind the run."
+                f"{what}s of several jobs of run {run} are kept: {', '.join(jobs)}", hint="Name one behind the run."
             )
         return found[0]
 
@@ -255,7 +258,18 @@ def _plain(name: str) -> str:
     return name
 
 
-def _chosen_run(name: str, entries: list[Entry]) -> str:
+def _place(label: str) -> str:
+    """Of a label, in words."""
+    before = label.removeprefix("before-")
+    return f" before step {before}" if before != label else f" at step {label}"
+
+
+# What entries are called, and how one comes to have them.
+_MACHINE: Final = ("machine", "They are kept for a while when a step fails: see `--keep` of run.")
+_CHECKPOINT: Final = ("checkpoint", "`firebrick run --checkpoint step` takes one before each step.")
+
+
+def _chosen_run(name: str, entries: list[Entry], what: str = _MACHINE[0], ask: str = _MACHINE[1]) -> str:
     runs = list(dict.fromkeys(entry.record.run for entry in entries))
     if name == "last" and runs:
         return runs[-1]
@@ -266,9 +280,6 @@ def _chosen_run(name: str, entries: list[Entry]) -> str:
         return matching[0]
     if matching:
         raise NodeError(f"several runs begin with {name!r}: {', '.join(matching)}", hint="Give more of the name.")
-    hint = (
-        "`firebrick kept ls` lists them."
-        if runs
-        else "They are kept for a while when a step fails: see `--keep` of run."
-    )
-    raise NodeError(f"no machine of a run {name!r} is kept", hint=hint)
+    hint = f"`firebrick kept ls` lists those that are. {ask}" if runs else ask
+    of = "any run" if name == "last" else f"a run {name!r}"
+    raise NodeError(f"no {what} of {of} is kept", hint=hint)

@@ -16,7 +16,7 @@ from typing import Final
 
 from firebrick.guest.errors import AgentError, MessageTooLargeError, OutputTooLargeError, TreeError
 from firebrick.node.action.docker import find_call, own_inputs, run_docker
-from firebrick.node.action.inputs import action_inputs, native_inputs, warn_of_inputs
+from firebrick.node.action.inputs import action_inputs, native_inputs, warn_of_inputs, warn_of_native_inputs
 from firebrick.node.action.javascript import run_javascript
 from firebrick.node.action.use import (
     CompositeUse,
@@ -160,6 +160,7 @@ async def _act(turn: _Turn, use: Use) -> Ending:
 
 async def _native(turn: _Turn, use: NativeUse) -> Ending:
     inputs = await native_inputs(turn.bench, turn.entry.step, turn.env)
+    warn_of_native_inputs(turn.bench, turn.number, use.inputs, inputs)
     outputs = await in_time(turn.bench, turn.deadline, use.run(turn.bench, turn.number, inputs))
     return Ending(outcome=SUCCESS, outputs=outputs)
 

@@ -46,8 +46,10 @@ class Rerun:
         if self.command is None:
             return job
         if job.steps[at].run is None:
-            raise _changed(
-                plan, f"Step {self.entry.record.step + 1} of the job '{self.job}' runs no command that could be another"
+            place = job.steps[at].position
+            message = f"Step {self.entry.record.step + 1} of the job '{self.job}' has no script that --command could stand for"
+            raise WorkflowError(
+                (Problem(plan.workflow.path, place, message, "a step with `run`"),), hint="Leave --command out."
             )
         return replace(job, steps=(*job.steps[:at], _with_command(job.steps[at], self.command), *job.steps[at + 1 :]))
 

@@ -17,6 +17,7 @@ from firebrick.guest.errors import FileMissingError
 from firebrick.node.bench import Bench, Command
 from firebrick.node.context import TEMP
 from firebrick.node.deadline import Deadline
+from firebrick.node.errors import StepError
 from firebrick.node.lines import LineSplitter
 from firebrick.node.listener import Heard, Listener
 from firebrick.node.outputs import StepOutputs
@@ -61,7 +62,8 @@ class Result:
 
 
 async def run_script(bench: Bench, number: int, script: Script) -> Result:
-    """Run it to its end. Raises ShellError for a shell that is none, FileMissingError and its like for what cannot be started."""
+    """Run it to its end. Raises ShellError for a shell that is none, StepError for one the machine has not, FileMissingError and its like for what
+    else cannot be started."""
     shell = find_shell(script.shell)
     path = await _write(bench, shell, script)
     directory = posixpath.normpath(posixpath.join(bench.paths.workspace, script.directory))
@@ -70,9 +72,12 @@ async def run_script(bench: Bench, number: int, script: Script) -> Result:
     )
     try:
         return await run_program(bench, number, program)
-    except FileMissingError:
-        if shell.fallback is None or not await bench.guest.files.exists(directory):
+    except FileMissingError as error:
+        if not await bench.guest.files.exists(directory):
             raise
+        if shell.fallback is None:
+            hint = "Name another `shell`, or in `runs-on` an image that has it."
+            raise StepError(f"cannot run {shell.program!r}: the image has no such program", hint=hint) from error
         return await run_program(bench, number, replace(program, argv=shell.fallback.argv(path)))
 
 

@@ -34,6 +34,9 @@ from firebrick.results.limits import ResultsLimits
 
 _MEMORY_PER_MACHINE: Final = 1 << 30  # forks share most of theirs: half of the default size is what one really takes
 
+# What `checkpoint` may say; N is the number of a step.
+CHECKPOINTS: Final = r"^(none|asked|step|before:[1-9][0-9]{0,3})$"
+
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
@@ -96,7 +99,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     keep_minutes: Annotated[float, msgspec.Meta(gt=0)] = 60.0
     keep_mib: Positive = 8192
     keep_count: Positive = 64
-    checkpoint: Annotated[str, msgspec.Meta(pattern=r"^(none|asked|step|before:[1-9][0-9]{0,3})$")] = "asked"
+    checkpoint: Annotated[str, msgspec.Meta(pattern=CHECKPOINTS)] = "asked"
     job_started: str = ""
     job_completed: str = ""
     actions: str = ""
@@ -126,11 +129,16 @@ def read_settings(config: Path) -> NodeSettings:
         return NodeSettings()
     except tomllib.TOMLDecodeError as error:
         raise NodeError(f"cannot read {config}: {error}", hint="The file must be TOML.") from error
+    except UnicodeDecodeError as error:
+        raise NodeError(f"cannot read {config}: it is not text in UTF-8", hint="The file must be TOML.") from error
     except msgspec.ValidationError as error:
-        raise NodeError(
-            f"cannot use the [node] table of {config}: {error}",
-            hint=f"It may hold {', '.join(NodeSettings.__struct_fields__)}.",
-        ) from error
+        raise NodeError(f"cannot use the [node] table of {config}: {error}", hint=_advice(str(error))) from error
+
+
+def _advice(problem: str) -> str:
+    if problem.endswith("`$.checkpoint`"):
+        return "`checkpoint` is none, asked, step, or before:N with the number of a step."
+    return f"It may hold {', '.join(sorted(NodeSettings.__struct_fields__))}."
 
 
 def default_capacity() -> int:

@@ -76,7 +76,7 @@ class DockerRuns:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionFile:
     """One action file. Inputs and outputs are by name as written; names differ by more than case. `warnings` are conditions that are not
-    what they seem."""
+    what they seem, and an image that is not built here."""
 
     name: str
     description: str
@@ -168,7 +168,7 @@ def _runs(kind: str, fields: Fields, walk: Walk) -> CompositeRuns | JavaScriptRu
         case "composite":
             return CompositeRuns(steps=read_steps(fields.get("steps"), walk, allowed.ACTION_STEP_IF, check_uses_format))
         case "docker":
-            return _docker(fields)
+            return _docker(fields, walk)
         case _:
             return _javascript(kind, fields) if kind in NODE_VERSIONS else None
 
@@ -184,9 +184,12 @@ def _javascript(using: str, fields: Fields) -> JavaScriptRuns:
     )
 
 
-def _docker(fields: Fields) -> DockerRuns:
+def _docker(fields: Fields, walk: Walk) -> DockerRuns:
+    image = fields.get("image", "")
+    if image and not image.startswith("docker://"):
+        walk.warning(fields.values_at["image"], "An image is not built of a Dockerfile yet: a job that uses this fails")
     return DockerRuns(
-        image=fields.get("image", ""),
+        image=image,
         entrypoint=fields.get("entrypoint"),
         pre_entrypoint=fields.get("pre-entrypoint"),
         pre_if=_hook_condition(fields, "pre-if"),

@@ -121,8 +121,8 @@ def _of_mapping(value: Mapping[str, Value]) -> ContainerSpec | None:
         volumes=_sequence(value, "volumes"),
         options=parse_options(_plain(value, "options")),
         login=_plain_login(value.get("credentials")),
-        entrypoint=_split(_plain(value, "entrypoint")) or None,
-        command=_split(_plain(value, "command")) or None,
+        entrypoint=parse_command(_plain(value, "entrypoint")) or None,
+        command=parse_command(_plain(value, "command")) or None,
     )
 
 
@@ -145,10 +145,12 @@ def _sequence(value: Mapping[str, Value], key: str) -> tuple[str, ...]:
 def _ports(texts: Sequence[str]) -> tuple[Port, ...]:
     if len(texts) > MOST_PORTS:
         raise EvaluationError(f"A container may have {MOST_PORTS} ports, and this one has {len(texts)}")
-    return tuple(_port(text.strip()) for text in texts)
+    return tuple(map(parse_port, texts))
 
 
-def _port(text: str) -> Port:
+def parse_port(text: str) -> Port:
+    """A port as a container has it in its list. Raises EvaluationError."""
+    text = text.strip()
     match = _PORT.fullmatch(text[:100])
     host, container = (int(match[1] or 0), int(match[2])) if match else (0, 0)
     if match is None or not 0 < container < 65536 or host >= 65536:
@@ -163,10 +165,11 @@ def _text(template: Template | None, scope: Scope) -> str:
 
 
 def _words(template: Template | None, scope: Scope) -> tuple[str, ...] | None:
-    return _split(_text(template, scope)) or None
+    return parse_command(_text(template, scope)) or None
 
 
-def _split(text: str) -> tuple[str, ...]:
+def parse_command(text: str) -> tuple[str, ...]:
+    """The words of a command line. Raises EvaluationError."""
     try:
         return tuple(shlex.split(text[: 64 << 10]))
     except ValueError as error:

@@ -101,7 +101,8 @@ class Evaluation:
         for name, function in self._functions.items():
             if name.lower() == call.name:
                 return function(arguments)
-        raise EvaluationError(f"The function '{call.name}' has no meaning here", position=call.position)
+        spelled = "hashFiles" if call.name == "hashfiles" else call.name
+        raise EvaluationError(f"The function '{spelled}' has no meaning here", position=call.position)
 
     def _case(self, arguments: tuple[Node, ...]) -> Value:
         """`case(condition, value, ..., default)`: only what is chosen is evaluated; a condition must be a boolean."""

@@ -81,7 +81,10 @@ def _of_ref(filters: Mapping[str, object], event: Event) -> str:
         return ""
     if event.tag:
         return _of_kind(filters, "tags", "branches", event.tag)
-    return _of_kind(filters, "branches", "tags", event.target)
+    refusal = _of_kind(filters, "branches", "tags", event.target)
+    if refusal and not event.target:
+        return "The event names neither a branch nor a tag, and the workflow has filters for them."
+    return refusal
 
 
 def _of_kind(filters: Mapping[str, object], kind: str, other: str, name: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from firebrick.workflow import allowed
 from firebrick.workflow.container_reader import read_container, read_services
 from firebrick.workflow.fork import check_fork
+from firebrick.workflow.literal import check_literals
 from firebrick.workflow.problem import Position
 from firebrick.workflow.reference import TargetError, parse_target
 from firebrick.workflow.shape import Fields, Walk
@@ -48,7 +49,14 @@ def read_job(name: str, position: Position, fields: Fields, walk: Walk, jobs: It
         call=_call(fields, walk),
     )
     check_fork(job, walk.problem)
+    if not walk.problems:  # of a file with mistakes there may be nothing where one is
+        check_literals(job, _matrix_place(fields), walk.warning)
     return job
+
+
+def _matrix_place(fields: Fields) -> Position:
+    strategy = fields.get("strategy")
+    return strategy.places.get("matrix", strategy.position) if isinstance(strategy, Fields) else fields.position
 
 
 def _check_steps(name: str, fields: Fields, walk: Walk) -> None:

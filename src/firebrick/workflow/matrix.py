@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -51,13 +52,7 @@ def tree_value(tree: TemplateTree, scope: Scope, budget: Budget | None = None) -
 def expand_matrix(matrix: Value) -> tuple[Combination, ...]:
     """The combinations of a matrix, in the order their jobs have. Raises EvaluationError for what is no matrix, an empty one, and one of
     more than 256 jobs."""
-    if not isinstance(matrix, Mapping):
-        raise EvaluationError("Expected a mapping")
-    vectors = {name: _vector(name, values) for name, values in matrix.items() if name not in {"include", "exclude"}}
-    include, exclude = _entries(matrix.get("include")), _entries(matrix.get("exclude"))
-    if not vectors and not include:
-        raise EvaluationError("Matrix must define at least one vector")
-    _check_entries(vectors, include, exclude)
+    vectors, include, exclude = _parts(matrix)
     original = _product(vectors, exclude) if vectors else []
     if len(original) > MAX_JOBS:
         raise _too_many()
@@ -67,6 +62,25 @@ def expand_matrix(matrix: Value) -> tuple[Combination, ...]:
     if len(combinations) > MAX_JOBS:
         raise _too_many()
     return tuple(combinations)
+
+
+def check_matrix(matrix: Value) -> None:
+    """What can be said of a matrix without making its combinations. Raises EvaluationError."""
+    vectors, _, exclude = _parts(matrix)
+    if not exclude and math.prod(map(len, vectors.values())) > MAX_JOBS:
+        raise _too_many()
+
+
+def _parts(matrix: Value) -> tuple[dict[str, Sequence[Value]], list[Mapping[str, Value]], list[Mapping[str, Value]]]:
+    """The vectors, the entries of `include` and those of `exclude`. Raises EvaluationError."""
+    if not isinstance(matrix, Mapping):
+        raise EvaluationError("Expected a mapping")
+    vectors = {name: _vector(name, values) for name, values in matrix.items() if name not in {"include", "exclude"}}
+    include, exclude = _entries(matrix.get("include")), _entries(matrix.get("exclude"))
+    if not vectors and not include:
+        raise EvaluationError("Matrix must define at least one vector")
+    _check_entries(vectors, include, exclude)
+    return vectors, include, exclude
 
 
 def _too_many() -> EvaluationError:

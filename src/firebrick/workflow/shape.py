@@ -7,7 +7,7 @@ plain value, a sequence into a tuple, a mapping into a `Fields`. What is wrong i
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -194,13 +194,13 @@ class Walk:
                 fields.places[name] = key_node.position
                 fields[name] = self.read(value, others)
             else:
-                self.problem(key_node.position, f"Unexpected value '{name}'", self._advice(name, records))
+                self.problem(key_node.position, f"Unexpected value '{name}'", self._advice(name, records, seen))
         self._complete(fields, records, {name.lower() for name in seen})
         return fields
 
-    def _advice(self, name: str, records: Iterable[Record]) -> str:
+    def _advice(self, name: str, records: Iterable[Record], seen: Container[str]) -> str:
         # Looking for near names takes time; a file with very many wrong ones is helped by the first.
-        return _nearest(name, records) if len(self.problems) < _ADVISED_PROBLEMS else ""
+        return _nearest(name, records, seen) if len(self.problems) < _ADVISED_PROBLEMS else ""
 
     def _key(self, node: Node, seen: set[str]) -> str | None:
         """The name of a key, or None where it is no key. Keys differ by more than case."""
@@ -269,10 +269,13 @@ _TESTS: Mapping[Kind, Callable[[ScalarValue], bool]] = {
 }
 
 
-def _nearest(name: str, records: Iterable[Record]) -> str:
-    """`did you mean 'x'?` where a key is near, and else all there are."""
+def _nearest(name: str, records: Iterable[Record], seen: Container[str]) -> str:
+    """`'x'?` where a key is near, and else all there are, but those that would be refused."""
     if name == "<<":
         return "the keys themselves: the language has anchors and aliases, and no merge keys"
-    keys = sorted({key for record in records for key in record.keys})
-    near = difflib.get_close_matches(name[:64].lower(), keys, n=1, cutoff=0.6)
+    keys = sorted({each for record in records for each, key in record.keys.items() if not key.missing})
+    short = name[:64].lower()
+    near = difflib.get_close_matches(short, keys, n=1, cutoff=0.6)
+    if near and near[0] != short and near[0].lower() in seen:  # it must be very near to be meant once more
+        near = difflib.get_close_matches(short, near, n=1, cutoff=0.85)
     return f"'{near[0]}'?" if near else f"one of {', '.join(keys)}"

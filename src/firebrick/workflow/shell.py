@@ -52,6 +52,8 @@ BUILT_IN: Mapping[str, Shell] = {
     "pwsh": Shell(("pwsh", "-command", ". '{0}'"), ".ps1", prefix=_PWSH_PREFIX, suffix=_PWSH_SUFFIX),
 }
 _VALID = "Shell must be a valid built-in (bash, sh, cmd, powershell, pwsh) or a format string containing '{0}'"
+_HINT = "bash, sh, python, pwsh, or a command with {0} for the script"
+_OF_WINDOWS = ("cmd", "powershell")
 
 
 def find_shell(name: str | None) -> Shell:
@@ -60,10 +62,10 @@ def find_shell(name: str | None) -> Shell:
         return DEFAULT
     if name in BUILT_IN:
         return BUILT_IN[name]
+    if name in _OF_WINDOWS:
+        raise ShellError(f"Invalid shell option. '{name}' needs Windows", hint=_HINT)
     if "{0}" not in name:
-        raise ShellError(
-            f"Invalid shell option. {_VALID}", hint="bash, sh, python, pwsh, or a command with {0} for the script"
-        )
+        raise ShellError(f"Invalid shell option. {_VALID}", hint=_HINT)
     try:
         words = tuple(shlex.split(name))
     except ValueError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from firebrick.workflow.expression import (
     Allowed,
@@ -195,9 +196,19 @@ def _names_expected(message: str, allowed: Allowed) -> str:
         return f"one of the contexts allowed here: {', '.join(sorted(allowed.contexts))}; texts are in single quotes"
     if message.startswith("Unrecognized function"):
         return f"one of the functions allowed here: {', '.join(sorted([*_PURE_NAMES, *_spelled(allowed.functions)]))}"
-    if message.startswith("Unexpected symbol: '\""):
-        return "texts in single quotes"
-    return ""
+    return next(
+        (advice for begin, advice in _SYMBOLS.items() if message.startswith(f"Unexpected symbol: '{begin}")), ""
+    )
+
+
+# What people write who know other languages, by its beginning.
+_SYMBOLS: Final = {
+    '"': "texts in single quotes",
+    "=": "== to compare",
+    "&": "&& for both",
+    "|": "|| for either",
+    "+": "format('{0}{1}', a, b) to join texts; there is no arithmetic",
+}
 
 
 _PURE_NAMES = ("case", "contains", "endsWith", "format", "fromJSON", "join", "startsWith", "toJSON")

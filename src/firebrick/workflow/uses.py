@@ -65,7 +65,7 @@ def parse_uses(text: str) -> Uses:
     """Raises UsesError."""
     if text.startswith("./") or text == ".":
         return LocalAction(text)
-    if text.startswith("docker://"):
+    if text.startswith("docker://") and text.removeprefix("docker://").strip():
         return DockerImage(text.removeprefix("docker://"))
     match = _ACTION.fullmatch(text)
     path = (match["path"] or "").strip("/") if match else ""

@@ -86,11 +86,8 @@ def load_yaml(text: str | bytes, file: str) -> Node:
 
 
 def _decode(text: str | bytes, file: str) -> str:
-    size = len(text)
-    if size > MAX_BYTES:
-        raise WorkflowError(
-            (Problem(file, Position(), "Maximum object size exceeded", f"at most {MAX_BYTES} bytes, not {size}"),)
-        )
+    if len(text) > MAX_BYTES:
+        raise WorkflowError((Problem(file, Position(), "Maximum object size exceeded", f"at most {MAX_BYTES} bytes"),))
     if isinstance(text, str):
         text = text.encode("utf-8", "surrogatepass")
     try:

@@ -78,8 +78,10 @@ def test_nothing_is_kept(home):
     assert invoke("kept", "ls", "--json").stdout == "[]\n"
     assert isinstance(invoke("kept", "rm").exception, UsageError)
     assert isinstance(invoke("kept", "rm", "last").exception, NodeError)
-    assert "no machine of a run 'last' is kept" in str(invoke("debug", "last", "--", "ls", "-l").exception)
-    assert "there is no checkpoint" in str(invoke("rerun", "last").exception)
+    assert "no machine of any run is kept" in str(invoke("debug", "last", "--", "ls", "-l").exception)
+    assert "no checkpoint of any run is kept" in str(invoke("rerun", "last").exception)
+    assert "no checkpoint of a run 'x' is kept" in str(invoke("rerun", "x").exception)
+    assert "--checkpoint step" in invoke("rerun", "x").exception.hint
 
 
 def test_a_shell_needs_a_terminal_and_a_command_does_not(home):
@@ -89,6 +91,6 @@ def test_a_shell_needs_a_terminal_and_a_command_does_not(home):
 
 def test_what_is_said_of_a_node_is_checked(home):
     assert told_settings(home, None, None, keep=Keep.NEVER, checkpoint="before:3").checkpoint == "before:3"
-    for wrong in ("before:0", "before:x", "always", "step "):
-        with pytest.raises(UsageError, match="cannot be said"):
+    for wrong in ("before:0", "before:x", "always", "step ", "step\n"):
+        with pytest.raises(UsageError, match="(?s)--checkpoint .* is none of none, asked, step and before:N"):
             told_settings(home, None, None, checkpoint=wrong)

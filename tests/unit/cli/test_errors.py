@@ -47,6 +47,8 @@ def test_secrets_by_value_and_by_variable(monkeypatch):
     assert read_secrets(["A=b=c", "TOKEN"]) == {"A": "b=c", "TOKEN": "from outside"}
     with pytest.raises(UsageError, match="no variable NONE"):
         read_secrets(["NONE"])
+    with pytest.raises(UsageError, match="--secret =x names no secret"):
+        read_secrets(["=x"])
 
 
 def test_what_an_error_quotes_neither_moves_the_cursor_nor_looks_like_another(capsys):

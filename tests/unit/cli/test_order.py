@@ -6,6 +6,7 @@ from firebrick.cli.errors import UsageError
 from firebrick.cli.event import EventWish
 from firebrick.cli.order import Wish, make_order
 from firebrick.node.order import Resources, Source
+from firebrick.workflow.problem import WorkflowError
 
 CI = """
 on:
@@ -71,3 +72,36 @@ async def test_a_payload_alone_is_not_asked_whether_it_starts_anything(order, tm
     made = await order(payload=payload)
     assert (made.source.ref, made.source.event["after"]) == ("refs/tags/v1", "c" * 40)
     assert made.source.sha == "a" * 40
+
+
+CALLER = "on: push\njobs: {a: {uses: ./.github/workflows/called.yml}}\n"
+
+
+@pytest.mark.parametrize(
+    ("called", "message"),
+    [
+        (None, "workflow was not found"),
+        ("on: workflow_call\njobs: {b: {runs_on: x, steps: [run: x]}}\n", "Unexpected value 'runs_on'"),
+        (
+            "{on: {workflow_call: {inputs: {n: {type: string, required: true}}}}, jobs: {b: {runs-on: x, steps: [run: x]}}}",
+            "Input n is required",
+        ),
+    ],
+)
+async def test_mistakes_of_what_the_workflow_calls_are_told_before_anything_runs(order, tmp_path, called, message):
+    folder = tmp_path / ".github" / "workflows"
+    caller = tmp_path / "caller.yml"
+    caller.write_text(CALLER)
+    if called is not None:
+        (folder / "called.yml").write_text(called)
+    wish = Wish(
+        repository=tmp_path,
+        workflow=str(caller),
+        command=None,
+        jobs=(),
+        image=None,
+        resources=Resources(),
+        secrets={},
+    )
+    with pytest.raises(WorkflowError, match=message):
+        await make_order(wish, id="r", artifact_dir=tmp_path)

@@ -131,7 +131,7 @@ def test_a_called_file_that_is_a_link_is_not_followed(file):
 
 
 def test_there_is_no_such_file(tmp_path):
-    with pytest.raises(UsageError, match="there is no file"):
+    with pytest.raises(UsageError, match=r"cannot read .*\.yml: No such file"):
         make_plan(tmp_path / "x.yml", EventWish())
 
 
@@ -165,12 +165,18 @@ def test_inputs_for_what_takes_none():
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("[]", "no JSON object"), ("{", "no JSON:"), ("[" * 100_000, "no JSON"), (None, "cannot read")],
+    [
+        ("[]", "no JSON object"),
+        ("{", "no JSON:"),
+        ("[" * 100_000, "no JSON: it is nested too deep"),
+        (b"\xff{}", "no JSON: it is not text in UTF-8"),
+        (None, "cannot read"),
+    ],
 )
 def test_payloads_that_cannot_be_read(tmp_path, content, message):
     file = tmp_path / "p.json"
     if content is not None:
-        file.write_text(content)
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UsageError, match=message):
         find_occasion(EventWish(payload=file), workflow("push"), SOURCE)
 
@@ -191,6 +197,19 @@ def test_pairs():
     for word in ("A", "=x"):
         with pytest.raises(UsageError, match="is no NAME=VALUE"):
             read_pairs([word], "--var")
+
+
+def test_sources_without_a_branch_say_how_to_name_one(file, monkeypatch):
+    source = Source(path=file.parent, repository="octo/hello", ref="", sha="")
+
+    async def describe(directory):
+        return source
+
+    monkeypatch.setattr("firebrick.cli.plan.describe_source", describe)
+    result = run(file, "--event", "push")
+    assert result.exit_code == 1
+    assert "The event names neither a branch nor a tag" in result.output
+    assert "--ref" in result.output
 
 
 def test_another_ref_than_what_is_checked_out(file, tmp_path):

@@ -81,7 +81,7 @@ def test_plain_lines():
     assert "-- step 2 FAILED, 1.0 s, exit code 2" in lines
     assert "!! error: a.c:3: bad" in lines
     assert f"++ artifact out/prog (4.2 KiB, sha256 {'ab' * 32})" in lines
-    assert lines[-1] == "run r1 FAILED, 3.0 s"
+    assert lines[-2:] == ["== job Build it FAILED, 2.0 s", "run r1 FAILED, 3.0 s"]
 
 
 def test_lines_of_several_jobs_begin_with_theirs():

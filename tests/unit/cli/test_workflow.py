@@ -55,6 +55,9 @@ def test_a_file_that_is_not_there(files):
     result = check(str(files / "none.yml"), str(files / "good.yml"))
     assert result.exit_code == 2
     assert "good.yml: ok" in result.output
+    assert (
+        f"error: cannot read {files}/none.yml: No such file or directory\nhint:  Name workflow files" in result.output
+    )
 
 
 def test_a_file_cannot_write_to_the_terminal(tmp_path):

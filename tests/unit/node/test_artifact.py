@@ -190,3 +190,13 @@ async def test_what_steps_store_has_a_new_version_each_time(tmp_path):
     await shelf.store("job", "n", None, [Found("/w/a", 0)], root="/w")
     [third] = shelf.stored()
     assert first.version < second.version < third.version
+
+
+async def test_an_input_that_is_none_is_warned_of(bed):
+    told = await bed.run(
+        "on: push\njobs:\n  build:\n    runs-on: base\n    steps:\n      - run: echo x >> made\n"
+        "      - uses: actions/upload-artifact@v4\n        with: {Name: build, path: made, retention-day: 1, archive: false}\n"
+    )
+    assert told.result.conclusion == "success"
+    [warning] = [line for line in told.lines(step=1) if line.startswith("##[warning]")]
+    assert warning.startswith("##[warning]Unexpected input(s) 'retention-day', valid inputs are ['name', 'path', ")

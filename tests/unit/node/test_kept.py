@@ -179,6 +179,9 @@ async def test_which_one_is_meant(forks):
     assert shelf.find("last").record.run == "20260102-bb"
     assert shelf.find("20260102").record.job == "build"
     assert shelf.find("20260101", "a").record.label == "2"
+    with pytest.raises(NodeError) as several:
+        shelf.find("20260101")
+    assert several.value.hint == "Name one behind the run."
     assert shelf.find("20260101", "a", "3").record.exit_code == 2
     for asked, said in [
         (("20260101",), "several jobs"),
@@ -186,10 +189,11 @@ async def test_which_one_is_meant(forks):
         (("nothing",), "no machine of a run"),
         (("last", "a"), "no machine of job a"),
         (("last", None, "9"), "no machine at step 9"),
+        (("last", None, "before-9"), "no machine before step 9"),
     ]:
         with pytest.raises(NodeError, match=said):
             shelf.find(*asked)
-    with pytest.raises(NodeError):
+    with pytest.raises(NodeError, match="no checkpoint of any run is kept"):
         shelf.find("last", kind=Kind.BEFORE)
 
 

@@ -144,6 +144,16 @@ async def test_a_workflow_that_has_no_such_step_any_more(forks):
     assert "has no job 'build', or not any more" in (await rerun(forks, other, 2)).result.message
 
 
+async def test_a_step_without_a_script_has_none_to_be_another(forks):
+    changed(forks, checkpoint="step")
+    text = "on: push\njobs: {build: {runs-on: base, steps: [{uses: actions/checkout@v4}]}}\n"
+    await forks.run(text)
+    told = await rerun(forks, text, 1, command="echo")
+    assert told.result.message.endswith(
+        "(Line: 2, Col: 39): Step 1 of the job 'build' has no script that --command could stand for (expected: a step with `run`)"
+    )
+
+
 async def test_a_state_is_read_as_something_hostile(forks):
     changed(forks, checkpoint="step")
     await forks.run(FLOW, secrets={"WORD": "mortar"})

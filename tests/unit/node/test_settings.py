@@ -29,3 +29,18 @@ def test_mistakes_are_named(tmp_path, text, words):
     file.write_text(text)
     with pytest.raises(NodeError, match=words):
         read_settings(file)
+
+
+def test_the_advice_fits_the_mistake(tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text('[node]\ncheckpoint = "often"\n')
+    with pytest.raises(NodeError) as raised:
+        read_settings(file)
+    assert raised.value.hint == "`checkpoint` is none, asked, step, or before:N with the number of a step."
+    file.write_text("[node]\nspeed = 1\n")
+    with pytest.raises(NodeError) as raised:
+        read_settings(file)
+    assert raised.value.hint.startswith("It may hold actions, actions_allow, ")
+    file.write_bytes(b"\xff")
+    with pytest.raises(NodeError, match="it is not text in UTF-8"):
+        read_settings(file)

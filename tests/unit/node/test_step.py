@@ -190,3 +190,19 @@ async def test_summaries_count_as_log(bed):
 async def test_a_step_with_endless_time_runs(bed):
     told = await bed.run(job("timeout-minutes: 1e308\n        run: echo x"))
     assert told.steps() == ["success"]
+
+
+async def test_a_shell_the_image_has_not_is_told_with_what_to_do(bed):
+    told = await bed.run(job("run: x\n        shell: pwsh"))
+    [line] = told.lines(step=0)
+    assert line == (
+        "##[error]cannot run 'pwsh': the image has no such program. Name another `shell`, or in `runs-on` an image that has it."
+    )
+    assert told.steps()[0] == "failure"
+
+
+async def test_a_directory_that_is_not_there_is_not_a_missing_shell(bed):
+    told = await bed.run(job("run: x\n        shell: sh\n        working-directory: nowhere"))
+    [line] = told.lines(step=0)
+    assert line.startswith("##[error]cannot ")
+    assert "nowhere" in line

@@ -189,3 +189,12 @@ def test_mistakes(text, expected):
 def test_a_condition_that_is_no_condition_is_warned_of():
     action = read_action_file(runs("using: node20\nmain: m.js\npre-if: x ${{ false }}"), "action.yml")
     assert ["always true" in str(problem) for problem in action.warnings] == [True]
+
+
+def test_a_dockerfile_is_warned_of():
+    text = "name: x\ndescription: d\nruns: {{using: docker, image: {}}}\n"
+    assert read_action_file(text.format("docker://alpine:3"), "action.yml").warnings == ()
+    [warning] = read_action_file(text.format("Dockerfile"), "action.yml").warnings
+    assert str(warning) == (
+        "action.yml (Line: 3, Col: 30): An image is not built of a Dockerfile yet: a job that uses this fails"
+    )

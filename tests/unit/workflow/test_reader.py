@@ -151,7 +151,7 @@ def test_a_caret_far_to_the_right_is_still_shown():
 
 def test_limits():
     assert errors_of("x" * (1 << 21)) == [
-        "ci.yml (Line: 1, Col: 1): Maximum object size exceeded (expected: at most 1048576 bytes, not 2097152)"
+        "ci.yml (Line: 1, Col: 1): Maximum object size exceeded (expected: at most 1048576 bytes)"
     ]
     assert errors_of("[" * 1000) == [
         "ci.yml (Line: 1, Col: 51): Maximum object depth exceeded (expected: at most 50 levels)"

@@ -29,7 +29,16 @@ def test_what_is_named(text, found):
     [
         *("", "checkout", "checkout@v4", "actions/checkout", "actions/checkout@", "@v4", "/r@v1", "o/@v1"),
         *("../a", "../o/r@v1", "o/..@v1", "./../o@v1"[2:], "o/r/../../x@v1", "o/r/./x@v1", "o/r/a//b@v1", "o/r@v 1"),
-        *("o/r\n@v1", "o/r@v1\n", "ö/r@v1", "o\\r@v1", "o/r/a\\b@v1", "https://host/o/r@v1", f"{'o' * 200}/r@v1"),
+        *(
+            "o/r\n@v1",
+            "o/r@v1\n",
+            "ö/r@v1",
+            "o\\r@v1",
+            "o/r/a\\b@v1",
+            "https://host/o/r@v1",
+            "docker://",
+            f"{'o' * 200}/r@v1",
+        ),
     ],
 )
 def test_what_names_nothing(text):

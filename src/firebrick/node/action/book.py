@@ -19,7 +19,7 @@ from firebrick.node.action.fetched import FetchedActions, Known, parsed_uses, tr
 from firebrick.node.action.native import NATIVE, is_native
 from firebrick.node.action.need import runs_javascript
 from firebrick.node.action.source import ActionSource
-from firebrick.node.action.use import CompositeUse, DockerUse, Entry, JavaScriptUse, NativeUse, Place, Use, entries_of
+from firebrick.node.action.use import CompositeUse, DockerUse, Entry, JavaScriptUse, Place, Use, entries_of
 from firebrick.node.context import ACTIONS, EXTERNALS
 from firebrick.node.errors import ActionError
 from firebrick.node.guest import Guest
@@ -73,7 +73,7 @@ class JobActions:
     def _open(self, uses: str, depth: int) -> Use | None:
         match parsed_uses(uses):
             case RemoteAction() as action if is_native(action):
-                return NativeUse(NATIVE[action.repository.lower()])
+                return NATIVE[action.repository.lower()]
             case RemoteAction() as action:
                 return self._made_known(self._fetched.known[str(action)], depth)
             case DockerImage():

@@ -38,7 +38,10 @@ def _check_same_source(bench: Bench, inputs: Mapping[str, str]) -> None:
     source = bench.order.source
     repository, ref = inputs.get("repository", ""), inputs.get("ref", "")
     if repository and repository.lower() != source.repository.lower():
-        raise StepError(f"cannot check out {repository!r}: only the run's own repository is supported yet")
+        raise StepError(
+            f"cannot check out {repository!r}: only the run's own repository is supported yet",
+            hint="Leave `repository` out, or fetch it in a step of a run that has a network.",
+        )
     names = {source.ref, source.ref.removeprefix("refs/heads/").removeprefix("refs/tags/"), source.sha}
     if ref and ref not in names:
         raise StepError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -38,25 +38,38 @@ async def action_inputs(bench: Bench, step: Step, file: ActionFile, env: Mapping
     return inputs
 
 
+def warn_of_native_inputs(bench: Bench, number: int, valid: Iterable[str], inputs: Inputs) -> None:
+    """The same of an action the node does itself, which has the `valid` ones."""
+    for text in _unexpected(inputs, tuple(valid)):
+        bench.log.annotate(number, _warning(text))
+
+
 def warn_of_inputs(bench: Bench, number: int, step: Step, file: ActionFile, inputs: Inputs) -> None:
     """What is not right with what is given, in the log; nothing of it fails the step."""
     for text in _warnings(step, file, inputs):
-        message = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
-        bench.log.annotate(number, Message(level="warning", message=message))
+        bench.log.annotate(number, _warning(text))
     for name, known in file.inputs.items():
         if known.required and not inputs[name]:
             bench.log.line(number, f"##[warning]Input required and not supplied: {name}", "node")
 
 
 def _warnings(step: Step, file: ActionFile, inputs: Inputs) -> Iterator[str]:
-    unexpected = "', '".join(name for name in inputs if name not in file.inputs)
-    if unexpected:
-        valid = "', '".join(file.inputs)
-        yield f"Unexpected input(s) '{unexpected}', valid inputs are ['{valid}']"
+    yield from _unexpected(inputs, tuple(file.inputs))
     given = {name.lower() for name in step.with_.entries}
     for name, known in file.inputs.items():
         if known.deprecation and name.lower() in given:
             yield f"Input '{name}' has been deprecated with message: {known.deprecation}"
+
+
+def _unexpected(inputs: Inputs, valid: tuple[str, ...]) -> Iterator[str]:
+    unexpected = "', '".join(name for name in inputs if name not in valid)
+    if unexpected:
+        known = "', '".join(valid)
+        yield f"Unexpected input(s) '{unexpected}', valid inputs are ['{known}']"
+
+
+def _warning(text: str) -> Message:
+    return Message(level="warning", message=text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…")
 
 
 def input_variables(inputs: Mapping[str, str]) -> dict[str, str]:

@@ -7,13 +7,57 @@ from typing import Final
 
 from firebrick.node.action.artifact import download_artifact, upload_artifact
 from firebrick.node.action.checkout import checkout
-from firebrick.node.action.use import NativeRun
+from firebrick.node.action.use import NativeUse
 from firebrick.workflow.uses import RemoteAction
 
-NATIVE: Final[Mapping[str, NativeRun]] = {
-    "actions/checkout": checkout,
-    "actions/upload-artifact": upload_artifact,
-    "actions/download-artifact": download_artifact,
+_CHECKOUT: Final = (
+    "repository",
+    "ref",
+    "token",
+    "ssh-key",
+    "ssh-known-hosts",
+    "ssh-strict",
+    "ssh-user",
+    "persist-credentials",
+    "path",
+    "clean",
+    "filter",
+    "sparse-checkout",
+    "sparse-checkout-cone-mode",
+    "fetch-depth",
+    "fetch-tags",
+    "show-progress",
+    "lfs",
+    "submodules",
+    "set-safe-directory",
+    "github-server-url",
+)
+_UPLOAD: Final = (
+    "name",
+    "path",
+    "if-no-files-found",
+    "retention-days",
+    "compression-level",
+    "overwrite",
+    "include-hidden-files",
+    "archive",
+)
+_DOWNLOAD: Final = (
+    "name",
+    "artifact-ids",
+    "path",
+    "pattern",
+    "merge-multiple",
+    "github-token",
+    "repository",
+    "run-id",
+    "skip-decompress",
+    "digest-mismatch",
+)
+NATIVE: Final[Mapping[str, NativeUse]] = {
+    "actions/checkout": NativeUse(checkout, _CHECKOUT),
+    "actions/upload-artifact": NativeUse(upload_artifact, _UPLOAD),
+    "actions/download-artifact": NativeUse(download_artifact, _DOWNLOAD),
 }
 """By the name of their repository. Each gets its inputs by their names in lower case, and raises StepError, SourceError, AgentError, TreeError."""
 

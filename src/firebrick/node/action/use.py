@@ -41,9 +41,11 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class NativeUse:
-    """An action the node does itself; it has no phases but the main one. The result of `run` are its outputs."""
+    """An action the node does itself; it has no phases but the main one. The result of `run` are its outputs; `inputs` are the names it has in its
+    versions, whether they mean something here or not."""
 
     run: NativeRun
+    inputs: tuple[str, ...]
 
 
 @dataclass(slots=True, kw_only=True)
