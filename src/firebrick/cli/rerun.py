@@ -15,7 +15,7 @@ from firebrick.cli.run import carry_out, open_view, read_secrets
 from firebrick.home import Home
 
 if TYPE_CHECKING:
-    from firebrick.node.kept import Entry
+    from firebrick.node.kept.shelf import Entry
 
 
 def rerun(
@@ -52,7 +52,7 @@ def rerun(
     run had are given again, and may be others. Only that job is run; the file of the workflow is taken as it was.
     """
     from firebrick.cli.again import Again, recall, workflow_of
-    from firebrick.node.rerun import Rerun
+    from firebrick.node.kept.rerun import Rerun
 
     home = Home.find()
     settings = told_settings(home, driver, jail, keep=keep, checkpoint=checkpoint)
@@ -75,7 +75,7 @@ def rerun(
 def _checkpoint(home: Home, run: str, job: str | None, step: int | None) -> Entry:
     from firebrick.cli.kept import open_shelf
     from firebrick.node.errors import NodeError
-    from firebrick.node.kept import Kind
+    from firebrick.node.kept.shelf import Kind
 
     label = None if step is None else f"before-{step}"
     try:

@@ -10,8 +10,8 @@ from typing import Protocol, Unpack
 
 from firebrick.guest.client import ExecOptions, Files, Listener, Process, TreeCount, TreeLimits, Tunnel
 from firebrick.machine import Snapshot
-from firebrick.node.container import ContainerImage
-from firebrick.node.kept import Entry, Kept
+from firebrick.node.container.image import ContainerImage
+from firebrick.node.kept.shelf import Entry, Kept
 from firebrick.node.order import Resources
 from firebrick.workflow.container import Login
 

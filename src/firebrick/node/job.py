@@ -19,29 +19,29 @@ from firebrick.machine.errors import BootError, MachineError
 from firebrick.node.action.book import JobActions
 from firebrick.node.action.source import ActionSource
 from firebrick.node.action.use import Entry, NativeUse, Phase, entries_of, has_phase, uses_image
-from firebrick.node.artifact import ArtifactShelf
-from firebrick.node.bench import Bench
+from firebrick.node.results.shelf import ArtifactShelf
+from firebrick.node.step.bench import Bench
 from firebrick.node.cancel import Cancellation
-from firebrick.node.companion import Companions
+from firebrick.node.container.companion import Companions
 from firebrick.node.context import TEMP, TOOL_CACHE, architecture, fixed_environment, guest_paths, run_facts
 from firebrick.node.contract import JobResult
 from firebrick.node.errors import NodeError, StepError, told
 from firebrick.node.event import CancelCause, Conclusion, JobStarted
-from firebrick.node.fork import Branch, Trunk
+from firebrick.node.run.fork import Branch, Trunk
 from firebrick.node.glob import find_files, parse_searches
 from firebrick.node.guest import Guest, Lender, Loan
-from firebrick.node.hook import Hook, run_hook
-from firebrick.node.keeper import Keeper
+from firebrick.node.step.hook import Hook, run_hook
+from firebrick.node.kept.keeper import Keeper
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
-from firebrick.node.phase import posts_of
-from firebrick.node.rerun import Rerun
-from firebrick.node.results import NodeResults
-from firebrick.node.resume import Resume, needs_of
-from firebrick.node.services import Served
+from firebrick.node.step.phase import posts_of
+from firebrick.node.kept.rerun import Rerun
+from firebrick.node.results.offer import NodeResults
+from firebrick.node.kept.resume import Resume, needs_of
+from firebrick.node.container.services import Served
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader, open_source
-from firebrick.node.step import run_step, title
+from firebrick.node.step.step import run_step, title
 from firebrick.node.surroundings import find_surroundings
 from firebrick.process import ProcessError, shielded
 from firebrick.results.errors import ResultsError

@@ -18,17 +18,17 @@ from firebrick.machine import Driver, reap
 from firebrick.node.action.source import ActionSource
 from firebrick.node.action.store import ActionStore
 from firebrick.node.contract import LiveRun
-from firebrick.node.door import open_door
-from firebrick.node.driver import Warn, check_privileges, open_driver
+from firebrick.node.socket.door import open_door
+from firebrick.node.pool.driver import Warn, check_privileges, open_driver
 from firebrick.node.guest import Loan, Say
 from firebrick.node.journal import Journal
-from firebrick.node.kept import Entry, KeptShelf
+from firebrick.node.kept.shelf import Entry, KeptShelf
 from firebrick.node.order import Resources, RunOrder
-from firebrick.node.pool import Pool
-from firebrick.node.results import NodeResults
-from firebrick.node.run import start_run
+from firebrick.node.pool.pool import Pool
+from firebrick.node.results.offer import NodeResults
+from firebrick.node.run.run import start_run
 from firebrick.node.settings import NodeSettings, read_settings
-from firebrick.node.turnstile import Turnstile
+from firebrick.node.run.turnstile import Turnstile
 from firebrick.process import shielded
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from firebrick.node.rerun import Rerun
+from firebrick.node.kept.rerun import Rerun
 from firebrick.workflow.syntax import Workflow
 from firebrick.workflow.value import Value
 

@@ -13,7 +13,7 @@ from firebrick.node.glob import Found, Search, find_files, parse_searches
 from firebrick.workflow.command import Message
 
 if TYPE_CHECKING:
-    from firebrick.node.bench import Bench
+    from firebrick.node.step.bench import Bench
 
 _TRUE: Final = ("true", "yes", "1")
 

@@ -12,7 +12,7 @@ from firebrick.node.action.inside import inside
 from firebrick.node.errors import StepError
 
 if TYPE_CHECKING:
-    from firebrick.node.bench import Bench
+    from firebrick.node.step.bench import Bench
 
 
 async def checkout(bench: Bench, number: int, inputs: Mapping[str, str]) -> dict[str, str]:

@@ -20,14 +20,14 @@ from firebrick.image.oci_config import ImageConfig
 from firebrick.machine.errors import MachineError
 from firebrick.node.action.inputs import Inputs, input_variables
 from firebrick.node.action.use import DockerUse, Phase
-from firebrick.node.deadline import Deadline
+from firebrick.node.step.deadline import Deadline
 from firebrick.node.errors import ActionError, told
 from firebrick.node.guest import Guest
-from firebrick.node.intime import in_time
-from firebrick.node.script import Program, Result, run_program
+from firebrick.node.step.intime import in_time
+from firebrick.node.step.script import Program, Result, run_program
 
 if TYPE_CHECKING:
-    from firebrick.node.bench import Bench
+    from firebrick.node.step.bench import Bench
 
 _TOP: Final = "/github"
 _WORKSPACE, _EVENT = f"{_TOP}/workspace", f"{_TOP}/workflow/event.json"

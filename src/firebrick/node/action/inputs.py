@@ -10,7 +10,7 @@ from firebrick.workflow.command import Message
 from firebrick.workflow.syntax import Step
 
 if TYPE_CHECKING:
-    from firebrick.node.bench import Bench
+    from firebrick.node.step.bench import Bench
 
 Inputs = dict[str, str]
 

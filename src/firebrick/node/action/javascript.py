@@ -12,12 +12,12 @@ from firebrick.guest.errors import FileMissingError, NotExecutableError
 from firebrick.node.action.inputs import Inputs, input_variables
 from firebrick.node.action.use import JavaScriptUse, Phase
 from firebrick.node.context import EXTERNALS, TEMP
-from firebrick.node.deadline import Deadline
+from firebrick.node.step.deadline import Deadline
 from firebrick.node.errors import StepError
-from firebrick.node.script import Program, Result, run_program
+from firebrick.node.step.script import Program, Result, run_program
 
 if TYPE_CHECKING:
-    from firebrick.node.bench import Bench
+    from firebrick.node.step.bench import Bench
 
 _NEEDS: Final = f"It needs an image with glibc 2.28 or newer, or one with a program of its own at {EXTERNALS}/bin/node."
 _MOST_HANDED: Final = 24 << 10
