@@ -15,15 +15,15 @@ from bench.bed import Bed
 from bench.row import Row, compared
 from firebrick.machine import Machine
 from firebrick.node.action.use import Entry, entries_of
-from firebrick.node.step.bench import Bench
 from firebrick.node.cancel import Cancellation
 from firebrick.node.journal import Journal
 from firebrick.node.kept.keeper import Keeper
 from firebrick.node.lines import LineSplitter
-from firebrick.node.step.listener import Listener
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder, Source
 from firebrick.node.settings import NodeSettings
+from firebrick.node.step.bench import Bench
+from firebrick.node.step.listener import Listener
 from firebrick.node.step.step import run_step
 from firebrick.workflow.context import GuestPaths
 from firebrick.workflow.expression import Scope

@@ -14,11 +14,11 @@ import pytest
 
 from firebrick.home import Home
 from firebrick.node.event import JobStarted
+from firebrick.node.kept.reopened import STEP_VARIABLE, reopened
+from firebrick.node.kept.rerun import Rerun
 from firebrick.node.kept.shelf import Kind
 from firebrick.node.node import Node
 from firebrick.node.order import Resources, RunOrder, Source
-from firebrick.node.kept.reopened import STEP_VARIABLE, reopened
-from firebrick.node.kept.rerun import Rerun
 from firebrick.node.settings import NodeSettings
 from firebrick.workflow.reader import read_workflow
 from tests.e2e.test_vm_shell import Terminal

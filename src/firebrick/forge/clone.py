@@ -24,7 +24,7 @@ from typing import Any, Final
 from firebrick.forge.address import Address, check_branch, check_commit
 from firebrick.forge.errors import CloneError, CloneLimitError, RefError, RefNotFoundError
 from firebrick.forge.git import Git
-from firebrick.process import shielded
+from firebrick.task import shielded
 
 _PAUSE_S: Final = 0.1
 _DEEPER: Final = ("--depth=64", "--depth=1024", "--unshallow")

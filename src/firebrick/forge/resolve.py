@@ -11,7 +11,7 @@ from firebrick.forge.address import Address, check_branch
 from firebrick.forge.clone import remove_tree
 from firebrick.forge.errors import CloneError, CloneLimitError, RefNotFoundError
 from firebrick.forge.git import Git
-from firebrick.process import shielded
+from firebrick.task import shielded
 
 _LIMIT: Final = 1 << 20
 _CPU_S: Final = 60

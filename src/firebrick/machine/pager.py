@@ -24,6 +24,7 @@ from firebrick import process
 from firebrick.machine.errors import HostError, SnapshotError
 from firebrick.machine.owner import draft_name
 from firebrick.machine.seat import Seat
+from firebrick.task import shielded
 
 PROGRAM: Final = Path(__file__).parent / "bin" / "firebrick-pager"
 SOCKET: Final = "uffd.sock"
@@ -92,7 +93,7 @@ async def serving(
                 if notes is not None:
                     notes.given()
             pager = Pager(running, notes)
-            stack.push_async_callback(process.shielded, _end(running, pager, notes))
+            stack.push_async_callback(shielded, _end(running, pager, notes))
             yield pager
 
 

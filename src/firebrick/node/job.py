@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from firebrick.guest.errors import AgentError, ChannelError, GuestError, OutputTooLargeError, TreeError
 from firebrick.image.errors import ImageError
@@ -19,32 +19,33 @@ from firebrick.machine.errors import BootError, MachineError
 from firebrick.node.action.book import JobActions
 from firebrick.node.action.source import ActionSource
 from firebrick.node.action.use import Entry, NativeUse, Phase, entries_of, has_phase, uses_image
-from firebrick.node.results.shelf import ArtifactShelf
-from firebrick.node.step.bench import Bench
 from firebrick.node.cancel import Cancellation
 from firebrick.node.container.companion import Companions
+from firebrick.node.container.services import Served
 from firebrick.node.context import TEMP, TOOL_CACHE, architecture, fixed_environment, guest_paths, run_facts
 from firebrick.node.contract import JobResult
 from firebrick.node.errors import NodeError, StepError, told
 from firebrick.node.event import CancelCause, Conclusion, JobStarted
-from firebrick.node.run.fork import Branch, Trunk
 from firebrick.node.glob import find_files, parse_searches
 from firebrick.node.guest import Guest, Lender, Loan
-from firebrick.node.step.hook import Hook, run_hook
 from firebrick.node.kept.keeper import Keeper
+from firebrick.node.kept.rerun import Rerun
+from firebrick.node.kept.resume import Resume, needs_of
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
-from firebrick.node.step.phase import posts_of
-from firebrick.node.kept.rerun import Rerun
 from firebrick.node.results.offer import NodeResults
-from firebrick.node.kept.resume import Resume, needs_of
-from firebrick.node.container.services import Served
+from firebrick.node.results.shelf import ArtifactShelf
+from firebrick.node.run.fork import Branch, Trunk
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader, open_source
+from firebrick.node.step.bench import Bench
+from firebrick.node.step.hook import Hook, run_hook
+from firebrick.node.step.phase import posts_of
 from firebrick.node.step.step import run_step, title
 from firebrick.node.surroundings import find_surroundings
-from firebrick.process import ProcessError, shielded
+from firebrick.process import ProcessError
 from firebrick.results.errors import ResultsError
+from firebrick.task import end_tasks
 from firebrick.workflow.context import runner_context
 from firebrick.workflow.expression import EvaluationError, Scope
 from firebrick.workflow.outcome import CANCELLED, job_outputs, timeout_s
@@ -84,13 +85,7 @@ async def run_job(task: JobTask) -> JobResult:
         await asyncio.wait([body])
         return _result(task, body)
     finally:
-        watch.cancel()
-        body.cancel()
-        await shielded(_ended(body, watch))
-
-
-async def _ended(*tasks: asyncio.Task[Any]) -> None:
-    await asyncio.wait(tasks)
+        await end_tasks(watch, body)
 
 
 async def _give_up(task: JobTask, body: asyncio.Task[JobResult]) -> None:

@@ -18,18 +18,18 @@ from firebrick.machine import Driver, reap
 from firebrick.node.action.source import ActionSource
 from firebrick.node.action.store import ActionStore
 from firebrick.node.contract import LiveRun
-from firebrick.node.socket.door import open_door
-from firebrick.node.pool.driver import Warn, check_privileges, open_driver
 from firebrick.node.guest import Loan, Say
 from firebrick.node.journal import Journal
 from firebrick.node.kept.shelf import Entry, KeptShelf
 from firebrick.node.order import Resources, RunOrder
+from firebrick.node.pool.driver import Warn, check_privileges, open_driver
 from firebrick.node.pool.pool import Pool
 from firebrick.node.results.offer import NodeResults
 from firebrick.node.run.run import start_run
-from firebrick.node.settings import NodeSettings, read_settings
 from firebrick.node.run.turnstile import Turnstile
-from firebrick.process import shielded
+from firebrick.node.settings import NodeSettings, read_settings
+from firebrick.node.socket.door import open_door
+from firebrick.task import shielded
 
 
 class Node:
@@ -79,7 +79,7 @@ class Node:
             await pool.sweep()
             actions = ActionStore(home.cache, told)
             await actions.sweep()
-            stack.push_async_callback(lambda: shielded(pool.roster.close()))
+            stack.push_async_callback(pool.roster.close)
             results = NodeResults(home.results, told.results)
             stack.push_async_callback(lambda: shielded(results.close()))
             async with open_door(home.nodes, pool.roster) as socket:

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from firebrick.node.container.services import NETWORK, Party, Served, Wanted, find_images, serving, warn
 from firebrick.node.guest import Lender, Loan
 from firebrick.node.label import image_of
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
-from firebrick.node.container.services import NETWORK, Party, Served, Wanted, find_images, serving, warn
 from firebrick.node.settings import NodeSettings
 from firebrick.workflow.container import ContainerSpec, container_spec, service_specs
 from firebrick.workflow.context import env_context, job_context

@@ -18,7 +18,6 @@ import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
 from firebrick.database import Database, open_database, sqlite_url
-from firebrick.process import shielded
 from firebrick.results.app import create_app
 from firebrick.results.artifact import Artifacts
 from firebrick.results.blob import BlobStore
@@ -30,6 +29,7 @@ from firebrick.results.record import Watchers
 from firebrick.results.staging import Staging
 from firebrick.results.token import read_key
 from firebrick.results.upload import Uploads
+from firebrick.task import end_tasks, shielded
 from firebrick.unix import listen_unix, new_name
 from firebrick.web import WebServer
 
@@ -106,8 +106,7 @@ async def open_parts(
         try:
             yield parts
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            await end_tasks(task)
 
 
 async def _sweep_now_and_then(database: Database, blobs: BlobStore, parts: Parts) -> None:

@@ -25,10 +25,10 @@ from firebrick.node.event import Annotation, ArtifactStored, Event, JobFinished,
 from firebrick.node.guest import Loan
 from firebrick.node.journal import Journal
 from firebrick.node.order import Resources, RunOrder, Source
+from firebrick.node.pool.turns import Turns
 from firebrick.node.results.offer import NodeResults
 from firebrick.node.run.run import Run, start_run
 from firebrick.node.settings import NodeSettings
-from firebrick.node.pool.turns import Turns
 from firebrick.workflow.container import Login
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.uses import RemoteAction

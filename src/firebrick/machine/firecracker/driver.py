@@ -30,7 +30,8 @@ from firebrick.machine.network.policy import NetworkPolicy
 from firebrick.machine.network.slot import Slot
 from firebrick.machine.seat import Seat, Seats
 from firebrick.machine.spec import MachineSpec, Network
-from firebrick.process import ProcessError, find_program, run, shielded
+from firebrick.process import ProcessError, find_program, run
+from firebrick.task import shielded
 
 PAGES_SOCKET: Final = "uffd.sock"
 _ELF: Final = b"\x7fELF"

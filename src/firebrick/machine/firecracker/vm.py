@@ -22,7 +22,7 @@ from firebrick.machine.firecracker.vmm import Vmm
 from firebrick.machine.network.slot import Slot
 from firebrick.machine.spec import MachineSpec, RateLimit
 from firebrick.machine.usage import host_usage
-from firebrick.process import shielded
+from firebrick.task import shielded
 
 _LARGE_MIB: Final = 3 << 10
 

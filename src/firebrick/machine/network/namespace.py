@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from firebrick.machine.errors import HostError
-from firebrick.process import shielded
+from firebrick.task import shielded
 
 T = TypeVar("T")
 

@@ -20,9 +20,9 @@ from firebrick.image.oci_config import ImageConfig
 from firebrick.machine.errors import MachineError
 from firebrick.node.action.inputs import Inputs, input_variables
 from firebrick.node.action.use import DockerUse, Phase
-from firebrick.node.step.deadline import Deadline
 from firebrick.node.errors import ActionError, told
 from firebrick.node.guest import Guest
+from firebrick.node.step.deadline import Deadline
 from firebrick.node.step.intime import in_time
 from firebrick.node.step.script import Program, Result, run_program
 

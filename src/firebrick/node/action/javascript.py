@@ -12,8 +12,8 @@ from firebrick.guest.errors import FileMissingError, NotExecutableError
 from firebrick.node.action.inputs import Inputs, input_variables
 from firebrick.node.action.use import JavaScriptUse, Phase
 from firebrick.node.context import EXTERNALS, TEMP
-from firebrick.node.step.deadline import Deadline
 from firebrick.node.errors import StepError
+from firebrick.node.step.deadline import Deadline
 from firebrick.node.step.script import Program, Result, run_program
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ from firebrick.node.action.source import ActionTree
 from firebrick.node.errors import ActionError
 from firebrick.node.guest import Say
 from firebrick.node.settings import NodeSettings
-from firebrick.process import shielded
+from firebrick.task import shielded
 from firebrick.workflow.uses import RemoteAction
 
 _PROTOCOLS: Final = frozenset({"https", "http", "ssh", "file"})

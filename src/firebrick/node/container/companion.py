@@ -7,9 +7,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 
 from firebrick.node.container.image import ContainerImage
+from firebrick.node.container.services import Served
 from firebrick.node.guest import Guest, Lender, Loan, Say
 from firebrick.node.order import Resources
-from firebrick.node.container.services import Served
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

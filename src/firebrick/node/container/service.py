@@ -17,7 +17,7 @@ from firebrick.node.container.image import ContainerImage
 from firebrick.node.errors import ContainerError
 from firebrick.node.guest import Guest
 from firebrick.node.lines import LineSplitter
-from firebrick.process import shielded
+from firebrick.task import end_tasks
 from firebrick.workflow.container import ContainerSpec
 
 _KEPT_LINES: Final = 200
@@ -137,8 +137,7 @@ class Service:
                 raise ContainerError(f"the service {self.name} has ended before it was ready: {self.ended.result()}")
             probing.result()
         finally:
-            probing.cancel()
-            await shielded(_over(probing))
+            await end_tasks(probing)
 
     async def _probe(self, check: Check) -> None:
         began, delay, said = time.monotonic(), _FIRST_DELAY_S, ""
@@ -200,10 +199,6 @@ class Service:
             await self.guest.files.write("/proc/sys/kernel/hostname", self.spec.options.hostname.encode(), parents=True)
 
 
-async def _over(*tasks: asyncio.Task[None]) -> None:
-    await asyncio.wait(tasks)
-
-
 @asynccontextmanager
 async def running(service: Service) -> AsyncIterator[Service]:
     """The service with its program running while the context lasts."""
@@ -212,5 +207,4 @@ async def running(service: Service) -> AsyncIterator[Service]:
     try:
         yield service
     finally:
-        program.cancel()
-        await shielded(_over(program))
+        await end_tasks(program)

@@ -14,13 +14,13 @@ from typing import Final
 
 from firebrick.guest.errors import AgentError, FileExistsInGuestError
 from firebrick.node.container.image import ContainerImage
+from firebrick.node.container.service import Service, launch_of, running
 from firebrick.node.errors import ContainerError
 from firebrick.node.guest import Guest, Lender, Loan, Say
 from firebrick.node.hosts import add_names
 from firebrick.node.order import Resources
 from firebrick.node.relay import GuestPort, relay
-from firebrick.node.container.service import Service, launch_of, running
-from firebrick.process import shielded
+from firebrick.task import end_tasks
 from firebrick.workflow.container import ContainerSpec
 from firebrick.workflow.value import Value
 
@@ -124,12 +124,7 @@ async def serving(wanted: Sequence[Wanted], party: Party) -> AsyncIterator[Serve
             context = {service.name: _context(service, ports[service.name]) for service in services}
             yield Served(services, context)
         finally:
-            watch.cancel()
-            await shielded(_over(watch))
-
-
-async def _over(*tasks: asyncio.Task[None]) -> None:
-    await asyncio.wait(tasks)
+            await end_tasks(watch)
 
 
 def _context(service: Service, ports: Mapping[int, int]) -> Value:
@@ -242,10 +237,7 @@ async def _all_ready(services: Sequence[Service], say: Say) -> None:
                 _say_log(service, say)
         raise
     finally:
-        for task in waiting:
-            task.cancel()
-        if waiting:
-            await shielded(_over(*waiting))
+        await end_tasks(*waiting)
 
 
 async def _watch(services: Sequence[Service], say: Say) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from firebrick.node.action.use import CompositeUse, DockerUse, Entry, JavaScriptUse
-from firebrick.node.step.bench import Bench, Caller
 from firebrick.node.errors import NodeError
+from firebrick.node.step.bench import Bench, Caller
 from firebrick.text import encodable
 from firebrick.workflow.matcher import MatcherError
 from firebrick.workflow.matcher_file import parse_matchers

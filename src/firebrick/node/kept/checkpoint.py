@@ -16,7 +16,9 @@ from typing import Annotated, Final
 import msgspec
 
 from firebrick.guest.errors import AgentError, OutputTooLargeError
-from firebrick.node.step.bench import Bench
+from firebrick.node.context import HOME, PATH, TEMP
+from firebrick.node.errors import NodeError
+from firebrick.node.guest import Guest
 from firebrick.node.kept.carried import (
     Outcome,
     Used,
@@ -28,9 +30,7 @@ from firebrick.node.kept.carried import (
     texts,
     uses_of,
 )
-from firebrick.node.context import HOME, PATH, TEMP
-from firebrick.node.errors import NodeError
-from firebrick.node.guest import Guest
+from firebrick.node.step.bench import Bench
 from firebrick.text import encodable
 from firebrick.workflow.masker import MAX_ADDED
 from firebrick.workflow.matcher import MAX_MATCHERS

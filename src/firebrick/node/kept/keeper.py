@@ -13,14 +13,14 @@ from typing import Final
 
 from firebrick.guest.errors import ChannelError, GuestError
 from firebrick.machine import MachineError, MachineGoneError
-from firebrick.node.kept import checkpoint, shelf
 from firebrick.node.action.use import Entry
-from firebrick.node.step.bench import Bench
 from firebrick.node.errors import NodeError, told
 from firebrick.node.event import MachineKept
 from firebrick.node.guest import Keep as KeepMachine
+from firebrick.node.kept import checkpoint, shelf
 from firebrick.node.kept.shelf import Ended, Kept, Kind
 from firebrick.node.settings import Keep, NodeSettings
+from firebrick.node.step.bench import Bench
 from firebrick.workflow.syntax import Step
 
 VARIABLE: Final = "FIREBRICK_CHECKPOINT"

@@ -10,8 +10,8 @@ import msgspec
 
 from firebrick.machine import Snapshot
 from firebrick.node.kept import checkpoint
-from firebrick.node.step.bench import Bench
 from firebrick.node.kept.shelf import Ended, Entry
+from firebrick.node.step.bench import Bench
 from firebrick.workflow.expression import Scope
 
 

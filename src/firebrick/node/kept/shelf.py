@@ -27,7 +27,7 @@ from firebrick.home import Home
 from firebrick.image.lock import hold_lock
 from firebrick.machine import Snapshot, SnapshotError, owner, tree, trust
 from firebrick.node.errors import NodeError
-from firebrick.process import shielded
+from firebrick.task import shielded
 from firebrick.text import encodable
 
 VERSION: Final = 1

@@ -21,15 +21,15 @@ from firebrick.image.model import Image, Kernel
 from firebrick.image.store import ImageStore
 from firebrick.machine import BootError, Driver, Machine, MachineSpec, Network, Snapshot, SnapshotError, owner, restore
 from firebrick.node.container.image import ContainerImage, Containers
-from firebrick.node.pool.driver import network_kind, policy_of
 from firebrick.node.errors import NodeError
 from firebrick.node.guest import Loan, Say
 from firebrick.node.kept.shelf import Entry, Kept, KeptShelf, Quota
 from firebrick.node.order import Fixed, Resources
-from firebrick.node.socket.roster import Roster
-from firebrick.node.settings import NodeSettings
+from firebrick.node.pool.driver import network_kind, policy_of
 from firebrick.node.pool.template import TemplateShelf, machine_spec
 from firebrick.node.pool.turns import Turns
+from firebrick.node.settings import NodeSettings
+from firebrick.node.socket.roster import Roster
 from firebrick.workflow.container import Login
 
 _KERNEL: Final = "debian"

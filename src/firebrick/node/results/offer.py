@@ -12,18 +12,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from firebrick.node.results.archive import pack
-from firebrick.node.results.shelf import ArtifactShelf
 from firebrick.node.errors import StepError
 from firebrick.node.guest import Guest
 from firebrick.node.hosts import add_names
 from firebrick.node.order import RunOrder
 from firebrick.node.relay import HostSocket, Stream, relay
-from firebrick.process import shielded
+from firebrick.node.results.archive import pack
+from firebrick.node.results.shelf import ArtifactShelf
 from firebrick.results.errors import InvalidError, ResultsError
 from firebrick.results.limits import ResultsLimits
 from firebrick.results.record import ZIP, Artifact, Offer, Watchers
 from firebrick.results.scope import scopes_of
+from firebrick.task import shielded
 
 if TYPE_CHECKING:
     from firebrick.results.serve import Results

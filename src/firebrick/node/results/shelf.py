@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Final
 
 from firebrick.guest.client import Files
-from firebrick.node.results.archive import Member, Unpacked, read_members, unpack
 from firebrick.node.errors import StepError
 from firebrick.node.event import ArtifactStored
 from firebrick.node.glob import Found
 from firebrick.node.log import Emit
+from firebrick.node.results.archive import Member, Unpacked, read_members, unpack
 from firebrick.text import encodable
 
 _FORBIDDEN: Final = re.compile(r'[\x00-\x1f"*/:<>?\\|]')

@@ -10,15 +10,15 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from firebrick.node.run.call import called_order
 from firebrick.node.cancel import Cancellation
 from firebrick.node.context import debugging
 from firebrick.node.contract import JobResult
 from firebrick.node.event import CancelCause, Conclusion, JobFinished, JobsPlanned
-from firebrick.node.run.fork import Trunk, open_trunk
 from firebrick.node.job import JobTask, cause_message, run_job
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
+from firebrick.node.run.call import called_order
+from firebrick.node.run.fork import Trunk, open_trunk
 from firebrick.node.run.shared import Shared, order_contexts, order_group
 from firebrick.workflow.expression import EvaluationError, Scope, Value
 from firebrick.workflow.inputs import InputError

@@ -17,14 +17,14 @@ import msgspec
 
 from firebrick.guest.errors import ChannelError, GuestError
 from firebrick.machine import MachineError, MachineGoneError
-from firebrick.node.kept import checkpoint
-from firebrick.node.step.bench import Bench
 from firebrick.node.errors import NodeError, told
 from firebrick.node.event import Annotation, Event, LogLine, StepFinished, StepStarted
 from firebrick.node.guest import Lender, Loan
 from firebrick.node.journal import Journal
-from firebrick.node.log import Emit, JobLog
+from firebrick.node.kept import checkpoint
 from firebrick.node.kept.resume import Resume
+from firebrick.node.log import Emit, JobLog
+from firebrick.node.step.bench import Bench
 from firebrick.workflow.fork import fork_point
 from firebrick.workflow.plan import PlannedJob
 

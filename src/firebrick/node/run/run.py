@@ -8,10 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 
 from firebrick.node.action.source import ActionSource, NoActions
-from firebrick.node.results.shelf import ArtifactShelf
-from firebrick.node.run.callee import load_called
 from firebrick.node.contract import RunResult
-from firebrick.node.run.course import Course
 from firebrick.node.errors import NodeError, told
 from firebrick.node.event import CancelCause, Conclusion, Event, LogLine, RunFinished, RunStarted
 from firebrick.node.guest import Lender
@@ -20,10 +17,13 @@ from firebrick.node.journal import Journal
 from firebrick.node.log import NODE_STEP
 from firebrick.node.order import RunOrder
 from firebrick.node.results.offer import NodeResults
-from firebrick.node.settings import NodeSettings
+from firebrick.node.results.shelf import ArtifactShelf
+from firebrick.node.run.callee import load_called
+from firebrick.node.run.course import Course
 from firebrick.node.run.shared import Shared, order_contexts, order_group
 from firebrick.node.run.turnstile import Turnstile
-from firebrick.process import shielded
+from firebrick.node.settings import NodeSettings
+from firebrick.task import end_tasks
 from firebrick.workflow.expression import EvaluationError, Scope
 from firebrick.workflow.outcome import FAILURE, JobOutcome, run_result
 from firebrick.workflow.plan import Plan, plan
@@ -223,11 +223,6 @@ async def start_run(
         try:
             yield run
         finally:
-            task.cancel()
-            await shielded(_ended(task))
+            await end_tasks(task)
         if not task.cancelled():
             task.result()
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    await asyncio.wait([task])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from firebrick.node.action.source import ActionSource
-from firebrick.node.results.shelf import ArtifactShelf
 from firebrick.node.cancel import Cancellation
 from firebrick.node.context import guest_paths, run_facts
 from firebrick.node.contract import JobResult
@@ -14,8 +13,9 @@ from firebrick.node.guest import Lender
 from firebrick.node.log import Emit
 from firebrick.node.order import RunOrder
 from firebrick.node.results.offer import NodeResults, tenant_of
-from firebrick.node.settings import NodeSettings
+from firebrick.node.results.shelf import ArtifactShelf
 from firebrick.node.run.turnstile import Turnstile, group_key
+from firebrick.node.settings import NodeSettings
 from firebrick.workflow.called import Calls
 from firebrick.workflow.context import github_context
 from firebrick.workflow.expression import EvaluationError, Value

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from firebrick.node.socket import wire
 from firebrick.node.errors import NodeError, NoNodeError
+from firebrick.node.socket import wire
 from firebrick.unix import short_path
 
 

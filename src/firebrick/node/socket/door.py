@@ -14,10 +14,10 @@ from firebrick.guest.client import Process, PtySize
 from firebrick.guest.errors import AgentError, GuestError, StreamClosedError
 from firebrick.machine.errors import MachineError
 from firebrick.machine.machine import Machine
-from firebrick.node.socket import wire
 from firebrick.node.errors import NodeError
+from firebrick.node.socket import wire
 from firebrick.node.socket.roster import Roster
-from firebrick.process import shielded
+from firebrick.task import shielded
 from firebrick.unix import new_name, short_path
 
 _ERRORS: Final = (NodeError, MachineError, GuestError, OSError)

@@ -15,6 +15,7 @@ from firebrick.machine import Machine
 from firebrick.machine.errors import MachineError
 from firebrick.node.errors import NodeError, NoNodeError
 from firebrick.node.socket.wire import MachineInfo
+from firebrick.task import end_tasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,11 +72,7 @@ class Roster:
 
     async def close(self) -> None:
         """End the forks. Idempotent."""
-        tasks = list(self._forks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        await end_tasks(*self._forks)
 
     async def _keep(self, source: Resident, ready: asyncio.Future[str]) -> None:
         try:

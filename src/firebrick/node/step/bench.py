@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, TypeVar
 
 from firebrick.node.action.book import JobActions
 from firebrick.node.action.use import Entry, Place
-from firebrick.node.results.shelf import ArtifactShelf
 from firebrick.node.cancel import Cancellation
 from firebrick.node.container.companion import Companions
-from firebrick.node.step.deadline import Deadline
 from firebrick.node.event import CancelCause
 from firebrick.node.glob import find_files, parse_searches
 from firebrick.node.guest import Guest
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
+from firebrick.node.results.shelf import ArtifactShelf
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader
+from firebrick.node.step.deadline import Deadline
 from firebrick.workflow.context import GuestPaths, env_context, job_context
 from firebrick.workflow.expression import EvaluationError, Scope, Value
 from firebrick.workflow.hashing import HashMemo, HashNeededError, combine

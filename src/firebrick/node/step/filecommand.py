@@ -11,10 +11,10 @@ from typing import Final
 
 from firebrick.guest.errors import AgentError, OutputTooLargeError
 from firebrick.guest.message import Entry
-from firebrick.node.step.bench import Bench
 from firebrick.node.context import TEMP
 from firebrick.node.errors import StepError, told
 from firebrick.node.guest import Guest
+from firebrick.node.step.bench import Bench
 from firebrick.node.step.outputs import StepOutputs
 from firebrick.workflow.command_file import (
     MAX_SUMMARY,

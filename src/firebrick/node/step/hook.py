@@ -9,10 +9,10 @@ from enum import StrEnum
 from typing import Final
 
 from firebrick.guest.errors import AgentError
-from firebrick.node.step.bench import Bench
 from firebrick.node.errors import StepError, told
-from firebrick.node.step.launch import with_files
 from firebrick.node.log import NODE_STEP
+from firebrick.node.step.bench import Bench
+from firebrick.node.step.launch import with_files
 from firebrick.node.step.script import Program, Result, run_program
 from firebrick.workflow.outcome import FAILURE, StepOutcome
 from firebrick.workflow.shell import BUILT_IN, DEFAULT

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from firebrick.node.errors import StepError
 from firebrick.node.step.bench import Bench
 from firebrick.node.step.deadline import Deadline
-from firebrick.node.errors import StepError
+from firebrick.task import end_tasks
 
 T = TypeVar("T")
 
@@ -31,6 +32,4 @@ async def in_time(bench: Bench, deadline: Deadline | None, work: Coroutine[Any, 
         assert deadline is not None
         raise StepError(deadline.passed)
     finally:
-        for each in (task, end):
-            each.cancel()
-        await asyncio.wait((task, end))
+        await end_tasks(task, end)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
-from firebrick.node.step.bench import Bench, place_context
 from firebrick.node.context import HOME, PATH, run_facts
+from firebrick.node.step.bench import Bench, place_context
 from firebrick.node.step.deadline import Deadline
 from firebrick.node.step.filecommand import StepFiles
 from firebrick.node.step.script import Result, Script, run_script

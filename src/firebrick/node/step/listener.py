@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from firebrick.node.step.bench import Bench
 from firebrick.node.errors import StepError
+from firebrick.node.step.bench import Bench
 from firebrick.node.step.filecommand import add_environment, add_path
 from firebrick.node.step.matching import add_matchers, problem_message, remove_matchers
 from firebrick.node.step.outputs import StepOutputs

@@ -30,9 +30,9 @@ from firebrick.node.action.use import (
     condition_of,
     has_phase,
 )
+from firebrick.node.errors import NodeError, told
 from firebrick.node.step.bench import Bench, Caller
 from firebrick.node.step.deadline import Deadline, earlier
-from firebrick.node.errors import NodeError, told
 from firebrick.node.step.intime import StepCancelledError, in_time
 from firebrick.node.step.launch import Ending, run_step_script, with_files
 from firebrick.node.step.outputs import StepOutputs

@@ -14,12 +14,13 @@ from typing import Final
 
 from firebrick.guest.client import ExitStatus, Process
 from firebrick.guest.errors import FileMissingError
-from firebrick.node.step.bench import Bench, Command
 from firebrick.node.context import TEMP
-from firebrick.node.step.deadline import Deadline
 from firebrick.node.lines import LineSplitter
+from firebrick.node.step.bench import Bench, Command
+from firebrick.node.step.deadline import Deadline
 from firebrick.node.step.listener import Heard, Listener
 from firebrick.node.step.outputs import StepOutputs
+from firebrick.task import end_tasks
 from firebrick.workflow.outcome import FAILURE, SUCCESS
 from firebrick.workflow.shell import Shell, find_shell
 
@@ -129,8 +130,7 @@ async def _ended_in_time(bench: Bench, process: Process, timeout_s: float | None
     try:
         yield end
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        await end_tasks(task)
 
 
 async def _end(bench: Bench, process: Process, timeout_s: float | None, end: _End) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from firebrick.node.action.use import Entry, Phase
-from firebrick.node.step.bench import Bench
 from firebrick.node.event import Conclusion, StepFinished, StepStarted
+from firebrick.node.step.bench import Bench
 from firebrick.node.step.phase import perform
 from firebrick.workflow.expression import EvaluationError
 from firebrick.workflow.outcome import FAILURE, SKIPPED

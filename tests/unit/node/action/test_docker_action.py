@@ -9,8 +9,8 @@ import pytest
 from firebrick.guest.double.task import Task
 from firebrick.image.oci_config import ImageConfig
 from firebrick.node.event import CancelCause
-from tests.unit.node.conftest import WORKSPACE, Bed
 from tests.unit.node.action.test_action import composite, job, said
+from tests.unit.node.conftest import WORKSPACE, Bed
 from tests.unit.node.container.test_services import serve, upper, workflow
 
 IMAGE = ImageConfig(entrypoint=("tool",), command=("--help",), environment=("PATH=/opt/tool", "KIND=image"))

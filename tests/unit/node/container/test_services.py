@@ -9,10 +9,10 @@ import pytest
 
 from firebrick.guest.double.task import Task
 from firebrick.image.oci_config import Healthcheck, ImageConfig
+from firebrick.node.container.service import check_of, launch_of
 from firebrick.node.errors import ContainerError
 from firebrick.node.event import CancelCause
 from firebrick.node.order import Resources
-from firebrick.node.container.service import check_of, launch_of
 from firebrick.workflow.container import ContainerSpec
 from firebrick.workflow.container_options import parse_options
 from tests.unit.node.conftest import Bed

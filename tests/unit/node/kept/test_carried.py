@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from firebrick.node.kept.shelf import Kind
 from firebrick.node.kept.rerun import Rerun
+from firebrick.node.kept.shelf import Kind
 from tests.unit.node.matrices import MARK, run_of, without
 
 JAVASCRIPT = {

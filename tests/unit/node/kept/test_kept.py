@@ -4,9 +4,9 @@ import msgspec
 import pytest
 
 from firebrick.machine import SnapshotError
-from firebrick.node.kept import checkpoint
 from firebrick.node.errors import NodeError
 from firebrick.node.event import MachineKept
+from firebrick.node.kept import checkpoint
 from firebrick.node.kept.shelf import Kind
 from firebrick.node.settings import Keep
 

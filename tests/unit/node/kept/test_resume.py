@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
-from firebrick.node.kept import checkpoint
 from firebrick.node.event import JobStarted, MachineKept
-from firebrick.node.kept.shelf import Kind
+from firebrick.node.kept import checkpoint
 from firebrick.node.kept.rerun import Rerun
+from firebrick.node.kept.shelf import Kind
 
 FLOW = """
 on: push

@@ -10,11 +10,11 @@ import pytest
 from firebrick.home import Home
 from firebrick.image.model import Image, ImageManifest, Kernel, KernelManifest
 from firebrick.machine import Allow, Fake, Network, SpecError, Transport
-from firebrick.node.pool import driver
 from firebrick.node.errors import NodeError
 from firebrick.node.order import Resources
-from firebrick.node.settings import DriverName, NodeSettings, read_settings
+from firebrick.node.pool import driver
 from firebrick.node.pool.template import machine_spec
+from firebrick.node.settings import DriverName, NodeSettings, read_settings
 
 
 def settings(tmp_path: Path, text: str) -> NodeSettings:

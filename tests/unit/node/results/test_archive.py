@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from firebrick.node.results.archive import Member, pack, read_members, unpack
 from firebrick.node.errors import StepError
+from firebrick.node.results.archive import Member, pack, read_members, unpack
 
 
 def archive(path: Path, files: dict[str, bytes], **options: int) -> Path:

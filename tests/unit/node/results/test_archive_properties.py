@@ -9,8 +9,8 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from firebrick.node.results.archive import read_members, unpack
 from firebrick.node.errors import StepError
+from firebrick.node.results.archive import read_members, unpack
 
 
 def _valid() -> bytes:

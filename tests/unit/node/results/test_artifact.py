@@ -4,9 +4,9 @@ import zipfile
 
 import pytest
 
-from firebrick.node.results.shelf import ArtifactShelf
 from firebrick.node.errors import StepError
 from firebrick.node.glob import Found
+from firebrick.node.results.shelf import ArtifactShelf
 
 
 async def test_the_number_of_files_of_a_run_is_bounded(tmp_path):

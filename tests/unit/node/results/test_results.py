@@ -13,10 +13,10 @@ import pytest
 from firebrick.forge.address import parse_address
 from firebrick.guest.double.task import Task
 from firebrick.image.oci_config import ImageConfig
-from firebrick.node.results.shelf import ArtifactShelf
 from firebrick.node.glob import Found
 from firebrick.node.order import RunOrder, Source
 from firebrick.node.results.offer import NodeResults, _grant, _ShelfWatcher, tenant_of
+from firebrick.node.results.shelf import ArtifactShelf
 from firebrick.results.errors import InvalidError
 from firebrick.results.limits import ResultsLimits
 from firebrick.results.record import ZIP, Artifact

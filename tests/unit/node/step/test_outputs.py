@@ -3,8 +3,8 @@
 import pytest
 
 from firebrick.node.errors import StepError
-from firebrick.node.step.outputs import StepOutputs
 from firebrick.node.settings import NodeSettings
+from firebrick.node.step.outputs import StepOutputs
 from firebrick.workflow.command_file import extend_path
 
 
