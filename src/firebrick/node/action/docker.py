@@ -20,6 +20,7 @@ from firebrick.image.oci_config import ImageConfig
 from firebrick.machine.errors import MachineError
 from firebrick.node.action.inputs import Inputs, input_variables
 from firebrick.node.action.use import DockerUse, Phase
+from firebrick.node.content import find_content
 from firebrick.node.errors import ActionError, told
 from firebrick.node.guest import Guest
 from firebrick.node.step.deadline import Deadline
@@ -187,5 +188,5 @@ async def _carry_out(bench: Bench, guest: Guest, env: Mapping[str, str], scratch
     await bench.guest.files.remove(bench.paths.workspace, recursive=True, missing_ok=True)
     await bench.guest.upload(scratch, bench.paths.workspace, uid=0, gid=0)
     for name in _COMMAND_FILES:
-        content = await guest.files.read(_command_file(env[name]), limit=_COMMAND_LIMIT)
-        await bench.guest.files.write(env[name], content)
+        content = await find_content(guest.files, _command_file(env[name]), _COMMAND_LIMIT)
+        await bench.guest.files.write(env[name], content or b"")

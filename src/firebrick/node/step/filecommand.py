@@ -11,6 +11,7 @@ from typing import Final
 
 from firebrick.guest.errors import AgentError, OutputTooLargeError
 from firebrick.guest.message import Entry
+from firebrick.node.content import find_content
 from firebrick.node.context import TEMP
 from firebrick.node.errors import StepError, told
 from firebrick.node.guest import Guest
@@ -109,9 +110,8 @@ class StepFiles:
     async def _read(self, guest: Guest, name: str) -> bytes:
         limit = MAX_SUMMARY if name == "step_summary" else _LIMIT
         try:
-            is_file = (await guest.files.stat(self._paths[name])).kind == "file"  # a pipe would never end
-            return await guest.files.read(self._paths[name], limit=limit + 1) if is_file else b""
-        except AgentError:
+            return await find_content(guest.files, self._paths[name], limit + 1) or b""
+        except (AgentError, StepError):
             return b""
 
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Final
 
 from firebrick.guest.errors import AgentError
+from firebrick.node.content import find_content
 from firebrick.node.errors import StepError, told
 from firebrick.node.log import NODE_STEP
 from firebrick.node.step.bench import Bench
@@ -48,13 +49,11 @@ def _configured(bench: Bench, hook: Hook) -> str:
 
 async def _environment_of_image(bench: Bench) -> dict[str, str]:
     """The variables of the file; none where there is no file."""
-    files = bench.guest.files
     try:
-        if (await files.stat(_ENVIRONMENT)).kind != "file":
-            return {}
-        text = (await files.read(_ENVIRONMENT, limit=_MOST_ENVIRONMENT)).decode(errors="replace")
+        content = await find_content(bench.guest.files, _ENVIRONMENT, _MOST_ENVIRONMENT)
     except AgentError:
         return {}
+    text = (content or b"").decode(errors="replace")
     pairs = (line.strip().removeprefix("export ").partition("=") for line in text.split("\n"))
     return {name.strip(): value.strip().strip("\"'") for name, equals, value in pairs if equals}
 

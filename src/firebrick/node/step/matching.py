@@ -5,6 +5,8 @@ from __future__ import annotations
 import posixpath
 
 from firebrick.guest.errors import AgentError, FileMissingError
+from firebrick.node.content import find_content, is_file
+from firebrick.node.errors import StepError
 from firebrick.node.step.bench import Bench
 from firebrick.workflow.command import Message
 from firebrick.workflow.matcher import Hit, Matcher, MatcherError, plain
@@ -63,15 +65,10 @@ async def _locate(bench: Bench, hit: Hit) -> str:
     if not path.startswith(f"{workspace}/") or len(path) > _MAX_PATH or "\0" in path:
         return ""
     try:
-        found = await _is_file(bench, path)
+        found = await is_file(bench.guest.files, path)
     except AgentError:
         return ""
     return path[len(workspace) + 1 :] if found else ""
-
-
-async def _is_file(bench: Bench, path: str) -> bool:
-    """Raises AgentError where there is nothing."""
-    return (await bench.guest.files.stat(path)).kind == "file"
 
 
 async def _read(bench: Bench, number: int, path: str) -> tuple[bytes, tuple[Matcher, ...]]:
@@ -79,13 +76,13 @@ async def _read(bench: Bench, number: int, path: str) -> tuple[bytes, tuple[Matc
     absolute = posixpath.join(bench.paths.workspace, path)
     try:
         bench.matchers.count_file()
-        if not await _is_file(bench, absolute):  # reading a pipe would never end
+        data = await find_content(bench.guest.files, absolute, MAX_FILE + 1)
+        if data is None:
             return b"", _complain(bench, number, path, "It is no file.")
-        data = await bench.guest.files.read(absolute, limit=MAX_FILE + 1)
         return data, parse_matchers(data)
     except FileMissingError:
         return b"", _complain(bench, number, path, "There is no such file.")
-    except (AgentError, MatcherError) as error:
+    except (AgentError, StepError, MatcherError) as error:
         return b"", _complain(bench, number, path, str(error))
 
 
