@@ -74,6 +74,11 @@ class JobTask:
     rerun: Rerun | None = None
     trunk: Trunk | None = None
 
+    @property
+    def purpose(self) -> str:
+        """What its machine is for, as those read it who look into a node."""
+        return f"job {self.planned.key} of {self.order.id}"
+
 
 async def run_job(task: JobTask) -> JobResult:
     """Carry the job out. When this returns its machine is gone and all it held is released.
@@ -149,12 +154,12 @@ async def _on_machine(task: JobTask, branch: Branch) -> JobResult:
     async with (
         _lent(task, around.image, branch.resume, node, companions) as loan,
         open_source(task.order.source, loan.scratch / "source", limit=limit) as source,
-        around.around(loan, task.lender, task.order, task.log) as served,
+        around.around(loan, task.lender, task.order.resources, task.purpose, task.log.node) as served,
     ):
         _report_start(task, loan, around.title, entries, branch.resume)
         if branch.resume is not None and served.services:
             task.log.node("The services of this job begin anew: what earlier steps have done to them is gone.")
-        branch.listen(task.log, before=len(_with_pre(entries)))
+        branch.listen(task.log, before=len(_known_phases(entries)) - len(entries))
         bench = _bench(task, loan, source, actions, served)
         bench.entries = entries
         bench.job_facts, bench.image_env = around.facts(loan, served), around.env
@@ -164,7 +169,7 @@ async def _on_machine(task: JobTask, branch: Branch) -> JobResult:
 def _lent(
     task: JobTask, image: str, resume: Resume | None, node: Path | None, companions: int
 ) -> AbstractAsyncContextManager[Loan]:
-    purpose, say = f"job {task.planned.key} of {task.order.id}", task.log.node
+    purpose, say = task.purpose, task.log.node
     if resume is not None:
         return task.lender.revive(resume.snapshot, resume.image, purpose=purpose, say=say, companions=companions)
     return task.lender.lend(image, task.order.resources, purpose=purpose, say=say, node=node, companions=companions)
@@ -184,7 +189,7 @@ def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions,
         companions=Companions(
             lender=task.lender,
             resources=task.order.resources,
-            purpose=f"job {task.planned.key} of {task.order.id}",
+            purpose=task.purpose,
             say=task.log.node,
             served=served,
             offer=partial(_offered, task),
@@ -211,8 +216,7 @@ def _keeper(task: JobTask, loan: Loan) -> Keeper:
 
 
 def _report_start(task: JobTask, loan: Loan, image: str, entries: Sequence[Entry], resume: Resume | None) -> None:
-    known = [*((entry, Phase.PRE) for entry in _with_pre(entries)), *((entry, Phase.MAIN) for entry in entries)]
-    steps = tuple(task.log.mask(title(entry, phase)) for entry, phase in known)
+    steps = tuple(task.log.mask(title(entry, phase)) for entry, phase in _known_phases(entries))
     task.log.start(
         JobStarted(
             at=time.time(),
@@ -228,8 +232,10 @@ def _report_start(task: JobTask, loan: Loan, image: str, entries: Sequence[Entry
     )
 
 
-def _with_pre(entries: Sequence[Entry]) -> list[Entry]:
-    return [entry for entry in entries if has_phase(entry.use, Phase.PRE)]
+def _known_phases(entries: Sequence[Entry]) -> list[tuple[Entry, Phase]]:
+    """All that will run, in its order, but what comes after the last step: that is known when it has."""
+    before = [(entry, Phase.PRE) for entry in entries if has_phase(entry.use, Phase.PRE)]
+    return [*before, *((entry, Phase.MAIN) for entry in entries)]
 
 
 async def _work(task: JobTask, bench: Bench, branch: Branch, loan: Loan) -> JobResult:
@@ -271,13 +277,9 @@ def _may_ask(entry: Entry) -> bool:
 
 
 async def _run_steps(bench: Bench, branch: Branch, loan: Loan) -> None:
-    """What comes before the first step, the steps, and what comes after the last one: that is known when they have run. What has run before a
-    snapshot was taken is left out."""
+    """What comes before the first step, the steps, and what comes after the last one. What has run before a snapshot was taken is left out."""
     first = await branch.begin(bench)
-    known = [
-        *((entry, Phase.PRE) for entry in _with_pre(bench.entries)),
-        *((entry, Phase.MAIN) for entry in bench.entries),
-    ]
+    known = _known_phases(bench.entries)
     for number, (entry, phase) in enumerate(known):
         if number >= first:
             await branch.arrive(bench, loan, number)

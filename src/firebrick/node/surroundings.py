@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from firebrick.node.container.services import NETWORK, Party, Served, Wanted, find_images, serving, warn
-from firebrick.node.guest import Lender, Loan
+from firebrick.node.guest import Lender, Loan, Say
 from firebrick.node.label import image_of
 from firebrick.node.log import JobLog
-from firebrick.node.order import RunOrder
+from firebrick.node.order import Resources, RunOrder
 from firebrick.node.settings import NodeSettings
 from firebrick.workflow.container import ContainerSpec, container_spec, service_specs
 from firebrick.workflow.context import env_context, job_context
@@ -31,15 +31,17 @@ class Surroundings:
     services: Sequence[Wanted] = ()
 
     @asynccontextmanager
-    async def around(self, loan: Loan, lender: Lender, order: RunOrder, log: JobLog) -> AsyncIterator[Served]:
+    async def around(
+        self, loan: Loan, lender: Lender, resources: Resources, purpose: str, say: Say
+    ) -> AsyncIterator[Served]:
         """The services, ready, beside the machine of the job while the context lasts."""
         party = Party(
             lender=lender,
             loan=loan,
-            resources=order.resources,
-            purpose=f"job {log.job} of {order.id}",
+            resources=resources,
+            purpose=purpose,
             contained=self.container is not None,
-            say=log.node,
+            say=say,
         )
         if not self.services:
             yield Served()

@@ -109,28 +109,27 @@ class Pool:
         self, taken: Snapshot, image: str, *, purpose: str, say: Say, companions: int = 0
     ) -> AsyncIterator[Loan]:
         """See `Lender.revive`."""
-        async with self._turn(say, companions), AsyncExitStack() as stack:
+        async with self._turn(say, companions), self._revived(taken, image, purpose) as loan:
+            yield loan
+
+    def reopen(self, entry: Entry, *, purpose: str) -> AbstractAsyncContextManager[Loan]:
+        """A machine that begins where that of a kept entry was: for those who look into it, so it waits for no turn. The entry may go then.
+
+        Raises NodeError, SnapshotError, BootError, HostError."""
+        return self._revived(entry.snapshot, entry.record.image, purpose)
+
+    @asynccontextmanager
+    async def _revived(self, taken: Snapshot, image: str, purpose: str) -> AsyncIterator[Loan]:
+        async with AsyncExitStack() as stack:
             began = time.perf_counter()
-            # One that is kept could be taken away while the machine starts, one that this run has made could not.
+            # One that is kept may be gone by now, and could go while the machine starts; one that this run has made could not.
             is_kept = taken.path.is_relative_to(self._home.kept)
             async with self.kept.locked() if is_kept else nullcontext():
-                machine = await stack.enter_async_context(self._again(taken))
+                found = Snapshot.load(taken.path) if is_kept else taken
+                machine = await stack.enter_async_context(self._again(found))
             milliseconds = (time.perf_counter() - began) * 1000
             stack.enter_context(self.roster.registered(machine, image, purpose))
             yield self._loan(machine, image, milliseconds)
-
-    @asynccontextmanager
-    async def reopen(self, entry: Entry, *, purpose: str) -> AsyncIterator[Loan]:
-        """A machine that begins where that of a kept entry was: for those who look into it, so it waits for no turn. The entry may go then.
-
-        Raises SnapshotError, BootError, HostError."""
-        async with AsyncExitStack() as stack:
-            began = time.perf_counter()
-            async with self.kept.locked():
-                machine = await stack.enter_async_context(self._again(entry.snapshot))
-            milliseconds = (time.perf_counter() - began) * 1000
-            stack.enter_context(self.roster.registered(machine, entry.record.image, purpose))
-            yield self._loan(machine, entry.record.image, milliseconds)
 
     @contextmanager
     def shelter(self) -> Iterator[Path]:
