@@ -16,18 +16,18 @@ from rich.text import Text
 from firebrick.cli.errors import USAGE, UsageError
 from firebrick.cli.event import EventWish, Occasion, find_occasion, read_pairs
 from firebrick.cli.eventoption import EventOption, InputOption, PayloadOption, VarOption
-from firebrick.cli.order import describe_source
+from firebrick.cli.order import describe_source, read_file
 from firebrick.cli.terminal import tame, tame_json
 from firebrick.confined import OutsideError, read_beneath
+from firebrick.node.context import facts_of
 from firebrick.workflow.called import load_with
-from firebrick.workflow.context import GuestPaths, RunFacts, github_context
+from firebrick.workflow.context import GuestPaths, github_context
 from firebrick.workflow.expression import EvaluationError, Scope, Value
 from firebrick.workflow.filter import Decision, decide
 from firebrick.workflow.permission import granted
 from firebrick.workflow.policy import run_name
 from firebrick.workflow.preview import PreviewedJob, evaluated_concurrency, preview
 from firebrick.workflow.problem import Problem, WorkflowError
-from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.reference import Target
 from firebrick.workflow.syntax import Workflow
 from firebrick.workflow.yaml import MAX_BYTES
@@ -106,7 +106,7 @@ class Found:
 def make_plan(file: Path, wish: EventWish) -> Found:
     """Raises UsageError, WorkflowError."""
     source = asyncio.run(describe_source(_directory(file)))
-    workflow = _read(file, source.path)
+    workflow = read_file(file, source.path)
     occasion = find_occasion(wish, workflow, source)
     decision = decide(workflow.on, occasion.event)
     if not decision.starts:
@@ -136,13 +136,6 @@ def _directory(file: Path) -> Path:
     return file.resolve().parent
 
 
-def _read(file: Path, root: Path) -> Workflow:
-    with file.open("rb") as opened:
-        content = opened.read(MAX_BYTES + 1)
-    absolute = file.resolve()
-    return read_workflow(content, str(absolute.relative_to(root) if absolute.is_relative_to(root) else file))
-
-
 def _find(root: Path, target: Target) -> bytes | None:
     try:
         return read_beneath(root, target.path, MAX_BYTES + 1)
@@ -153,18 +146,7 @@ def _find(root: Path, target: Target) -> bytes | None:
 
 
 def _contexts(workflow: Workflow, occasion: Occasion, wish: EventWish) -> dict[str, Value]:
-    source = occasion.source
-    facts = RunFacts(
-        run_id="1",
-        repository=source.repository,
-        ref=source.ref,
-        sha=source.sha,
-        workflow=workflow.name,
-        workflow_path=workflow.path,
-        event_name=source.event_name,
-        event=source.event,
-    )
-    github = github_context(facts, job="", paths=GuestPaths())
+    github = github_context(facts_of("1", workflow, occasion.source), job="", paths=GuestPaths())
     return {"github": github, "inputs": occasion.inputs, "vars": dict(wish.variables)}
 
 

@@ -18,7 +18,7 @@ from firebrick.guest.errors import ChannelError
 from firebrick.image.errors import ImageError
 from firebrick.image.oci_config import ImageConfig
 from firebrick.machine.errors import MachineError
-from firebrick.node.action.inputs import Inputs, input_variables
+from firebrick.node.action.inputs import Inputs, action_variables
 from firebrick.node.action.use import DockerUse, Phase
 from firebrick.node.content import find_content
 from firebrick.node.errors import ActionError, told
@@ -113,8 +113,6 @@ async def _run(
 ) -> Result:
     image = await in_time(bench, deadline, bench.companions.image(name))
     argv = _argv(call, image.config, name)
-    place = {"GITHUB_ACTION_REPOSITORY": use.place.repository, "GITHUB_ACTION_REF": use.place.ref}
-    state = {f"STATE_{key}": value for key, value in use.state.items()}
     async with (
         bench.companions.lend(image, f"action {name}") as loan,
         bench.companions.offer(loan.guest) as runtime,
@@ -128,9 +126,7 @@ async def _run(
                 **call.env,
                 **_translated(env),
                 **runtime,
-                **input_variables(own_inputs(inputs)),
-                **state,
-                **place,
+                **action_variables(use, own_inputs(inputs)),
             },
             deadline=deadline,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
+from firebrick.node.action.use import DockerUse, JavaScriptUse
 from firebrick.workflow.action_file import ActionFile
 from firebrick.workflow.command import Message
 from firebrick.workflow.syntax import Step
@@ -55,6 +56,10 @@ def _warnings(step: Step, file: ActionFile, inputs: Inputs) -> Iterator[str]:
             yield f"Input '{name}' has been deprecated with message: {known.deprecation}"
 
 
-def input_variables(inputs: Mapping[str, str]) -> dict[str, str]:
-    """`INPUT_*`, where JavaScript actions find them: in upper case, a space becoming `_`, and nothing else."""
-    return {f"INPUT_{name.replace(' ', '_').upper()}": value for name, value in inputs.items()}
+def action_variables(use: JavaScriptUse | DockerUse, inputs: Inputs) -> dict[str, str]:
+    """What an action has besides what a script would: `INPUT_*` (in upper case, a space becoming `_`, and nothing else), what its earlier phases
+    left, and which action it is."""
+    given = {f"INPUT_{name.replace(' ', '_').upper()}": value for name, value in inputs.items()}
+    state = {f"STATE_{name}": value for name, value in use.state.items()}
+    place = {"GITHUB_ACTION_REPOSITORY": use.place.repository, "GITHUB_ACTION_REF": use.place.ref}
+    return {**given, **state, **place}
