@@ -122,7 +122,7 @@ def _written(secrets: list[str]) -> Iterator[str]:
 
 async def _hear(data: bytes, log: JobLog) -> None:
     # All that a listener asks of its bench where no line is a command.
-    bench: Any = SimpleNamespace(log=log, matchers=MatcherSet(), debug=False, paths=SimpleNamespace(workspace="/w"))
+    bench: Any = SimpleNamespace(log=log, matchers=MatcherSet(), paths=SimpleNamespace(workspace="/w"))
     listener = Listener(bench, 0, {})
     splitter = LineSplitter(masker=log.masker)
     for at in range(0, len(data), _CHUNK):

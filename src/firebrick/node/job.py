@@ -42,7 +42,7 @@ from firebrick.node.step.bench import Bench
 from firebrick.node.step.hook import Hook, run_hook
 from firebrick.node.step.phase import posts_of
 from firebrick.node.step.step import run_step, title
-from firebrick.node.surroundings import find_surroundings
+from firebrick.node.surroundings import Surroundings, find_surroundings
 from firebrick.process import ProcessError
 from firebrick.results.errors import ResultsError
 from firebrick.task import end_tasks
@@ -160,9 +160,7 @@ async def _on_machine(task: JobTask, branch: Branch) -> JobResult:
         if branch.resume is not None and served.services:
             task.log.node("The services of this job begin anew: what earlier steps have done to them is gone.")
         branch.listen(task.log, before=len(_known_phases(entries)) - len(entries))
-        bench = _bench(task, loan, source, actions, served)
-        bench.entries = entries
-        bench.job_facts, bench.image_env = around.facts(loan, served), around.env
+        bench = _bench(task, loan, source, actions, around, served, entries)
         return await _work(task, bench, branch, loan)
 
 
@@ -175,7 +173,15 @@ def _lent(
     return task.lender.lend(image, task.order.resources, purpose=purpose, say=say, node=node, companions=companions)
 
 
-def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions, served: Served) -> Bench:
+def _bench(
+    task: JobTask,
+    loan: Loan,
+    source: SourceReader,
+    actions: JobActions,
+    around: Surroundings,
+    served: Served,
+    entries: tuple[Entry, ...],
+) -> Bench:
     paths, fixed = guest_paths(task.order), task.order.resources.fixed
     return Bench(
         order=task.order,
@@ -205,7 +211,9 @@ def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions,
             paths=paths,
             debug=task.log.debugging,
         ),
-        debug=task.log.debugging,
+        entries=entries,
+        job_facts=around.facts(loan, served),
+        image_env=around.env,
     )
 
 

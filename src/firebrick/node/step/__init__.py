@@ -7,5 +7,5 @@ launch, filecommand              its environment, and the files in which it says
 script                           its process: started, listened to, ended in time
 listener, matching, outputs      what it writes: lines, commands, problems, outputs
 deadline, intime                 when its time is over
-bench                            what all steps of a job share
+bench, hashfiles                 what all steps of a job share, and what their expressions see
 """

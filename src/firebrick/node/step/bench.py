@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,7 +12,6 @@ from firebrick.node.action.use import Entry, Place
 from firebrick.node.cancel import Cancellation
 from firebrick.node.container.companion import Companions
 from firebrick.node.event import CancelCause
-from firebrick.node.glob import find_files, parse_searches
 from firebrick.node.guest import Guest
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
@@ -22,9 +19,10 @@ from firebrick.node.results.shelf import ArtifactShelf
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader
 from firebrick.node.step.deadline import Deadline
+from firebrick.node.step.hashfiles import hash_files
 from firebrick.workflow.context import GuestPaths, env_context, job_context
 from firebrick.workflow.expression import EvaluationError, Scope, Value
-from firebrick.workflow.hashing import HashMemo, HashNeededError, combine
+from firebrick.workflow.hashing import HashMemo, HashNeededError
 from firebrick.workflow.matcher import Matcher, MatcherSet
 from firebrick.workflow.outcome import CANCELLED, FAILURE, SUCCESS, StepOutcome, step_scope, steps_context
 from firebrick.workflow.syntax import RunDefaults
@@ -80,8 +78,8 @@ class Bench:
 
     `scope` is what the job's own expressions see, `runner` the context of that name, `runtime` the variables that actions have besides (never
     scripts), `action` the GITHUB_ACTION of the step that runs now, `title` what people see of it, `step_end` what ends it if `condition` does not
-    hold then, `entries` are the steps of the job, `posts` what has a post phase, in the order it began. `matchers` are those the steps have added,
-    `debug` is whether debug messages are shown. `job_facts` is what the context `job` says of container and services, `image_env` what a container
+    hold then, `entries` are the steps of the job, `posts` what has a post phase, in the order it began. `matchers` are those the steps have added.
+    `job_facts` is what the context `job` says of container and services, `image_env` what a container
     gives to every step."""
 
     order: RunOrder
@@ -113,7 +111,6 @@ class Bench:
     step_end: asyncio.Event = field(default_factory=asyncio.Event)
     condition: Condition | None = None
     matchers: MatcherSet = field(default_factory=MatcherSet)
-    debug: bool = False
     _hashes: HashMemo = field(default_factory=HashMemo)
 
     def within(self, caller: Caller) -> Bench:
@@ -194,7 +191,8 @@ class Bench:
             try:
                 return ask(scope)
             except HashNeededError as needed:
-                self._hashes.answer(needed.patterns, await self._hash(needed.patterns))
+                answer = await hash_files(self.guest.files, needed.patterns, self.paths.workspace)
+                self._hashes.answer(needed.patterns, answer)
 
     def _scope(self, env: Mapping[str, str]) -> Scope:
         contexts: dict[str, Value] = {
@@ -218,19 +216,6 @@ class Bench:
             "action": self.action,
             **(place_context(self.caller.place) if self.caller is not None else {}),
         }
-
-    async def _hash(self, patterns: tuple[str, ...]) -> str:
-        workspace = self.paths.workspace
-        found = await find_files(self.guest.files, parse_searches(patterns, workspace))
-        inside = sorted(file.path for file in found if file.path.startswith(f"{workspace}/"))
-        return combine([await self._digest(path) for path in inside])
-
-    async def _digest(self, path: str) -> str:
-        digest = hashlib.sha256()
-        async with aclosing(self.guest.files.stream(path)) as chunks:
-            async for chunk in chunks:
-                digest.update(chunk)
-        return digest.hexdigest()
 
 
 def place_context(place: Place) -> dict[str, str]:

@@ -52,7 +52,7 @@ class Listener:
             bench.paths.workspace,
             allow_unsecure=_allowed(env, "ACTIONS_ALLOW_UNSECURE_COMMANDS"),
             allow_tokens=_allowed(env, "ACTIONS_ALLOW_UNSECURE_STOPCOMMAND_TOKENS"),
-            echo=bench.debug,
+            echo=bench.log.debugging,
         )
         self.heard = Heard(state=StepOutputs() if state is None else state)
         bench.matchers.reset()
