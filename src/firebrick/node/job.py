@@ -67,7 +67,7 @@ class JobTask:
     lender: Lender
     settings: NodeSettings
     shelf: ArtifactShelf
-    services: NodeResults | None
+    results: NodeResults | None
     actions: ActionSource
     log: JobLog
     cancellation: Cancellation
@@ -271,11 +271,11 @@ async def _work(task: JobTask, bench: Bench, branch: Branch, loan: Loan) -> JobR
 @asynccontextmanager
 async def _offered(task: JobTask, guest: Guest, *, needed: bool = True) -> AsyncIterator[Mapping[str, str]]:
     """The artifact and cache services in one machine of the job: the variables that lead there."""
-    if task.services is None or not needed:
+    if task.results is None or not needed:
         yield {}
         return
     url = run_facts(task.order).server_url
-    async with task.services.offered(guest, task.order, task.planned.key, server_url=url) as variables:
+    async with task.results.offered(guest, task.order, task.planned.key, server_url=url) as variables:
         task.log.masker.add(variables["ACTIONS_RUNTIME_TOKEN"])
         yield variables
 

@@ -225,7 +225,7 @@ class Course:
             lender=self._shared.lender,
             settings=self._shared.settings,
             shelf=self._shared.shelf,
-            services=self._shared.services,
+            results=self._shared.results,
             actions=self._shared.actions,
             log=self._log(copy),
             cancellation=cancellation,
@@ -334,7 +334,7 @@ class Course:
         return JobOutcome(result.conclusion.value, result.outputs)
 
     def _report(self, copy: PlannedJob, result: JobResult, seconds: float) -> None:
-        self._shared.results[copy.key] = result
+        self._shared.jobs[copy.key] = result
         self._shared.emit(
             JobFinished(
                 at=time.time(),

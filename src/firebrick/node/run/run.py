@@ -61,7 +61,7 @@ class Run:
             emit=self._emit,
             actions=actions,
             turnstile=turnstile,
-            services=results,
+            results=results,
             secrets=frozenset(order.secrets.values()),
         )
 
@@ -99,8 +99,8 @@ class Run:
 
     def _watched(self) -> AbstractAsyncContextManager[None]:
         """What clients store in this run is among its artifacts."""
-        services = self._shared.services
-        return nullcontext() if services is None else services.watched(self.order, self._shared.shelf)
+        results = self._shared.results
+        return nullcontext() if results is None else results.watched(self.order, self._shared.shelf)
 
     async def _prepared(self) -> tuple[Plan, GroupRequest | None]:
         """The plan of the run, and the concurrency group it wants to be in. Raises WorkflowError, NodeError, EvaluationError."""
@@ -178,7 +178,7 @@ class Run:
         )
         self._shared.cancellation.close()
         self._journal.close()
-        jobs = self._shared.results
+        jobs = self._shared.jobs
         self._done.set_result(RunResult(conclusion=conclusion, seconds=seconds, jobs=jobs, message=message))
 
     def _conclusion(self, *, failed: bool) -> Conclusion:

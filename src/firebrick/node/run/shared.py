@@ -24,8 +24,8 @@ from firebrick.workflow.plan import MAX_PLANNED
 
 @dataclass(kw_only=True)
 class Shared:
-    """What all courses of a run have in common. `live` are the jobs under way by key, callers too; `cancellation`
-    is that of the run; no job's log shows any of `secrets`, whether it is given them or not."""
+    """What all courses of a run have in common. `results` are the services its actions may use; `jobs` is how each has ended, and `live` those under
+    way, both by key, callers too among these; `cancellation` is that of the run; no job's log shows any of `secrets`, whether it is given them or not."""
 
     lender: Lender
     settings: NodeSettings
@@ -33,9 +33,9 @@ class Shared:
     emit: Emit
     actions: ActionSource
     turnstile: Turnstile
-    services: NodeResults | None = None
+    results: NodeResults | None = None
     calls: Calls = field(default_factory=Calls)
-    results: dict[str, JobResult] = field(default_factory=dict)
+    jobs: dict[str, JobResult] = field(default_factory=dict)
     live: dict[str, Cancellation] = field(default_factory=dict)
     secrets: frozenset[str] = frozenset()
     cancellation: Cancellation = field(default_factory=lambda: Cancellation(0.0))
