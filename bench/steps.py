@@ -25,9 +25,9 @@ from firebrick.node.settings import NodeSettings
 from firebrick.node.step.bench import Bench
 from firebrick.node.step.listener import Listener
 from firebrick.node.step.step import run_step
+from firebrick.workflow.command.matcher import MatcherSet
 from firebrick.workflow.context import GuestPaths
-from firebrick.workflow.expression import Scope
-from firebrick.workflow.matcher import MatcherSet
+from firebrick.workflow.expression.expression import Scope
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.shell import DEFAULT
 from firebrick.workflow.syntax import RunDefaults

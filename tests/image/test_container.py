@@ -14,7 +14,7 @@ from firebrick.node.container.image import Containers
 from firebrick.node.errors import ContainerError
 from firebrick.node.settings import NodeSettings
 from firebrick.process import run
-from firebrick.workflow.container import Login
+from firebrick.workflow.container.container import Login
 from tests.image.registry import serving
 from tests.image.tools import content, layer, make_layout
 

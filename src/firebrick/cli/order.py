@@ -15,10 +15,10 @@ from firebrick.cli.errors import UsageError
 from firebrick.cli.event import EventWish, find_occasion
 from firebrick.node.order import Resources, RunOrder, Source
 from firebrick.workflow.detect import detect, from_command
-from firebrick.workflow.filter import decide
+from firebrick.workflow.event.filter import decide
+from firebrick.workflow.expression.value import Value
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.syntax import Workflow
-from firebrick.workflow.value import Value
 from firebrick.workflow.yaml import MAX_BYTES
 
 _DIRECTORIES: Final = (".github/workflows", ".forgejo/workflows")

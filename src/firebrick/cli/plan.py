@@ -22,8 +22,8 @@ from firebrick.confined import OutsideError, read_beneath
 from firebrick.node.context import facts_of
 from firebrick.workflow.called import load_with
 from firebrick.workflow.context import GuestPaths, github_context
-from firebrick.workflow.expression import EvaluationError, Scope, Value
-from firebrick.workflow.filter import Decision, decide
+from firebrick.workflow.event.filter import Decision, decide
+from firebrick.workflow.expression.expression import EvaluationError, Scope, Value
 from firebrick.workflow.permission import granted
 from firebrick.workflow.policy import run_name
 from firebrick.workflow.preview import PreviewedJob, evaluated_concurrency, preview

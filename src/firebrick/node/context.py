@@ -8,8 +8,8 @@ from typing import Final
 
 from firebrick.node.order import RunOrder, Source
 from firebrick.workflow.context import GuestPaths, RunFacts
+from firebrick.workflow.expression.value import Value
 from firebrick.workflow.syntax import Workflow
-from firebrick.workflow.value import Value
 
 HOME: Final = "/root"
 WORK: Final = "/home/runner/work"

@@ -13,7 +13,7 @@ from firebrick.machine import Snapshot
 from firebrick.node.container.image import ContainerImage
 from firebrick.node.kept.shelf import Entry, Kept
 from firebrick.node.order import Resources
-from firebrick.workflow.container import Login
+from firebrick.workflow.container.container import Login
 
 Say = Callable[[str], None]
 

@@ -47,7 +47,7 @@ from firebrick.process import ProcessError
 from firebrick.results.errors import ResultsError
 from firebrick.task import end_tasks
 from firebrick.workflow.context import runner_context
-from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.expression.expression import EvaluationError, Scope
 from firebrick.workflow.outcome import CANCELLED, job_outputs, timeout_s
 from firebrick.workflow.plan import PlannedJob
 

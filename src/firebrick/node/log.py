@@ -9,8 +9,8 @@ from typing import Final
 
 from firebrick.node.errors import StepError
 from firebrick.node.event import Annotation, Event, JobStarted, LogLine
-from firebrick.workflow.command import Message
-from firebrick.workflow.masker import Masker, MaskLimitError
+from firebrick.workflow.command.command import Message
+from firebrick.workflow.command.masker import Masker, MaskLimitError
 
 Emit = Callable[[Event], None]
 NODE_STEP = -1

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from firebrick.node.kept.rerun import Rerun
+from firebrick.workflow.expression.value import Value
 from firebrick.workflow.syntax import Workflow
-from firebrick.workflow.value import Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

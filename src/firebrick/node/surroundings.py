@@ -12,12 +12,12 @@ from firebrick.node.label import image_of
 from firebrick.node.log import JobLog
 from firebrick.node.order import Resources, RunOrder
 from firebrick.node.settings import NodeSettings
-from firebrick.workflow.container import ContainerSpec, container_spec, service_specs
+from firebrick.workflow.container.container import ContainerSpec, container_spec, service_specs
 from firebrick.workflow.context import env_context, job_context
-from firebrick.workflow.expression import Scope
+from firebrick.workflow.expression.expression import Scope
+from firebrick.workflow.expression.value import Value
 from firebrick.workflow.outcome import SUCCESS, runs_on_labels
 from firebrick.workflow.plan import PlannedJob
-from firebrick.workflow.value import Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

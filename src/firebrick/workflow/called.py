@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Protocol
 
-from firebrick.workflow.inputs import call_mistakes, read_inputs, type_mistake
+from firebrick.workflow.event.inputs import call_mistakes, read_inputs, type_mistake
+from firebrick.workflow.expression.value import fold
 from firebrick.workflow.permission import describe_excess, effective, granted
 from firebrick.workflow.problem import Position, Problem, WorkflowError
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.reference import OWN, Target, parse_target
 from firebrick.workflow.syntax import Call, Job, Permissions, Workflow
 from firebrick.workflow.template import TemplateMap
-from firebrick.workflow.value import fold
 
 MAX_LEVELS = 10
 MAX_CALLED = 50

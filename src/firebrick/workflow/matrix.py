@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.expression.expression import EvaluationError, Scope
+from firebrick.workflow.expression.value import Value, equals, find_property, is_array, to_text
 from firebrick.workflow.template import Template, TemplateTree
-from firebrick.workflow.value import Value, equals, find_property, is_array, to_text
 
 MAX_JOBS = 256
 

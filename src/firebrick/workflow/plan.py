@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.expression.expression import EvaluationError, Scope
+from firebrick.workflow.expression.value import Value, to_number
 from firebrick.workflow.graph import ancestors, in_order
 from firebrick.workflow.matrix import expand_matrix, tree_value
 from firebrick.workflow.permission import describe_excess, effective
@@ -17,7 +18,6 @@ from firebrick.workflow.problem import Position, Problem, WorkflowError
 from firebrick.workflow.reference import Target
 from firebrick.workflow.syntax import Job, Permissions, Strategy, Workflow
 from firebrick.workflow.template import tree_templates
-from firebrick.workflow.value import Value, to_number
 
 _MAX_NAME = 100
 MAX_PLANNED = 2_000

@@ -29,7 +29,7 @@ from firebrick.node.pool.turns import Turns
 from firebrick.node.results.offer import NodeResults
 from firebrick.node.run.run import Run, start_run
 from firebrick.node.settings import NodeSettings
-from firebrick.workflow.container import Login
+from firebrick.workflow.container.container import Login
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.uses import RemoteAction
 from tests.unit.node.shell import shell

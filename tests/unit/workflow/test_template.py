@@ -1,6 +1,6 @@
 import pytest
 
-from firebrick.workflow.expression import ANYTHING, EvaluationError, Scope
+from firebrick.workflow.expression.expression import ANYTHING, EvaluationError, Scope
 from firebrick.workflow.problem import Position
 from firebrick.workflow.template import Template, TemplateError, TemplateMap, parse_template, split_template
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from firebrick.node.action.inside import inside
 from firebrick.node.errors import StepError
 from firebrick.node.glob import Found, Search, find_files, parse_searches
-from firebrick.workflow.command import Message
+from firebrick.workflow.command.command import Message
 
 if TYPE_CHECKING:
     from firebrick.node.step.bench import Bench

@@ -12,8 +12,8 @@ from firebrick.guest.errors import AgentError, FileMissingError, NotADirectoryIn
 from firebrick.node.content import find_content, is_file
 from firebrick.node.errors import ActionError, StepError
 from firebrick.workflow.action_file import ActionFile, DockerRuns, read_action_file
-from firebrick.workflow.allowed import ACTION_HOOK_IF
 from firebrick.workflow.problem import Position, WorkflowError
+from firebrick.workflow.schema.allowed import ACTION_HOOK_IF
 from firebrick.workflow.template import TemplateMap, parse_condition
 
 NAMES: Final = ("action.yml", "action.yaml")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from firebrick.node.action.use import DockerUse, JavaScriptUse
 from firebrick.workflow.action_file import ActionFile
-from firebrick.workflow.command import Message
+from firebrick.workflow.command.command import Message
 from firebrick.workflow.syntax import Step
 
 if TYPE_CHECKING:

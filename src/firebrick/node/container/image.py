@@ -28,7 +28,7 @@ from firebrick.image.store import ImageStore
 from firebrick.node.errors import ContainerError
 from firebrick.node.settings import NodeSettings
 from firebrick.process import ProcessError, run
-from firebrick.workflow.container import Login
+from firebrick.workflow.container.container import Login
 
 _COMPONENT: Final = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _REFERENCE: Final = re.compile(

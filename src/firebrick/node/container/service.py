@@ -18,7 +18,7 @@ from firebrick.node.errors import ContainerError
 from firebrick.node.guest import Guest
 from firebrick.node.lines import LineSplitter
 from firebrick.task import end_tasks
-from firebrick.workflow.container import ContainerSpec
+from firebrick.workflow.container.container import ContainerSpec
 
 _KEPT_LINES: Final = 200
 _LINE: Final = 1024

@@ -21,8 +21,8 @@ from firebrick.node.hosts import add_names
 from firebrick.node.order import Resources
 from firebrick.node.relay import GuestPort, relay
 from firebrick.task import end_tasks
-from firebrick.workflow.container import ContainerSpec
-from firebrick.workflow.value import Value
+from firebrick.workflow.container.container import ContainerSpec
+from firebrick.workflow.expression.value import Value
 
 _MOST_PORTS: Final = 96
 """Of all services of a job: each is a listener in the job's machine, which has room for more."""

@@ -10,8 +10,8 @@ from firebrick.node.action.use import CompositeUse, DockerUse, Entry, JavaScript
 from firebrick.node.errors import NodeError
 from firebrick.node.step.bench import Bench, Caller
 from firebrick.text import encodable
-from firebrick.workflow.matcher import MatcherError
-from firebrick.workflow.matcher_file import parse_matchers
+from firebrick.workflow.command.matcher import MatcherError
+from firebrick.workflow.command.matcher_file import parse_matchers
 from firebrick.workflow.outcome import StepOutcome
 
 Texts = Mapping[str, str]

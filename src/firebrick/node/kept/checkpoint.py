@@ -32,8 +32,8 @@ from firebrick.node.kept.carried import (
 )
 from firebrick.node.step.bench import Bench
 from firebrick.text import encodable
-from firebrick.workflow.masker import MAX_ADDED
-from firebrick.workflow.matcher import MAX_MATCHERS
+from firebrick.workflow.command.masker import MAX_ADDED
+from firebrick.workflow.command.matcher import MAX_MATCHERS
 
 VERSION: Final = 1
 DIRECTORY: Final = f"{TEMP}/_firebrick"

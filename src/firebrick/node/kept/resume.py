@@ -12,7 +12,7 @@ from firebrick.machine import Snapshot
 from firebrick.node.kept import checkpoint
 from firebrick.node.kept.shelf import Ended, Entry
 from firebrick.node.step.bench import Bench
-from firebrick.workflow.expression import Scope
+from firebrick.workflow.expression.expression import Scope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -30,7 +30,7 @@ from firebrick.node.pool.template import TemplateShelf, machine_spec
 from firebrick.node.pool.turns import Turns
 from firebrick.node.settings import NodeSettings
 from firebrick.node.socket.roster import Roster
-from firebrick.workflow.container import Login
+from firebrick.workflow.container.container import Login
 
 _KERNEL: Final = "debian"
 _DISK_SPARED_MIB: Final = 1024

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 from firebrick.node.order import RunOrder
 from firebrick.workflow.called import Calls, declared_secrets
-from firebrick.workflow.expression import EvaluationError, Scope, Value
-from firebrick.workflow.inputs import call_inputs, read_inputs
+from firebrick.workflow.event.inputs import call_inputs, read_inputs
+from firebrick.workflow.expression.expression import EvaluationError, Scope, Value
+from firebrick.workflow.expression.value import fold
 from firebrick.workflow.plan import Caller, Plan, PlannedJob
 from firebrick.workflow.reference import OWN
 from firebrick.workflow.syntax import Call, Workflow
-from firebrick.workflow.value import fold
 
 
 def called_order(

@@ -20,8 +20,8 @@ from firebrick.node.order import RunOrder
 from firebrick.node.run.call import called_order
 from firebrick.node.run.fork import Trunk, open_trunk
 from firebrick.node.run.shared import Shared, order_contexts, order_group
-from firebrick.workflow.expression import EvaluationError, Scope, Value
-from firebrick.workflow.inputs import InputError
+from firebrick.workflow.event.inputs import InputError
+from firebrick.workflow.expression.expression import EvaluationError, Scope, Value
 from firebrick.workflow.outcome import (
     FAILURE,
     SUCCESS,

@@ -24,7 +24,7 @@ from firebrick.node.run.shared import Shared, order_contexts, order_group
 from firebrick.node.run.turnstile import Turnstile
 from firebrick.node.settings import NodeSettings
 from firebrick.task import end_tasks
-from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.expression.expression import EvaluationError, Scope
 from firebrick.workflow.outcome import FAILURE, JobOutcome, run_result
 from firebrick.workflow.plan import Plan, plan
 from firebrick.workflow.policy import GroupRequest, group_request, run_name

@@ -18,7 +18,7 @@ from firebrick.node.run.turnstile import Turnstile, group_key
 from firebrick.node.settings import NodeSettings
 from firebrick.workflow.called import Calls
 from firebrick.workflow.context import github_context
-from firebrick.workflow.expression import EvaluationError, Value
+from firebrick.workflow.expression.expression import EvaluationError, Value
 from firebrick.workflow.plan import MAX_PLANNED
 
 

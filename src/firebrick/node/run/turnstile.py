@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from firebrick.workflow.admission import Group, Ruling, leave, request
+from firebrick.workflow.expression.value import fold
 from firebrick.workflow.policy import GroupRequest
-from firebrick.workflow.value import fold
 
 
 @dataclass(slots=True)

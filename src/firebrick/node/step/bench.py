@@ -20,10 +20,10 @@ from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader
 from firebrick.node.step.deadline import Deadline
 from firebrick.node.step.hashfiles import hash_files
+from firebrick.workflow.command.matcher import Matcher, MatcherSet
 from firebrick.workflow.context import GuestPaths, env_context, job_context
-from firebrick.workflow.expression import EvaluationError, Scope, Value
+from firebrick.workflow.expression.expression import EvaluationError, Scope, Value
 from firebrick.workflow.hashing import HashMemo, HashNeededError
-from firebrick.workflow.matcher import Matcher, MatcherSet
 from firebrick.workflow.outcome import CANCELLED, FAILURE, SUCCESS, StepOutcome, step_scope, steps_context
 from firebrick.workflow.syntax import RunDefaults
 from firebrick.workflow.template import Condition

@@ -17,7 +17,7 @@ from firebrick.node.errors import StepError, told
 from firebrick.node.guest import Guest
 from firebrick.node.step.bench import Bench
 from firebrick.node.step.outputs import StepOutputs
-from firebrick.workflow.command_file import (
+from firebrick.workflow.command.file import (
     MAX_SUMMARY,
     FileCommandError,
     extend_path,

@@ -10,7 +10,7 @@ from firebrick.node.step.bench import Bench
 from firebrick.node.step.filecommand import add_environment, add_path
 from firebrick.node.step.matching import add_matchers, problem_message, remove_matchers
 from firebrick.node.step.outputs import StepOutputs
-from firebrick.workflow.command import (
+from firebrick.workflow.command.command import (
     AddMatcher,
     AddPath,
     CommandReader,
@@ -28,8 +28,8 @@ from firebrick.workflow.command import (
     Text,
     refusal,
 )
-from firebrick.workflow.command_file import FileCommandError
-from firebrick.workflow.matcher import MAX_SLOW, Hit
+from firebrick.workflow.command.file import FileCommandError
+from firebrick.workflow.command.matcher import MAX_SLOW, Hit
 
 
 @dataclass(slots=True)

@@ -8,9 +8,9 @@ from firebrick.guest.errors import AgentError, FileMissingError
 from firebrick.node.content import find_content, is_file
 from firebrick.node.errors import StepError
 from firebrick.node.step.bench import Bench
-from firebrick.workflow.command import Message
-from firebrick.workflow.matcher import Hit, Matcher, MatcherError, plain
-from firebrick.workflow.matcher_file import MAX_FILE, parse_matchers
+from firebrick.workflow.command.command import Message
+from firebrick.workflow.command.matcher import Hit, Matcher, MatcherError, plain
+from firebrick.workflow.command.matcher_file import MAX_FILE, parse_matchers
 
 _MAX_PATH = 4096
 

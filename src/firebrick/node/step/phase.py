@@ -37,9 +37,9 @@ from firebrick.node.step.intime import StepCancelledError, in_time
 from firebrick.node.step.launch import Ending, run_step_script, with_files
 from firebrick.node.step.outputs import StepOutputs
 from firebrick.node.step.script import Result
-from firebrick.workflow.command import Message
-from firebrick.workflow.command_file import FileCommandError
-from firebrick.workflow.expression import EvaluationError
+from firebrick.workflow.command.command import Message
+from firebrick.workflow.command.file import FileCommandError
+from firebrick.workflow.expression.expression import EvaluationError
 from firebrick.workflow.outcome import CANCELLED, FAILURE, SKIPPED, SUCCESS, StepOutcome, flag, timeout_s
 from firebrick.workflow.shell import ShellError
 from firebrick.workflow.syntax import Step

@@ -8,7 +8,7 @@ from firebrick.node.action.use import Entry, Phase
 from firebrick.node.event import Conclusion, StepFinished, StepStarted
 from firebrick.node.step.bench import Bench
 from firebrick.node.step.phase import perform
-from firebrick.workflow.expression import EvaluationError
+from firebrick.workflow.expression.expression import EvaluationError
 from firebrick.workflow.outcome import FAILURE, SKIPPED
 from firebrick.workflow.syntax import Step
 

@@ -13,8 +13,8 @@ from firebrick.node.container.service import check_of, launch_of
 from firebrick.node.errors import ContainerError
 from firebrick.node.event import CancelCause
 from firebrick.node.order import Resources
-from firebrick.workflow.container import ContainerSpec
-from firebrick.workflow.container_options import parse_options
+from firebrick.workflow.container.container import ContainerSpec
+from firebrick.workflow.container.options import parse_options
 from tests.unit.node.conftest import Bed
 
 

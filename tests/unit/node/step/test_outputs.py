@@ -5,7 +5,7 @@ import pytest
 from firebrick.node.errors import StepError
 from firebrick.node.settings import NodeSettings
 from firebrick.node.step.outputs import StepOutputs
-from firebrick.workflow.command_file import extend_path
+from firebrick.workflow.command.file import extend_path
 
 
 def job(*lines: str) -> str:
