@@ -338,9 +338,10 @@ async def run(  # noqa: PLR0913 - keywords of one call
 ) -> Completed:
     """Run a program to its end.
 
-    `timeout` is in seconds; `limit` is the most bytes of output that are kept; `stdin` may be a file descriptor to read from, where there is
-    no `input`, and `stdout` one to write to instead; `on_stderr` sees the error output as it comes. With `check` a status other than 0 raises ProcessError, which ends with the program's last
-    words and carries `hint`. Raises ProgramNotFoundError, ProcessTimeoutError, OutputLimitError. Cancelling kills the program."""
+    `timeout` is in seconds; `limit` is the most bytes of output that are kept; `stdin` may be a file descriptor to read from, where there is no
+    `input`, and `stdout` one to write to instead; `on_stderr` sees the error output as it comes. With `check` a status other than 0 raises
+    ProcessError, which ends with the program's last words and carries `hint`. Raises ProgramNotFoundError, ProcessTimeoutError, OutputLimitError.
+    Cancelling kills the program."""
     feed = stdin if input is None else PIPE
     async with spawn(argv, env=env, cwd=cwd, stdin=feed, stdout=stdout, stderr=PIPE, hint=hint) as process:
         tail = bytearray()

@@ -70,10 +70,11 @@ async def serving(
     holds. None of the files may change while this lasts. The socket `root`/SOCKET is there and listens from the first moment; only the user of
     `seat` (without one: of this process) is served.
 
-    `prefetch` is a list to replay; `record` is where to write one, in `recorded` or at the end: then each page is noted by itself unless `around` says how many
-    bytes (a power of two, 4 KiB to 2 MiB) to copy at each fault. The two exclude each other.
+    `prefetch` is a list to replay; `record` is where to write one, in `recorded` or at the end: then each page is noted by itself unless `around`
+    says how many bytes (a power of two, 4 KiB to 2 MiB) to copy at each fault. The two exclude each other.
 
-    On exit the page server has ended and the socket is gone. Raises SnapshotError where a file cannot be opened, HostError where it cannot be started."""
+    On exit the page server has ended and the socket is gone. Raises SnapshotError where a file cannot be opened, HostError where it cannot be
+    started."""
     if record is not None:
         around = around or PAGE
     with ExitStack() as ours:

@@ -86,9 +86,9 @@ class Lender(Protocol):
     def lend(
         self, image: str, resources: Resources, *, purpose: str, say: Say, node: Path | None = None, companions: int = 0
     ) -> AbstractAsyncContextManager[Loan]:
-        """A machine for as long as the context lasts; waits for its turn where the node is full. `say` is told, in words, what takes
-        long. With `node` the machine has what is in that directory, which is Node.js, where JavaScript actions look for it. `companions` is how many more machines the borrower
-        will have beside this one: their turns are taken with it.
+        """A machine for as long as the context lasts; waits for its turn where the node is full. `say` is told, in words, what takes long. With
+        `node` the machine has what is in that directory, which is Node.js, where JavaScript actions look for it. `companions` is how many more
+        machines the borrower will have beside this one: their turns are taken with it.
 
         Raises firebrick.machine.errors.MachineError, firebrick.node.errors.NodeError."""
 

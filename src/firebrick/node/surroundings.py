@@ -22,7 +22,8 @@ from firebrick.workflow.plan import PlannedJob
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """`image` is one of the store, `title` what the workflow calls it. `env` is what a container gives to every step, weaker than all the workflow says."""
+    """`image` is one of the store, `title` what the workflow calls it. `env` is what a container gives to every step, weaker than all the workflow
+    says."""
 
     image: str
     title: str

@@ -54,7 +54,8 @@ class Results:
 async def open_results(
     directory: Path, limits: ResultsLimits, *, watchers: Watchers | None = None
 ) -> AsyncIterator[Results]:
-    """Serve while the context lasts; `watchers` are told of the artifacts of their runs. What is under way at its end is cut off: the clients' jobs have ended by then."""
+    """Serve while the context lasts; `watchers` are told of the artifacts of their runs. What is under way at its end is cut off: the clients' jobs
+    have ended by then."""
     async with AsyncExitStack() as stack:
         parts = await stack.enter_async_context(open_parts(directory, limits, watchers=watchers))
         socket = new_name(directory / "sockets")

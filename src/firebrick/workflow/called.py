@@ -63,8 +63,8 @@ def load_with(workflow: Workflow, find: FindWorkflow, *, local_only: bool = Fals
 
 def load_calls(workflow: Workflow, *, local_only: bool = False) -> Loading:
     """Everything `workflow` calls. Raises WorkflowError with all that is wrong: files that are not there or cannot be read, calls that do not fit
-    what they call, cycles, more than 10 levels with the first or 50 workflows, and permissions a caller does not have. With `local_only` workflows of other repositories
-    are not asked for, and not in the result."""
+    what they call, cycles, more than 10 levels with the first or 50 workflows, and permissions a caller does not have. With `local_only` workflows
+    of other repositories are not asked for, and not in the result."""
     loader = _Loader(workflow, local_only=local_only)
     yield from loader.load()
     loader.check()

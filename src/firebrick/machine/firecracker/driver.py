@@ -228,7 +228,8 @@ class Firecracker:
             ) from error
 
     async def _load(self, vmm: Vmm, spec: MachineSpec, snapshot: Path) -> None:
-        """Firecracker takes one attempt: after one that failed the process is of no use, and ends. What a metadata service answers is in no snapshot."""
+        """Firecracker takes one attempt: after one that failed the process is of no use, and ends. What a metadata service answers is in no
+        snapshot."""
         later = spec.metadata is not None
         load = Load(
             backend=Backend.FILE if self._pages is None else Backend.UFFD,

@@ -1,8 +1,7 @@
 """What `image:` of a container or service names, as a root image of the store with its configuration.
 
-In this order: an image of the store by its name; an OCI layout or archive in the folder of the settings; a registry of the settings, through skopeo. The text comes
-from a workflow, so it can name no file outside of the folder, and no registry the owner of the node has not allowed.
-"""
+In this order: an image of the store by its name; an OCI layout or archive in the folder of the settings; a registry of the settings, through
+skopeo. The text comes from a workflow, so it can name no file outside of the folder, and no registry the owner of the node has not allowed."""
 
 from __future__ import annotations
 

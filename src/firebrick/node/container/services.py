@@ -1,8 +1,8 @@
 """All services of a job: each in a machine of its own, found by its name from the job and from the others, without any network.
 
-In the machine of the job the agent listens, for each service, on an address of the loopback that is that service's, at the ports it has; relays carry what comes there into the
-service's machine. `/etc/hosts` has the names. So nothing of a job can reach anything but its own services, at their ports.
-"""
+In the machine of the job the agent listens, for each service, on an address of the loopback that is that service's, at the ports it has; relays
+carry what comes there into the service's machine. `/etc/hosts` has the names. So nothing of a job can reach anything but its own services, at their
+ports."""
 
 from __future__ import annotations
 

@@ -46,8 +46,9 @@ Texts = Mapping[str, str]
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
-    """`added` is what `GITHUB_ENV` changed, `posts` the actions that have something to do after the last step, `matchers` the files of problem matchers, `masks` what the job masked; `directory` and `environment` are those of the last command, or what a next
-    one has at least. `nonce` makes the digest say nothing of the contents."""
+    """`added` is what `GITHUB_ENV` changed, `posts` the actions that have something to do after the last step, `matchers` the files of problem
+    matchers, `masks` what the job masked; `directory` and `environment` are those of the last command, or what a next one has at least. `nonce`
+    makes the digest say nothing of the contents."""
 
     version: int
     nonce: bytes

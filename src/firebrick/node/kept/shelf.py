@@ -53,9 +53,10 @@ class Ended(msgspec.Struct, frozen=True):
 
 
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """One record. `step` counts from 0, as in events, what actions do before the first step included; `index` is that of the step in the job. Text is masked: no secret is in a record, only the names of those the order had, in
-    `secrets`; what the guest knows, values included, is in its memory and so in the snapshot. `argv` is empty where no command ran.
-    `state` is the digest of what lies in the guest to go on from there (see `firebrick.node.kept.checkpoint`); `needs` is how the jobs before ended."""
+    """One record. `step` counts from 0, as in events, what actions do before the first step included; `index` is that of the step in the job. Text
+    is masked: no secret is in a record, only the names of those the order had, in `secrets`; what the guest knows, values included, is in its
+    memory and so in the snapshot. `argv` is empty where no command ran. `state` is the digest of what lies in the guest to go on from there (see
+    `firebrick.node.kept.checkpoint`); `needs` is how the jobs before ended."""
 
     version: int
     run: str

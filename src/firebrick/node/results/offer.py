@@ -1,7 +1,7 @@
 """The artifact and cache services for the jobs of one node: each job's machine has a port of its own that leads to them, and no network by it.
 
-They are started when the first action speaks to them, which most runs never do: before that there is no database, no server, and nothing of them loaded.
-"""
+They are started when the first action speaks to them, which most runs never do: before that there is no database, no server, and nothing of them
+loaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The jobs of one workflow of a run, each when those it needs are done, several at once. A job that calls a workflow has a course of its own for that."""
+"""The jobs of one workflow of a run, each when those it needs are done, several at once. A job that calls a workflow has a course of its own for
+that."""
 
 from __future__ import annotations
 

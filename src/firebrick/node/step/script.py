@@ -40,7 +40,8 @@ class Script:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A command line in the machine; `directory` is absolute, `env` complete, `text` the script it runs, where it runs one. `exit_is_told`: a status other than 0 is an error in the log."""
+    """A command line in the machine; `directory` is absolute, `env` complete, `text` the script it runs, where it runs one. `exit_is_told`: a
+    status other than 0 is an error in the log."""
 
     argv: Sequence[str]
     directory: str

@@ -32,8 +32,9 @@ class Masker:
     """Masks what it was told. Works on whole lines (or blocks of them): a value of several lines is masked line by line as well, so that
     it does not matter where lines were cut.
 
-    `longest` is how many characters the longest thing has that is looked for. `values` are the secrets of whoever orders the work. What the work itself adds is bounded, by `most` values (each line is one), by
-    `most_bytes`, and by how many may be the end of each other; once it was too much, everything is masked: what could not be added must not be seen."""
+    `longest` is how many characters the longest thing has that is looked for. `values` are the secrets of whoever orders the work. What the work
+    itself adds is bounded, by `most` values (each line is one), by `most_bytes`, and by how many may be the end of each other; once it was too
+    much, everything is masked: what could not be added must not be seen."""
 
     def __init__(self, values: Iterable[str] = (), *, most: int = MAX_ADDED, most_bytes: int = MAX_ADDED_BYTES) -> None:
         self._values: set[str] = set()
