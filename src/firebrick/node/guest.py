@@ -104,3 +104,24 @@ class Lender(Protocol):
 
     def shelter(self) -> AbstractContextManager[Path]:
         """A directory for snapshots that are wanted for a while: gone at the end, or when the next node starts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Borrower:
+    """A job, as one who has machines beside its own: `resources` are those of its own, `purpose` says what that is for, `say` takes words for its log."""
+
+    lender: Lender
+    resources: Resources
+    purpose: str
+    say: Say
+
+    async def image(self, name: str, login: Login | None = None) -> ContainerImage:
+        """See `Lender.container`."""
+        return await self.lender.container(name, login, self.say)
+
+    def companion(
+        self, image: ContainerImage, what: str, resources: Resources | None = None
+    ) -> AbstractAsyncContextManager[Loan]:
+        """A machine with this image, for `what`, as large as the job's own unless `resources` say otherwise. See `Lender.lend_companion`."""
+        purpose = f"{what} of {self.purpose}"
+        return self.lender.lend_companion(image.name, resources or self.resources, purpose=purpose, say=self.say)

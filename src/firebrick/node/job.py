@@ -27,7 +27,7 @@ from firebrick.node.contract import JobResult
 from firebrick.node.errors import NodeError, StepError, told
 from firebrick.node.event import CancelCause, Conclusion, JobStarted
 from firebrick.node.glob import find_files, parse_searches
-from firebrick.node.guest import Guest, Lender, Loan
+from firebrick.node.guest import Borrower, Guest, Lender, Loan
 from firebrick.node.kept.keeper import Keeper
 from firebrick.node.kept.rerun import Rerun
 from firebrick.node.kept.resume import Resume, needs_of
@@ -75,9 +75,9 @@ class JobTask:
     trunk: Trunk | None = None
 
     @property
-    def purpose(self) -> str:
-        """What its machine is for, as those read it who look into a node."""
-        return f"job {self.planned.key} of {self.order.id}"
+    def borrower(self) -> Borrower:
+        purpose = f"job {self.planned.key} of {self.order.id}"
+        return Borrower(lender=self.lender, resources=self.order.resources, purpose=purpose, say=self.log.node)
 
 
 async def run_job(task: JobTask) -> JobResult:
@@ -143,7 +143,7 @@ async def _carry_out(task: JobTask) -> JobResult:
 
 
 async def _on_machine(task: JobTask, branch: Branch) -> JobResult:
-    around = await find_surroundings(task.order, task.planned, task.scope, task.lender, task.settings, task.log)
+    around = await find_surroundings(task.order, task.planned, task.scope, task.borrower, task.settings)
     actions = JobActions(task.actions, task.settings, task.log)
     await actions.prepare(task.planned.job.steps)
     entries = entries_of(task.planned.job.steps)
@@ -154,11 +154,9 @@ async def _on_machine(task: JobTask, branch: Branch) -> JobResult:
     async with (
         _lent(task, around.image, branch.resume, node, companions) as loan,
         open_source(task.order.source, loan.scratch / "source", limit=limit) as source,
-        around.around(loan, task.lender, task.order.resources, task.purpose, task.log.node) as served,
+        around.around(loan, task.borrower) as served,
     ):
         _report_start(task, loan, around.title, entries, branch.resume)
-        if branch.resume is not None and served.services:
-            task.log.node("The services of this job begin anew: what earlier steps have done to them is gone.")
         branch.listen(task.log, before=len(_known_phases(entries)) - len(entries))
         bench = _bench(task, loan, source, actions, around, served, entries)
         return await _work(task, bench, branch, loan)
@@ -167,7 +165,7 @@ async def _on_machine(task: JobTask, branch: Branch) -> JobResult:
 def _lent(
     task: JobTask, image: str, resume: Resume | None, node: Path | None, companions: int
 ) -> AbstractAsyncContextManager[Loan]:
-    purpose, say = task.purpose, task.log.node
+    purpose, say = task.borrower.purpose, task.log.node
     if resume is not None:
         return task.lender.revive(resume.snapshot, resume.image, purpose=purpose, say=say, companions=companions)
     return task.lender.lend(image, task.order.resources, purpose=purpose, say=say, node=node, companions=companions)
@@ -192,14 +190,7 @@ def _bench(
         source=source,
         shelf=task.shelf,
         actions=actions,
-        companions=Companions(
-            lender=task.lender,
-            resources=task.order.resources,
-            purpose=task.purpose,
-            say=task.log.node,
-            served=served,
-            offer=partial(_offered, task),
-        ),
+        companions=Companions(job=task.borrower, served=served, offer=partial(_offered, task)),
         settings=task.settings,
         cancellation=task.cancellation,
         scope=task.scope,

@@ -16,7 +16,7 @@ from firebrick.guest.errors import AgentError, FileExistsInGuestError
 from firebrick.node.container.image import ContainerImage
 from firebrick.node.container.service import Service, launch_of, running
 from firebrick.node.errors import ContainerError
-from firebrick.node.guest import Guest, Lender, Loan, Say
+from firebrick.node.guest import Borrower, Guest, Say
 from firebrick.node.hosts import add_names
 from firebrick.node.order import Resources
 from firebrick.node.relay import GuestPort, relay
@@ -48,23 +48,20 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Party:
-    """Who has the services: `lender` and `loan` of the job, the resources of its machine, whether that is a container, and where words go."""
+    """Who has the services: the job, the `guest` its steps run in, and whether that is a container."""
 
-    lender: Lender
-    loan: Loan
-    resources: Resources
-    purpose: str
+    job: Borrower
+    guest: Guest
     contained: bool
-    say: Say
 
 
-async def find_images(specs: Mapping[str, ContainerSpec], lender: Lender, say: Say) -> list[Wanted]:
+async def find_images(specs: Mapping[str, ContainerSpec], job: Borrower) -> list[Wanted]:
     """The images of all services, made first where they are missing. Says which options have no effect. Raises ContainerError, ImageError."""
     wanted = []
     for name, spec in specs.items():
-        one = Wanted(name=name, spec=spec, image=await lender.container(spec.image, spec.login, say))
+        one = Wanted(name=name, spec=spec, image=await job.image(spec.image, spec.login))
         launch_of(spec, one.image.config)
-        warn(_without_effect(one), say)
+        warn(_without_effect(one), job.say)
         wanted.append(one)
     if sum(len(one.ports) + len(one.spec.ports) for one in wanted) > _MOST_PORTS:
         raise ContainerError(f"the services of a job may have {_MOST_PORTS} ports together, and these have more")
@@ -115,11 +112,11 @@ async def serving(wanted: Sequence[Wanted], party: Party) -> AsyncIterator[Serve
 
     Raises ContainerError where one ends or stays unhealthy; the last it wrote has been said then."""
     async with AsyncExitStack() as stack:
-        services = [await _start(stack, number, one, party) for number, one in enumerate(wanted, start=1)]
-        await _join(stack, services, party.say)
+        services = [await _start(stack, number, one, party.job) for number, one in enumerate(wanted, start=1)]
+        await _join(stack, services, party.job.say)
         ports = await _open(stack, services, party)
-        await _all_ready(services, party.say)
-        watch = asyncio.create_task(_watch(services, party.say), name="services-watch")
+        await _all_ready(services, party.job.say)
+        watch = asyncio.create_task(_watch(services, party.job.say), name="services-watch")
         try:
             context = {service.name: _context(service, ports[service.name]) for service in services}
             yield Served(services, context)
@@ -132,11 +129,8 @@ def _context(service: Service, ports: Mapping[int, int]) -> Value:
     return {"id": service.machine, "network": NETWORK, "ports": found}
 
 
-async def _start(stack: AsyncExitStack, number: int, wanted: Wanted, party: Party) -> Service:
-    purpose = f"service {wanted.name} of {party.purpose}"
-    lent = party.lender.lend_companion(
-        wanted.image.name, _resources(wanted.spec, party.resources), purpose=purpose, say=party.say
-    )
+async def _start(stack: AsyncExitStack, number: int, wanted: Wanted, job: Borrower) -> Service:
+    lent = job.companion(wanted.image, f"service {wanted.name}", _resources(wanted.spec, job.resources))
     loan = await stack.enter_async_context(lent)
     return Service(
         name=wanted.name,
@@ -190,7 +184,7 @@ async def _name(guest: Guest, names: Mapping[str, str]) -> None:
 
 async def _open(stack: AsyncExitStack, services: Sequence[Service], party: Party) -> dict[str, dict[int, int]]:
     """Let the job find them: at their own addresses, and, where it is no container, at ports of localhost. The ports of localhost by service."""
-    guest = party.loan.guest
+    guest = party.guest
     await _reach(stack, services, guest)
     found: dict[str, dict[int, int]] = {}
     for service in services:
