@@ -1,8 +1,8 @@
 """A node: owns the machines of one process, runs what it is ordered to, and answers those who want to look into its machines.
 
 async with Node.open(Home.find()) as node:
-async with node.start_run(order) as run:
-...
+    async with node.start_run(order) as run:
+        ...
 """
 
 from __future__ import annotations
