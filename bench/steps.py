@@ -22,7 +22,7 @@ from firebrick.node.lines import LineSplitter
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder, Source
 from firebrick.node.settings import NodeSettings
-from firebrick.node.step.bench import Bench
+from firebrick.node.step.bench import Bench, Facts
 from firebrick.node.step.listener import Listener
 from firebrick.node.step.step import run_step
 from firebrick.workflow.command.matcher import MatcherSet
@@ -84,16 +84,12 @@ def _bench(guest: Machine, log: JobLog) -> tuple[Bench, Entry]:
         paths=_PATHS,
         guest=guest,
         log=log,
-        source=unused,
-        shelf=unused,
-        actions=unused,
-        companions=unused,
         settings=settings,
+        facts=Facts(scope=Scope({})),
+        supplies=unused,
         keeper=Keeper(settings=settings, keep=None, machine=""),
         cancellation=Cancellation(300.0),
-        scope=Scope({}),
         defaults=RunDefaults(),
-        runner={},
     )
     (entry,) = entries_of(workflow.jobs["build"].steps)
     return bench, entry

@@ -38,7 +38,7 @@ from firebrick.node.results.shelf import ArtifactShelf
 from firebrick.node.run.fork import Branch, Trunk
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader, open_source
-from firebrick.node.step.bench import Bench
+from firebrick.node.step.bench import Bench, Facts, Supplies
 from firebrick.node.step.hook import Hook, run_hook
 from firebrick.node.step.phase import posts_of
 from firebrick.node.step.step import run_step, title
@@ -180,32 +180,33 @@ def _bench(
     served: Served,
     entries: tuple[Entry, ...],
 ) -> Bench:
-    paths, fixed = guest_paths(task.order), task.order.resources.fixed
+    companions = Companions(job=task.borrower, served=served, offer=partial(_offered, task))
+    supplies = Supplies(source=source, shelf=task.shelf, actions=actions, companions=companions)
     return Bench(
         order=task.order,
         job_id=task.planned.job.id,
-        paths=paths,
+        paths=guest_paths(task.order),
         guest=loan.guest,
         log=task.log,
-        source=source,
-        shelf=task.shelf,
-        actions=actions,
-        companions=Companions(job=task.borrower, served=served, offer=partial(_offered, task)),
         settings=task.settings,
         cancellation=task.cancellation,
-        scope=task.scope,
-        defaults=task.planned.job.defaults,
+        facts=_facts(task, loan, around, served),
+        supplies=supplies,
         keeper=_keeper(task, loan),
-        runner=runner_context(
-            name=fixed.hostname if fixed is not None else loan.machine,
-            arch=architecture(),
-            paths=paths,
-            debug=task.log.debugging,
-        ),
+        defaults=task.planned.job.defaults,
         entries=entries,
-        job_facts=around.facts(loan, served),
-        image_env=around.env,
     )
+
+
+def _facts(task: JobTask, loan: Loan, around: Surroundings, served: Served) -> Facts:
+    fixed = task.order.resources.fixed
+    runner = runner_context(
+        name=fixed.hostname if fixed is not None else loan.machine,
+        arch=architecture(),
+        paths=guest_paths(task.order),
+        debug=task.log.debugging,
+    )
+    return Facts(scope=task.scope, runner=runner, job=around.facts(loan, served), image_env=around.env)
 
 
 def _keeper(task: JobTask, loan: Loan) -> Keeper:

@@ -111,11 +111,11 @@ async def _run(
     env: Mapping[str, str],
     deadline: Deadline | None,
 ) -> Result:
-    image = await in_time(bench, deadline, bench.companions.image(name))
+    image = await in_time(bench, deadline, bench.supplies.companions.image(name))
     argv = _argv(call, image.config, name)
     async with (
-        bench.companions.lend(image, f"action {name}") as loan,
-        bench.companions.offer(loan.guest) as runtime,
+        bench.supplies.companions.lend(image, f"action {name}") as loan,
+        bench.supplies.companions.offer(loan.guest) as runtime,
     ):
         await in_time(bench, deadline, _carry_in(bench, loan.guest, env, loan.scratch / "in"))
         program = Program(

@@ -83,7 +83,7 @@ async def take_up(bench: Bench, entries: Sequence[Entry], used: Sequence[Used]) 
         entry = entries[each.index]
         if entry.use is None and entry.step.uses is not None:
             workspace = bench.paths.workspace
-            entry.use = await bench.actions.open_local(entry.step.uses, bench.guest, workspace, bench.depth)
+            entry.use = await bench.supplies.actions.open_local(entry.step.uses, bench.guest, workspace, bench.depth)
         bench.posts.append(entry)
         match entry.use:
             case JavaScriptUse(state=state) | DockerUse(state=state):

@@ -53,7 +53,7 @@ class Resume:
                 bench.log.node(
                     f"What is in the workspace came from {self.sha or 'no commit'}; the sources are at another one now."
                 )
-            if bench.job_facts.get("services"):
+            if bench.facts.job.get("services"):
                 bench.log.node("The services of the job begin anew: what they held is not in the checkpoint.")
 
 

@@ -72,34 +72,47 @@ class Caller:
     depth: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is known of a job before its first step: `scope` is what its own expressions see, `runner` the context of that name, `job` what the context
+    `job` says of container and services, `image_env` what a container gives to every step."""
+
+    scope: Scope
+    runner: Mapping[str, Value] = field(default_factory=dict)
+    job: Mapping[str, Value] = field(default_factory=dict)
+    image_env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Supplies:
+    """What actions are done with: the sources of the run, its artifacts, actions of other repositories, and more machines."""
+
+    source: SourceReader
+    shelf: ArtifactShelf
+    actions: JobActions
+    companions: Companions
+
+
 @dataclass(kw_only=True)
 class Bench:
     """One list of steps at work: a job's, or, with a `caller`, that of a composite action within it.
 
-    `scope` is what the job's own expressions see, `runner` the context of that name, `runtime` the variables that actions have besides (never
-    scripts), `action` the GITHUB_ACTION of the step that runs now, `title` what people see of it, `step_end` what ends it if `condition` does not
-    hold then, `entries` are the steps of the job, `posts` what has a post phase, in the order it began. `matchers` are those the steps have added.
-    `job_facts` is what the context `job` says of container and services, `image_env` what a container
-    gives to every step."""
+    `runtime` are the variables that actions have besides (never scripts), `action` is the GITHUB_ACTION of the step that runs now, `title` what people
+    see of it, `step_end` what ends it if `condition` does not hold then; `entries` are the steps of the job, `posts` what has a post phase, in the
+    order it began, `matchers` those the steps have added."""
 
     order: RunOrder
     job_id: str
     paths: GuestPaths
     guest: Guest
     log: JobLog
-    source: SourceReader
-    shelf: ArtifactShelf
     settings: NodeSettings
     cancellation: Cancellation
-    scope: Scope
-    defaults: RunDefaults
-    runner: Mapping[str, Value]
-    actions: JobActions
-    companions: Companions
+    facts: Facts
+    supplies: Supplies
     keeper: Keeper
+    defaults: RunDefaults
     entries: tuple[Entry, ...] = ()
-    job_facts: Mapping[str, Value] = field(default_factory=dict)
-    image_env: Mapping[str, str] = field(default_factory=dict)
     runtime: Mapping[str, str] = field(default_factory=dict)
     caller: Caller | None = None
     variables: Variables = field(default_factory=Variables)
@@ -199,16 +212,18 @@ class Bench:
             "github": self._github(),
             "env": env_context(env),
             "steps": steps_context(self.outcomes),
-            "job": {**job_context(self.job_status), **self.job_facts},
-            "runner": self.runner,
+            "job": {**job_context(self.job_status), **self.facts.job},
+            "runner": self.facts.runner,
             "secrets": dict(self.order.secrets),
         }
         if self.caller is not None:
             contexts |= {"inputs": dict(self.caller.inputs), "secrets": None, "vars": None, "needs": None}
-        return step_scope(self.scope, status=self.status, contexts=contexts).with_functions(hashFiles=self._hashes)
+        return step_scope(self.facts.scope, status=self.status, contexts=contexts).with_functions(
+            hashFiles=self._hashes
+        )
 
     def _github(self) -> Value:
-        github = self.scope.contexts.get("github")
+        github = self.facts.scope.contexts.get("github")
         if not isinstance(github, Mapping):
             return github
         return {

@@ -73,7 +73,7 @@ def _environment(bench: Bench, env: Mapping[str, str], files: StepFiles) -> dict
     defaults = default_environment(
         run_facts(bench.order),
         job=bench.job_id,
-        runner=bench.runner,
+        runner=bench.facts.runner,
         paths=bench.paths,
         files=files.paths,
         action=bench.action,
@@ -82,5 +82,5 @@ def _environment(bench: Bench, env: Mapping[str, str], files: StepFiles) -> dict
     if bench.caller is not None:
         given = bench.caller.env
         defaults |= {f"GITHUB_{name.upper()}": value for name, value in place_context(bench.caller.place).items()}
-    machine = {"HOME": HOME, "PATH": PATH, **bench.image_env}
+    machine = {"HOME": HOME, "PATH": PATH, **bench.facts.image_env}
     return step_environment((machine, bench.env, given, env), defaults, added_path=bench.path, path=machine["PATH"])

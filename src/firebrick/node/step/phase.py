@@ -136,7 +136,7 @@ class _Turn:
 
 async def _found(bench: Bench, number: int, path: str) -> Use:
     """An action of the workspace. Its `pre` would have had to run before the job's first step, when it was not known yet."""
-    use = await bench.actions.open_local(path, bench.guest, bench.paths.workspace, bench.depth)
+    use = await bench.supplies.actions.open_local(path, bench.guest, bench.paths.workspace, bench.depth)
     if has_phase(use, Phase.PRE):
         text = f"`pre` execution is not supported for local action from '{path}'"
         bench.log.annotate(number, Message(level="warning", message=text))
@@ -166,7 +166,7 @@ async def _native(turn: _Turn, use: NativeUse) -> Ending:
 
 async def _javascript(turn: _Turn, use: JavaScriptUse, inputs: dict[str, str]) -> Ending:
     bench = turn.bench
-    await in_time(bench, turn.deadline, bench.actions.place(use.place, bench.guest, node=True))
+    await in_time(bench, turn.deadline, bench.supplies.actions.place(use.place, bench.guest, node=True))
 
     async def start(environment: Mapping[str, str]) -> Result:
         return await run_javascript(
@@ -190,7 +190,7 @@ async def _composite(turn: _Turn, use: CompositeUse, inputs: dict[str, str]) -> 
     """The steps of the action. They have a status, outputs and conditions of their own; what fails of them and is not forgiven fails the step."""
     bench = turn.bench
     caller = _caller(turn, use.place, inputs)
-    await in_time(bench, turn.deadline, bench.actions.place(use.place, bench.guest))
+    await in_time(bench, turn.deadline, bench.supplies.actions.place(use.place, bench.guest))
     inner = use.inner = use.inner or bench.within(caller)
     inner.caller, inner.failed = caller, False
     endings = [await perform(inner, turn.number, entry, turn.phase) for entry in _due(use, inner, turn.phase)]
