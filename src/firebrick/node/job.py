@@ -29,7 +29,6 @@ from firebrick.node.event import CancelCause, Conclusion, JobStarted
 from firebrick.node.glob import find_files, parse_searches
 from firebrick.node.guest import Borrower, Guest, Lender, Loan
 from firebrick.node.kept.keeper import Keeper
-from firebrick.node.kept.rerun import Rerun
 from firebrick.node.kept.resume import Resume, needs_of
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
@@ -58,8 +57,8 @@ _LOSSES: Final = (MachineError, GuestError, ImageError, NodeError, ResultsError,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobTask:
-    """Everything one job needs from its run and its node. `scope` is what the job's own expressions see, `rerun` what it goes on from,
-    `trunk` the common part it shares with the other jobs of its matrix."""
+    """Everything one job needs from its run and its node. `scope` is what the job's own expressions see, `trunk` the
+    common part it shares with the other jobs of its matrix."""
 
     order: RunOrder
     planned: PlannedJob
@@ -71,7 +70,6 @@ class JobTask:
     actions: ActionSource
     log: JobLog
     cancellation: Cancellation
-    rerun: Rerun | None = None
     trunk: Trunk | None = None
 
     @property
@@ -137,7 +135,9 @@ def cause_message(cause: CancelCause | None) -> str:
 
 async def _carry_out(task: JobTask) -> JobResult:
     if task.trunk is None:
-        return await _on_machine(task, Branch(resume=Resume.of(task.rerun.entry) if task.rerun is not None else None))
+        return await _on_machine(
+            task, Branch(resume=Resume.of(task.order.rerun.entry) if task.order.rerun is not None else None)
+        )
     async with task.trunk.joined() as branch:
         return await _on_machine(task, branch)
 
@@ -210,7 +210,7 @@ def _facts(task: JobTask, loan: Loan, around: Surroundings, served: Served) -> F
 
 
 def _keeper(task: JobTask, loan: Loan) -> Keeper:
-    begun_at = task.rerun.entry.record.step if task.rerun is not None else None
+    begun_at = task.order.rerun.entry.record.step if task.order.rerun is not None else None
     needs = needs_of(task.scope)
     return Keeper(settings=task.settings, keep=loan.keep, machine=loan.machine, needs=needs, begun_at=begun_at)
 

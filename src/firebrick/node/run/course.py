@@ -230,7 +230,6 @@ class Course:
             actions=self._shared.actions,
             log=self._log(copy),
             cancellation=cancellation,
-            rerun=self._order.rerun,
             trunk=self._trunks.get(copy.job.id),
         )
 
