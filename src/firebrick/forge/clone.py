@@ -13,8 +13,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
-import stat
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -25,6 +23,7 @@ from firebrick.forge.address import Address, check_branch, check_commit
 from firebrick.forge.errors import CloneError, CloneLimitError, RefError, RefNotFoundError
 from firebrick.forge.git import Git
 from firebrick.task import shielded
+from firebrick.tree import remove as remove_tree
 
 _PAUSE_S: Final = 0.1
 _DEEPER: Final = ("--depth=64", "--depth=1024", "--unshallow")
@@ -242,21 +241,3 @@ def measure(tree: Path) -> Measured:
         except (FileNotFoundError, NotADirectoryError):
             continue
     return Measured(size, entries)
-
-
-def remove_tree(tree: Path) -> None:
-    """Remove a tree, whatever the modes in it. Nothing happens if it is not there; symbolic links are not followed."""
-
-    def open_up(_function: object, path: str, _error: object) -> None:
-        parent = Path(path).parent
-        with contextlib.suppress(FileNotFoundError):
-            parent.chmod(stat.S_IRWXU)
-            entry = Path(path)
-            if entry.is_dir() and not entry.is_symlink():
-                entry.chmod(stat.S_IRWXU)
-                shutil.rmtree(entry)
-            else:
-                entry.unlink(missing_ok=True)
-
-    if tree.exists() or tree.is_symlink():
-        shutil.rmtree(tree, onerror=open_up)

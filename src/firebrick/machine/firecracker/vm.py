@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from firebrick import tree
 from firebrick.guest.client import ByteStream
-from firebrick.machine import tree
 from firebrick.machine.driver import Baseline, Exit, HostUsage
 from firebrick.machine.errors import HostError, MachineGoneError, SnapshotError, SpecError, StateError
 from firebrick.machine.firecracker import config, disks, vsock

@@ -13,13 +13,12 @@ import asyncio
 import contextlib
 import os
 import secrets
-import shutil
 import time
 from pathlib import Path
 from typing import Final
 
 from firebrick.forge.address import Address, parse_address
-from firebrick.forge.clone import CloneLimits, clone, remove_tree
+from firebrick.forge.clone import CloneLimits, clone
 from firebrick.forge.errors import AddressError, CloneLimitError, ForgeError, RefError, RefNotFoundError
 from firebrick.forge.resolve import resolve_ref
 from firebrick.image.lock import hold_lock, try_lock
@@ -29,6 +28,7 @@ from firebrick.node.errors import ActionError
 from firebrick.node.guest import Say
 from firebrick.node.settings import NodeSettings
 from firebrick.task import shielded
+from firebrick.tree import remove as remove_tree
 from firebrick.workflow.uses import RemoteAction
 
 _PROTOCOLS: Final = frozenset({"https", "http", "ssh", "file"})
@@ -150,7 +150,6 @@ def _forget(shelf: Path) -> None:
     """Drafts of processes that died (the lock is held, so nobody makes one), and trees nobody has used for a month."""
     for entry in shelf.iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.startswith(".draft-"):
+            is_draft = entry.name.startswith(".draft-")
+            if is_draft or (entry.is_dir() and time.time() - entry.stat().st_mtime > _KEPT_S):
                 remove_tree(entry)
-            elif entry.is_dir() and time.time() - entry.stat().st_mtime > _KEPT_S:
-                shutil.rmtree(entry, ignore_errors=True)

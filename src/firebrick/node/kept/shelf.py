@@ -23,9 +23,10 @@ from typing import Annotated, Final
 
 import msgspec
 
+from firebrick import tree
 from firebrick.home import Home
 from firebrick.image.lock import hold_lock
-from firebrick.machine import Snapshot, SnapshotError, owner, tree, trust
+from firebrick.machine import Snapshot, SnapshotError, owner, trust
 from firebrick.node.errors import NodeError
 from firebrick.task import shielded
 from firebrick.text import encodable

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +17,10 @@ _OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def remove(directory: Path) -> None:
-    """Remove a directory and all in it, however deep. No link is followed; what cannot be removed stays. Nothing that lives may change it."""
+    """Remove a directory and all in it, however deep and whatever its modes. No link is followed; what cannot be removed stays. Nothing that lives
+    may change it. Nothing happens if it is not there."""
     with contextlib.suppress(OSError):
+        _open_up(directory)
         top = os.open(directory, _OPEN)
         try:
             _empty(top)
@@ -44,13 +47,24 @@ def _empty(top: int) -> None:
 
 
 def _directories(fd: int) -> list[str]:
-    """The directories in the directory `fd`; everything else in there is removed."""
+    """The directories in the directory `fd`, opened up; everything else in there is removed."""
     found = []
     with os.scandir(fd) as entries:
         for entry in list(entries):
-            if entry.is_dir(follow_symlinks=False):
-                found.append(entry.name)
-            else:
-                with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    found.append(entry.name)
+                    _open_up(entry.name, fd)
+                else:
                     os.unlink(entry.name, dir_fd=fd)
     return found
+
+
+def _open_up(name: str | Path, directory: int | None = None) -> None:
+    """Let a directory be read and changed by whom it belongs to."""
+    fd = os.open(name, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        if os.fstat(fd).st_mode & stat.S_IRWXU != stat.S_IRWXU:
+            os.chmod(f"/proc/self/fd/{fd}", stat.S_IRWXU)  # noqa: PTH101 - of a descriptor
+    finally:
+        os.close(fd)
