@@ -62,16 +62,15 @@ class Allowed(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`log_limit_mib` bounds what one job may log, `artifact_limit_mib` what it may leave behind, `source_limit_mib` what is put into its
     workspace. `jail` None is the driver's own: Firecracker in its jailer, QEMU without; `slots` are networks made ahead; with `page_server` a
-    restored Firecracker machine gets its memory page by page. A cancelled step gets SIGINT, `interrupt_s` later SIGTERM, `terminate_s` later
-    SIGKILL; the steps that still run after a cancellation have `cancel_s` together. With `network` a job reaches what listens on the host's
-    loopback, as 10.0.2.2; `network_reaches_loopback` says that this is known, and a server of builds does not start without it. `containers` is a
-    folder of OCI layouts and archives, for images of containers and services; what is not there is fetched from the `registries`, if it is in one
-    of them, by this host. Actions of other repositories come from `actions`, a folder of bare repositories, and else from the forge at
-    `actions_url`; `actions_limit_mib` bounds one of them. `results`: how much artifacts and caches may take, and how long they are kept. What is
-    kept (`keep`) stays for `keep_minutes`, as long as all of it is no more than `keep_mib` and `keep_count`. `checkpoint` is before which steps one
-    is taken: `none`, every one (`step`), one of them (`before:N`, from 1), or those a workflow asks it for (`asked`, see
-    `firebrick.node.kept.keeper`). `job_started` and `job_completed` are scripts in the machine that every job runs before its first step and after
-    its last one."""
+    restored Firecracker machine gets its memory page by page. A cancelled step gets SIGINT, `interrupt_s` later SIGTERM, `terminate_s` later SIGKILL; the steps that still run
+    after a cancellation have `cancel_s` together. With `network` a job reaches what listens on the host's loopback, as 10.0.2.2;
+    `network_reaches_loopback` says that this is known, and a server of builds does not start without it. `containers` is a folder of OCI layouts and
+    archives, for images of containers and services; what is not there is fetched from the `registries`, if it is in one of them, by this host.
+    Actions of other repositories come from `actions`, a folder of bare repositories, and else from the forge at `actions_url`;
+    `actions_limit_mib` bounds one of them. `results`: how much artifacts and caches may take, and how long they are kept. What is kept (`keep`) stays for
+    `keep_minutes`, as long as all of it is no more than `keep_mib` and `keep_count`. `checkpoint` is before which steps one is taken: `none`, every
+    one (`step`), one of them (`before:N`, from 1), or those a workflow asks it for (`asked`, see `firebrick.node.kept.keeper`). `job_started` and
+    `job_completed` are scripts in the machine that every job runs before its first step and after its last one."""
 
     machines: Positive | None = None
     default_image: str = "toolchain"

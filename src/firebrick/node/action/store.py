@@ -150,6 +150,6 @@ def _forget(shelf: Path) -> None:
     """Drafts of processes that died (the lock is held, so nobody makes one), and trees nobody has used for a month."""
     for entry in shelf.iterdir():
         with contextlib.suppress(OSError):
-            is_draft = entry.name.startswith(".draft-")
-            if is_draft or (entry.is_dir() and time.time() - entry.stat().st_mtime > _KEPT_S):
+            is_old = entry.is_dir() and time.time() - entry.stat().st_mtime > _KEPT_S
+            if is_old or entry.name.startswith(".draft-"):
                 remove_tree(entry)
