@@ -10,10 +10,10 @@ from ruamel.yaml import YAML
 
 from bench.bed import Bed
 from bench.row import Row, compared
-from firebrick.workflow.expression import Scope, parse_expression
+from firebrick.workflow.expression.expression import Scope, parse_expression
+from firebrick.workflow.expression.value import Value
 from firebrick.workflow.plan import plan
 from firebrick.workflow.reader import read_workflow
-from firebrick.workflow.value import Value
 
 _REPEATS: Final = 7
 _EVALUATIONS: Final = 2_000

@@ -15,19 +15,19 @@ from bench.bed import Bed
 from bench.row import Row, compared
 from firebrick.machine import Machine
 from firebrick.node.action.use import Entry, entries_of
-from firebrick.node.bench import Bench
 from firebrick.node.cancel import Cancellation
 from firebrick.node.journal import Journal
-from firebrick.node.keeper import Keeper
+from firebrick.node.kept.keeper import Keeper
 from firebrick.node.lines import LineSplitter
-from firebrick.node.listener import Listener
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder, Source
 from firebrick.node.settings import NodeSettings
-from firebrick.node.step import run_step
+from firebrick.node.step.bench import Bench, Facts
+from firebrick.node.step.listener import Listener
+from firebrick.node.step.step import run_step
+from firebrick.workflow.command.matcher import MatcherSet
 from firebrick.workflow.context import GuestPaths
-from firebrick.workflow.expression import Scope
-from firebrick.workflow.matcher import MatcherSet
+from firebrick.workflow.expression.expression import Scope
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.shell import DEFAULT
 from firebrick.workflow.syntax import RunDefaults
@@ -84,16 +84,12 @@ def _bench(guest: Machine, log: JobLog) -> tuple[Bench, Entry]:
         paths=_PATHS,
         guest=guest,
         log=log,
-        source=unused,
-        shelf=unused,
-        actions=unused,
-        companions=unused,
         settings=settings,
+        facts=Facts(scope=Scope({})),
+        supplies=unused,
         keeper=Keeper(settings=settings, keep=None, machine=""),
         cancellation=Cancellation(300.0),
-        scope=Scope({}),
         defaults=RunDefaults(),
-        runner={},
     )
     (entry,) = entries_of(workflow.jobs["build"].steps)
     return bench, entry
@@ -122,7 +118,7 @@ def _written(secrets: list[str]) -> Iterator[str]:
 
 async def _hear(data: bytes, log: JobLog) -> None:
     # All that a listener asks of its bench where no line is a command.
-    bench: Any = SimpleNamespace(log=log, matchers=MatcherSet(), debug=False, paths=SimpleNamespace(workspace="/w"))
+    bench: Any = SimpleNamespace(log=log, matchers=MatcherSet(), paths=SimpleNamespace(workspace="/w"))
     listener = Listener(bench, 0, {})
     splitter = LineSplitter(masker=log.masker)
     for at in range(0, len(data), _CHUNK):

@@ -1,7 +1,7 @@
 """The one door through which Firebrick starts programs on the host.
 
 Always an argument list, never a shell; a small clean environment; a session of its own, so that whatever the program starts can be ended with
-it; and a death signal, so that it does not outlive this process even when that is killed. Nothing of firebrick is imported here.
+it; and a death signal, so that it does not outlive this process even when that is killed. Of firebrick only `task` is imported here.
 
     run     start, feed, wait; the output comes back, a failure is an exception with the program's last words
     spawn   a context in which the program lives; leaving it terminates, kills and reaps, in this order
@@ -17,11 +17,13 @@ import shlex
 import shutil
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final
+
+from firebrick.task import shielded
 
 PIPE: Final = subprocess.PIPE
 DEVNULL: Final = subprocess.DEVNULL
@@ -33,7 +35,6 @@ _LINGER_S: Final = 1.0
 _INHERITED: Final = ("HOME", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR")
 
 Argument = str | os.PathLike[str]
-T = TypeVar("T")
 
 
 class ProcessError(Exception):
@@ -239,26 +240,6 @@ async def attend(pid: int, is_right: Callable[[], bool]) -> AsyncIterator[Attend
         _forget_released()
 
 
-async def shielded(work: Coroutine[Any, Any, T]) -> T:
-    """Finish `work` whatever happens: a cancellation that arrives meanwhile is delivered after it. For clean-up."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            if task.cancelled():
-                raise
-            cancelled = error
-        except BaseException:  # noqa: BLE001, S110 - the task holds it, and gives it out below
-            pass
-    if cancelled is not None:
-        if not task.cancelled() and task.exception() is not None:
-            raise cancelled from task.exception()
-        raise cancelled
-    return task.result()
-
-
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The clean environment programs get: where to find programs and the user's own places, C locale, and `extra`."""
     path = os.environ.get("PATH", os.defpath).split(":")
@@ -357,9 +338,10 @@ async def run(  # noqa: PLR0913 - keywords of one call
 ) -> Completed:
     """Run a program to its end.
 
-    `timeout` is in seconds; `limit` is the most bytes of output that are kept; `stdin` may be a file descriptor to read from, where there is
-    no `input`, and `stdout` one to write to instead; `on_stderr` sees the error output as it comes. With `check` a status other than 0 raises ProcessError, which ends with the program's last
-    words and carries `hint`. Raises ProgramNotFoundError, ProcessTimeoutError, OutputLimitError. Cancelling kills the program."""
+    `timeout` is in seconds; `limit` is the most bytes of output that are kept; `stdin` may be a file descriptor to read from, where there is no
+    `input`, and `stdout` one to write to instead; `on_stderr` sees the error output as it comes. With `check` a status other than 0 raises
+    ProcessError, which ends with the program's last words and carries `hint`. Raises ProgramNotFoundError, ProcessTimeoutError, OutputLimitError.
+    Cancelling kills the program."""
     feed = stdin if input is None else PIPE
     async with spawn(argv, env=env, cwd=cwd, stdin=feed, stdout=stdout, stderr=PIPE, hint=hint) as process:
         tail = bytearray()

@@ -7,15 +7,8 @@ from pathlib import Path
 import pytest
 
 from firebrick import process
-from firebrick.process import (
-    OutputLimitError,
-    ProcessError,
-    ProcessTimeoutError,
-    ProgramNotFoundError,
-    run,
-    shielded,
-    spawn,
-)
+from firebrick.process import OutputLimitError, ProcessError, ProcessTimeoutError, ProgramNotFoundError, run, spawn
+from firebrick.task import shielded
 
 
 def open_fds() -> set[str]:

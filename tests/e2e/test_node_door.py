@@ -9,11 +9,11 @@ import pytest
 
 from firebrick.home import Home
 from firebrick.machine import Fake, Machine, MachineSpec, launch
-from firebrick.node import wire
-from firebrick.node.caller import ask, call, find_machine, list_machines
-from firebrick.node.door import open_door
 from firebrick.node.errors import NodeError, NoNodeError
-from firebrick.node.roster import Roster
+from firebrick.node.socket import wire
+from firebrick.node.socket.caller import ask, call, find_machine, list_machines
+from firebrick.node.socket.door import open_door
+from firebrick.node.socket.roster import Roster
 
 pytestmark = pytest.mark.network
 

@@ -20,11 +20,11 @@ import pytest
 
 from firebrick.home import Home
 from firebrick.machine import Qemu
-from firebrick.node.door import open_door
 from firebrick.node.guest import Loan
 from firebrick.node.order import Resources
-from firebrick.node.pool import Pool
+from firebrick.node.pool.pool import Pool
 from firebrick.node.settings import NodeSettings
+from firebrick.node.socket.door import open_door
 from tests.place import environment, make_home
 
 pytestmark = pytest.mark.machine

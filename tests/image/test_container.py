@@ -10,11 +10,11 @@ import pytest
 from firebrick.home import Home
 from firebrick.image import SILENT, BuildError, ImageStore
 from firebrick.image.oci_config import read_config
-from firebrick.node.container import Containers
+from firebrick.node.container.image import Containers
 from firebrick.node.errors import ContainerError
 from firebrick.node.settings import NodeSettings
 from firebrick.process import run
-from firebrick.workflow.container import Login
+from firebrick.workflow.container.container import Login
 from tests.image.registry import serving
 from tests.image.tools import content, layer, make_layout
 

@@ -14,11 +14,11 @@ import pytest
 
 from firebrick.home import Home
 from firebrick.node.event import JobStarted
-from firebrick.node.kept import Kind
+from firebrick.node.kept.reopened import STEP_VARIABLE, reopened
+from firebrick.node.kept.rerun import Rerun
+from firebrick.node.kept.shelf import Kind
 from firebrick.node.node import Node
 from firebrick.node.order import Resources, RunOrder, Source
-from firebrick.node.reopened import STEP_VARIABLE, reopened
-from firebrick.node.rerun import Rerun
 from firebrick.node.settings import NodeSettings
 from firebrick.workflow.reader import read_workflow
 from tests.e2e.test_vm_shell import Terminal
@@ -93,8 +93,8 @@ async def test_a_failed_step_is_looked_into_by_two_at_once(home: Home) -> None:
 
 async def again(node: Node, copy) -> tuple[int, str]:
     """Run the step again, over the node's own door, as the command line does."""
-    from firebrick.node import wire
-    from firebrick.node.caller import call
+    from firebrick.node.socket import wire
+    from firebrick.node.socket.caller import call
 
     request = wire.Execute(
         machine=copy.machine,
@@ -124,7 +124,7 @@ async def test_a_run_goes_on_from_its_checkpoint(home: Home) -> None:
 
 
 def shelf_of(home: Home):
-    from firebrick.node.kept import KeptShelf, Quota
+    from firebrick.node.kept.shelf import KeptShelf, Quota
 
     return KeptShelf(home, Quota(mib=SETTINGS.keep_mib, count=SETTINGS.keep_count))
 

@@ -11,8 +11,8 @@ import msgspec
 
 from firebrick.cli.errors import UsageError
 from firebrick.cli.order import Wish
+from firebrick.node.kept.rerun import Rerun
 from firebrick.node.order import RunOrder
-from firebrick.node.rerun import Rerun
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.syntax import Workflow
 

@@ -18,7 +18,7 @@ from firebrick.cli.terminal import tame
 from firebrick.home import Home
 
 if TYPE_CHECKING:
-    from firebrick.node.kept import Entry
+    from firebrick.node.kept.shelf import Entry
     from firebrick.node.settings import DriverName, NodeSettings
 
 # No login shell: that would set PATH anew.
@@ -86,10 +86,10 @@ def _driver(entry: Entry) -> DriverName:
 
 async def _look(home: Home, entry: Entry, settings: NodeSettings, argv: tuple[str, ...], *, terminal: bool) -> int:
     from firebrick.cli.pty import converse, raw_terminal, terminal_size
-    from firebrick.node import wire
-    from firebrick.node.caller import call
+    from firebrick.node.kept.reopened import reopened
     from firebrick.node.node import Node
-    from firebrick.node.reopened import reopened
+    from firebrick.node.socket import wire
+    from firebrick.node.socket.caller import call
 
     async with Node.open(home, settings=settings, warn=warn) as node, reopened(node, entry) as copy:
         if terminal:

@@ -11,9 +11,9 @@ from typing import Annotated, BinaryIO, Final
 import typer
 
 from firebrick.cli.errors import FAILURE, SUCCESS, USAGE, UsageError
-from firebrick.workflow.answer import answer
-from firebrick.workflow.expression import Value
-from firebrick.workflow.json_value import parse_json
+from firebrick.workflow.expression.answer import answer
+from firebrick.workflow.expression.expression import Value
+from firebrick.workflow.expression.json_value import parse_json
 
 MAX_INPUT: Final = 4 << 20
 

@@ -10,10 +10,10 @@ from typing import Final
 
 from firebrick.cli.errors import UsageError
 from firebrick.node.order import Source
-from firebrick.workflow.event import Event, pushed_paths
-from firebrick.workflow.inputs import Given, InputError, dispatch_inputs, read_inputs
+from firebrick.workflow.event.event import Event, pushed_paths
+from firebrick.workflow.event.inputs import Given, InputError, dispatch_inputs, read_inputs
+from firebrick.workflow.expression.value import Value
 from firebrick.workflow.syntax import Workflow
-from firebrick.workflow.value import Value
 
 DISPATCH: Final = "workflow_dispatch"
 _LARGEST: Final = 25 << 20

@@ -16,7 +16,7 @@ from firebrick.cli.terminal import duration, size, tame
 from firebrick.home import Home
 
 if TYPE_CHECKING:
-    from firebrick.node.kept import Entry, KeptShelf
+    from firebrick.node.kept.shelf import Entry, KeptShelf
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="List and remove the machines that are kept of runs."
@@ -30,7 +30,7 @@ def main() -> None:
 
 def open_shelf(home: Home) -> KeptShelf:
     """The kept machines of the home, within what its settings allow."""
-    from firebrick.node.kept import KeptShelf, Quota
+    from firebrick.node.kept.shelf import KeptShelf, Quota
     from firebrick.node.settings import read_settings
 
     settings = read_settings(home.config_file)

@@ -17,11 +17,11 @@ from firebrick.confined import OutsideError, read_beneath
 from firebrick.node.order import Resources, RunOrder, Source
 from firebrick.workflow.called import load_with
 from firebrick.workflow.detect import detect, from_command
-from firebrick.workflow.filter import decide
+from firebrick.workflow.event.filter import decide
+from firebrick.workflow.expression.value import Value
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.reference import Target
 from firebrick.workflow.syntax import Workflow
-from firebrick.workflow.value import Value
 from firebrick.workflow.yaml import MAX_BYTES
 
 _DIRECTORIES: Final = (".github/workflows", ".forgejo/workflows")
@@ -110,7 +110,7 @@ def _choose(wish: Wish, root: Path) -> tuple[Workflow, tuple[str, ...]]:
         return _named(wish.workflow, root), ()
     files = find_workflows(root)
     if len(files) == 1:
-        return _read(files[0], root), ()
+        return read_file(files[0], root), ()
     if files:
         names = ", ".join(file.name for file in files)
         raise UsageError(f"{root} has several workflows: {names}", hint=f"Name one: firebrick run {files[0].name}")
@@ -132,13 +132,14 @@ def _named(name: str, root: Path) -> Workflow:
     named = [file for file in find_workflows(root) if name in (file.name, file.stem)]
     for file in (Path(name), root / name, *named):
         if file.is_file():
-            return _read(file, root)
+            return read_file(file, root)
     known = ", ".join(file.name for file in find_workflows(root))
     hint = f"The repository has {known}." if known else f"The repository has none in {' or '.join(_DIRECTORIES)}."
     raise UsageError(f"there is no workflow {name}", hint=hint)
 
 
-def _read(file: Path, root: Path) -> Workflow:
+def read_file(file: Path, root: Path) -> Workflow:
+    """The workflow in a file, which goes by its path in the repository `root` where it is in it. Raises WorkflowError, OSError."""
     with file.open("rb") as opened:
         content = opened.read(MAX_BYTES + 1)
     absolute = file.resolve()

@@ -16,19 +16,18 @@ from rich.text import Text
 from firebrick.cli.errors import USAGE, UsageError
 from firebrick.cli.event import EventWish, Occasion, find_occasion, read_pairs
 from firebrick.cli.eventoption import EventOption, InputOption, PayloadOption, VarOption
-from firebrick.cli.order import describe_source, find_called
+from firebrick.cli.order import describe_source, find_called, read_file
 from firebrick.cli.terminal import tame, tame_json
+from firebrick.node.context import facts_of
 from firebrick.workflow.called import load_with
-from firebrick.workflow.context import GuestPaths, RunFacts, github_context
-from firebrick.workflow.expression import EvaluationError, Scope, Value
-from firebrick.workflow.filter import Decision, decide
+from firebrick.workflow.context import GuestPaths, github_context
+from firebrick.workflow.event.filter import Decision, decide
+from firebrick.workflow.expression.expression import EvaluationError, Scope, Value
 from firebrick.workflow.permission import granted
 from firebrick.workflow.policy import run_name
 from firebrick.workflow.preview import PreviewedJob, evaluated_concurrency, preview
 from firebrick.workflow.problem import Problem, WorkflowError
-from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.syntax import Workflow
-from firebrick.workflow.yaml import MAX_BYTES
 
 NOTHING_STARTS: Final = 1
 _WIDE: Final = 160
@@ -103,9 +102,9 @@ class Found:
 
 def make_plan(file: Path, wish: EventWish) -> Found:
     """Raises UsageError, WorkflowError."""
-    content = _content(file)
-    source = asyncio.run(describe_source(file.resolve().parent))
-    workflow = _read(content, file, source.path)
+    parent = file.resolve().parent
+    source = asyncio.run(describe_source(parent if parent.is_dir() else Path()))
+    workflow = _read(file, source.path)
     occasion = find_occasion(wish, workflow, source)
     decision = decide(workflow.on, occasion.event)
     if not decision.starts:
@@ -129,32 +128,15 @@ def make_plan(file: Path, wish: EventWish) -> Found:
     )
 
 
-def _content(file: Path) -> bytes:
+def _read(file: Path, root: Path) -> Workflow:
     try:
-        with file.open("rb") as opened:
-            return opened.read(MAX_BYTES + 1)
+        return read_file(file, root)
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}", hint="Name a workflow file.") from error
 
 
-def _read(content: bytes, file: Path, root: Path) -> Workflow:
-    absolute = file.resolve()
-    return read_workflow(content, str(absolute.relative_to(root) if absolute.is_relative_to(root) else file))
-
-
 def _contexts(workflow: Workflow, occasion: Occasion, wish: EventWish) -> dict[str, Value]:
-    source = occasion.source
-    facts = RunFacts(
-        run_id="1",
-        repository=source.repository,
-        ref=source.ref,
-        sha=source.sha,
-        workflow=workflow.name,
-        workflow_path=workflow.path,
-        event_name=source.event_name,
-        event=source.event,
-    )
-    github = github_context(facts, job="", paths=GuestPaths())
+    github = github_context(facts_of("1", workflow, occasion.source), job="", paths=GuestPaths())
     return {"github": github, "inputs": occasion.inputs, "vars": dict(wish.variables)}
 
 

@@ -13,8 +13,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from firebrick.node import wire
-from firebrick.node.caller import Call
+from firebrick.node.socket import wire
+from firebrick.node.socket.caller import Call
 
 _PIECE: Final = 1 << 16
 _SHELL_SIGNALS: Final = 128

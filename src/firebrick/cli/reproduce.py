@@ -12,12 +12,12 @@ from typing import Final
 import msgspec
 import typer
 
+from firebrick.cli.carry import follow, make_room, new_run, run_status
 from firebrick.cli.compare import Difference, compare
 from firebrick.cli.errors import FAILURE, SUCCESS, UsageError
 from firebrick.cli.node import warn
 from firebrick.cli.order import Wish, commit_time, make_order
 from firebrick.cli.plain import View
-from firebrick.cli.run import follow, make_room, new_run, run_status
 from firebrick.cli.terminal import tame, tame_json
 from firebrick.home import Home
 from firebrick.node.contract import RunResult

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from firebrick.cli.carry import carry_out, open_view
 from firebrick.cli.errors import UsageError
 from firebrick.cli.node import CheckpointOption, DriverOption, JailOption, KeepOption, told_settings
-from firebrick.cli.run import carry_out, open_view, read_secrets
+from firebrick.cli.runoption import ArtifactsOption, JsonOption, SecretOption, VerboseOption, read_secrets
 from firebrick.home import Home
 
 if TYPE_CHECKING:
-    from firebrick.node.kept import Entry
+    from firebrick.node.kept.shelf import Entry
 
 
 def rerun(
@@ -30,17 +30,10 @@ def rerun(
     command: Annotated[
         str | None, typer.Option("--command", "-c", help="What that step runs instead of its script.")
     ] = None,
-    secret: Annotated[
-        list[str] | None,
-        typer.Option("--secret", "-s", metavar="NAME[=VALUE]", help="A secret; without value, the variable NAME."),
-    ] = None,
-    artifacts: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where artifacts go. Default: the directory of the run.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One event a line, as JSON.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Plain lines, all of them, on a terminal too.")
-    ] = False,
+    secret: SecretOption = None,
+    artifacts: ArtifactsOption = None,
+    as_json: JsonOption = False,
+    verbose: VerboseOption = False,
     keep: KeepOption = None,
     checkpoint: CheckpointOption = None,
     driver: DriverOption = None,
@@ -52,7 +45,7 @@ def rerun(
     run had are given again, and may be others. Only that job is run; the file of the workflow is taken as it was.
     """
     from firebrick.cli.again import Again, recall, workflow_of
-    from firebrick.node.rerun import Rerun
+    from firebrick.node.kept.rerun import Rerun
 
     home = Home.find()
     settings = told_settings(home, driver, jail, keep=keep, checkpoint=checkpoint)
@@ -75,7 +68,7 @@ def rerun(
 def _checkpoint(home: Home, run: str, job: str | None, step: int | None) -> Entry:
     from firebrick.cli.kept import open_shelf
     from firebrick.node.errors import NodeError
-    from firebrick.node.kept import Kind
+    from firebrick.node.kept.shelf import Kind
 
     label = None if step is None else f"before-{step}"
     try:

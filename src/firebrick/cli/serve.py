@@ -20,8 +20,8 @@ from firebrick.cli.node import DriverOption, JailOption, told_settings, warn
 from firebrick.cli.terminal import tame, tame_block
 from firebrick.home import Home
 from firebrick.machine import Network
-from firebrick.node.driver import network_kind
 from firebrick.node.node import Node
+from firebrick.node.pool.driver import network_kind
 from firebrick.node.settings import NodeSettings
 from firebrick.server.serve import serve as serve_builds
 from firebrick.server.settings import ServeSettings

@@ -17,8 +17,8 @@ from firebrick.cli.errors import UsageError
 from firebrick.cli.pty import converse, raw_terminal, terminal_size
 from firebrick.cli.terminal import duration, size, tame
 from firebrick.home import Home
-from firebrick.node import wire
-from firebrick.node.caller import ask, call, find_machine, list_machines
+from firebrick.node.socket import wire
+from firebrick.node.socket.caller import ask, call, find_machine, list_machines
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, help="Look into the machines of running nodes.")
 

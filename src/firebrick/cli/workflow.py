@@ -33,8 +33,8 @@ def check(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file, one a line.")] = False,
 ) -> None:
-    """Say everything that is wrong with workflow and action files, each mistake with its line and column. Exit status 1 where there is any, 2 where a file
-    cannot be read."""
+    """Say everything that is wrong with workflow and action files, each mistake with its line and column. Exit status 1 where there is any, 2 where
+    a file cannot be read."""
     status = 0
     for path in files:
         try:

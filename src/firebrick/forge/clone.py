@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import os
-import secrets
-import stat
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -25,7 +22,8 @@ from typing import Any, Final
 from firebrick.forge.address import Address, check_branch, check_commit
 from firebrick.forge.errors import CloneError, CloneLimitError, RefError, RefNotFoundError
 from firebrick.forge.git import Git
-from firebrick.process import shielded
+from firebrick.task import shielded
+from firebrick.tree import remove as remove_tree
 
 _PAUSE_S: Final = 0.1
 _DEEPER: Final = ("--depth=64", "--depth=1024", "--unshallow")
@@ -245,37 +243,3 @@ def measure(tree: Path) -> Measured:
         except (FileNotFoundError, NotADirectoryError):
             continue
     return Measured(size, entries)
-
-
-def remove_tree(tree: Path) -> None:
-    """Remove a tree, whatever the modes in it, and however deep it is: its levels are taken apart, each directory's directories moved up to the top.
-    Nothing happens if it is not there; symbolic links are not followed. Raises OSError for what cannot be removed."""
-    if tree.is_symlink() or not tree.is_dir():
-        tree.unlink(missing_ok=True)
-        return
-    fresh = (tree / f".{secrets.token_hex(8)}.{number}" for number in itertools.count())
-    waiting = _emptied(tree)
-    while waiting:
-        directory = waiting.pop()
-        with contextlib.suppress(FileNotFoundError):
-            for inner in _emptied(directory):
-                moved = next(fresh)
-                inner.rename(moved)
-                waiting.append(moved)
-            directory.rmdir()
-    with contextlib.suppress(FileNotFoundError):
-        tree.rmdir()
-
-
-def _emptied(directory: Path) -> list[Path]:
-    """The directories in a directory, which can be moved; everything else in there is removed."""
-    directory.chmod(stat.S_IRWXU)
-    with os.scandir(directory) as found:
-        entries = list(found)
-    inner = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
-    for entry in entries:
-        if not entry.is_dir(follow_symlinks=False):
-            Path(entry.path).unlink(missing_ok=True)
-    for each in inner:
-        each.chmod(stat.S_IRWXU)
-    return inner

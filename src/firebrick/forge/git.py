@@ -97,16 +97,6 @@ class Git:
         """Run `git -C <directory> …` and return what it prints. Raises a ForgeError that says what `firebrick` was doing and why git failed."""
         return (await self._run(arguments, limit)).text
 
-    async def succeeds(self, *arguments: str) -> bool:
-        """Whether `git …` ends with status 0; for questions whose answer may be no."""
-        try:
-            await self._run(arguments, 1 << 16)
-        except CloneLimitError:
-            raise
-        except ForgeError:
-            return False
-        return True
-
     async def _run(self, arguments: Sequence[str], limit: int) -> Completed:
         # Without the signal git is told that a file has become too large, and says so, where it would just die.
         limits = ("env", "--ignore-signal=XFSZ", "prlimit", *self._limits)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Final
 
 from firebrick.forge.address import Address, check_branch
-from firebrick.forge.clone import remove_tree
 from firebrick.forge.errors import CloneError, CloneLimitError, RefNotFoundError
 from firebrick.forge.git import Git
-from firebrick.process import shielded
+from firebrick.task import shielded
+from firebrick.tree import remove as remove_tree
 
 _LIMIT: Final = 1 << 20
 _CPU_S: Final = 60

@@ -37,8 +37,8 @@ class Listener:
         return self
 
     async def __anext__(self) -> Tunnel:
-        """The next connection; waits for one as long as it takes. After a cancelled call the next one has it. Raises ChannelError when the connection to the guest
-        is lost, BusyError when the guest has too much open."""
+        """The next connection; waits for one as long as it takes. After a cancelled call the next one has it. Raises ChannelError when the
+        connection to the guest is lost, BusyError when the guest has too much open."""
         if self._asked is None:
             self._asked = await self._connection.open(message.Accept(listener=self._number))
         asked = self._asked

@@ -26,7 +26,7 @@ import msgspec
 from firebrick.image.errors import DamagedError
 from firebrick.image.lock import hold_lock, try_lock
 from firebrick.image.sandbox import remove_tree
-from firebrick.process import shielded
+from firebrick.task import shielded
 
 _MANIFEST: Final = "manifest.json"
 

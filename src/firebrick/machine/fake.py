@@ -22,7 +22,7 @@ from firebrick.machine.errors import MachineError, MachineGoneError
 from firebrick.machine.memory import PAGE
 from firebrick.machine.ring import Ring
 from firebrick.machine.spec import MachineSpec
-from firebrick.process import shielded
+from firebrick.task import shielded
 
 _LENGTH = struct.Struct("<Q")
 

@@ -50,7 +50,7 @@ from firebrick.machine.qemu import Qemu
 from firebrick.machine.snapshot import Snapshot
 from firebrick.machine.spec import MachineSpec
 from firebrick.machine.state import Life, Operation, State
-from firebrick.process import shielded
+from firebrick.task import shielded
 
 BOOT_DEADLINE_S: Final = 60.0
 RUNG_S: Final = 2.0

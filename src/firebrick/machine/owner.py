@@ -23,7 +23,7 @@ from pathlib import Path
 
 import msgspec
 
-from firebrick.machine import tree
+from firebrick import tree
 from firebrick.machine.errors import AdoptionError, HostError
 from firebrick.machine.jail import record
 from firebrick.machine.jail.record import start_of

@@ -24,6 +24,7 @@ from firebrick import process
 from firebrick.machine.errors import HostError, SnapshotError
 from firebrick.machine.owner import draft_name
 from firebrick.machine.seat import Seat
+from firebrick.task import shielded
 
 PROGRAM: Final = Path(__file__).parent / "bin" / "firebrick-pager"
 SOCKET: Final = "uffd.sock"
@@ -69,10 +70,11 @@ async def serving(
     holds. None of the files may change while this lasts. The socket `root`/SOCKET is there and listens from the first moment; only the user of
     `seat` (without one: of this process) is served.
 
-    `prefetch` is a list to replay; `record` is where to write one, in `recorded` or at the end: then each page is noted by itself unless `around` says how many
-    bytes (a power of two, 4 KiB to 2 MiB) to copy at each fault. The two exclude each other.
+    `prefetch` is a list to replay; `record` is where to write one, in `recorded` or at the end: then each page is noted by itself unless `around`
+    says how many bytes (a power of two, 4 KiB to 2 MiB) to copy at each fault. The two exclude each other.
 
-    On exit the page server has ended and the socket is gone. Raises SnapshotError where a file cannot be opened, HostError where it cannot be started."""
+    On exit the page server has ended and the socket is gone. Raises SnapshotError where a file cannot be opened, HostError where it cannot be
+    started."""
     if record is not None:
         around = around or PAGE
     with ExitStack() as ours:
@@ -92,7 +94,7 @@ async def serving(
                 if notes is not None:
                     notes.given()
             pager = Pager(running, notes)
-            stack.push_async_callback(process.shielded, _end(running, pager, notes))
+            stack.push_async_callback(shielded, _end(running, pager, notes))
             yield pager
 
 

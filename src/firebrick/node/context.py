@@ -6,9 +6,10 @@ import platform
 from collections.abc import Mapping
 from typing import Final
 
-from firebrick.node.order import RunOrder
+from firebrick.node.order import RunOrder, Source
 from firebrick.workflow.context import GuestPaths, RunFacts
-from firebrick.workflow.value import Value
+from firebrick.workflow.expression.value import Value
+from firebrick.workflow.syntax import Workflow
 
 HOME: Final = "/root"
 WORK: Final = "/home/runner/work"
@@ -36,9 +37,13 @@ def guest_paths(order: RunOrder) -> GuestPaths:
 
 
 def run_facts(order: RunOrder) -> RunFacts:
-    source, workflow = order.source, order.caller or order.workflow
+    return facts_of(order.id, order.caller or order.workflow, order.source)
+
+
+def facts_of(run: str, workflow: Workflow, source: Source) -> RunFacts:
+    """What a run of this workflow says of itself; `workflow` is the run's own, whatever it calls."""
     return RunFacts(
-        run_id=order.id,
+        run_id=run,
         repository=source.repository,
         ref=source.ref,
         sha=source.sha,

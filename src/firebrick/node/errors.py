@@ -33,10 +33,6 @@ class SourceError(NodeError):
     """The source tree of the order cannot be read or is larger than allowed."""
 
 
-class JobError(NodeError):
-    """The node could not carry a job out: no machine, no image, no room. Not a failure of the job's own work."""
-
-
 class StepError(NodeError):
     """A step cannot be carried out as it is written (a missing input of an action, a bad glob)."""
 

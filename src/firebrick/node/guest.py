@@ -10,10 +10,10 @@ from typing import Protocol, Unpack
 
 from firebrick.guest.client import ExecOptions, Files, Listener, Process, TreeCount, TreeLimits, Tunnel
 from firebrick.machine import Snapshot
-from firebrick.node.container import ContainerImage
-from firebrick.node.kept import Entry, Kept
+from firebrick.node.container.image import ContainerImage
+from firebrick.node.kept.shelf import Entry, Kept
 from firebrick.node.order import Resources
-from firebrick.workflow.container import Login
+from firebrick.workflow.container.container import Login
 
 Say = Callable[[str], None]
 
@@ -86,9 +86,9 @@ class Lender(Protocol):
     def lend(
         self, image: str, resources: Resources, *, purpose: str, say: Say, node: Path | None = None, companions: int = 0
     ) -> AbstractAsyncContextManager[Loan]:
-        """A machine for as long as the context lasts; waits for its turn where the node is full. `say` is told, in words, what takes
-        long. With `node` the machine has what is in that directory, which is Node.js, where JavaScript actions look for it. `companions` is how many more machines the borrower
-        will have beside this one: their turns are taken with it.
+        """A machine for as long as the context lasts; waits for its turn where the node is full. `say` is told, in words, what takes long. With
+        `node` the machine has what is in that directory, which is Node.js, where JavaScript actions look for it. `companions` is how many more
+        machines the borrower will have beside this one: their turns are taken with it.
 
         Raises firebrick.machine.errors.MachineError, firebrick.node.errors.NodeError."""
 
@@ -104,3 +104,24 @@ class Lender(Protocol):
 
     def shelter(self) -> AbstractContextManager[Path]:
         """A directory for snapshots that are wanted for a while: gone at the end, or when the next node starts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Borrower:
+    """A job, as one who has machines beside its own: `resources` are those of its own, `purpose` says what that is for, `say` takes words for its log."""
+
+    lender: Lender
+    resources: Resources
+    purpose: str
+    say: Say
+
+    async def image(self, name: str, login: Login | None = None) -> ContainerImage:
+        """See `Lender.container`."""
+        return await self.lender.container(name, login, self.say)
+
+    def companion(
+        self, image: ContainerImage, what: str, resources: Resources | None = None
+    ) -> AbstractAsyncContextManager[Loan]:
+        """A machine with this image, for `what`, as large as the job's own unless `resources` say otherwise. See `Lender.lend_companion`."""
+        purpose = f"{what} of {self.purpose}"
+        return self.lender.lend_companion(image.name, resources or self.resources, purpose=purpose, say=self.say)

@@ -7,6 +7,8 @@ from typing import Final
 
 from firebrick.guest.client import Files
 from firebrick.guest.errors import AgentError
+from firebrick.node.content import find_content
+from firebrick.node.errors import StepError
 
 HOSTS: Final = "/etc/hosts"
 _MARK: Final = "# firebrick"
@@ -28,9 +30,10 @@ async def add_names(files: Files, addresses: Mapping[str, str]) -> None:
 async def _read(files: Files) -> str:
     """What the image has; a file that cannot be read, or is no such file, counts as none."""
     try:
-        return (await files.read(HOSTS, limit=_LIMIT)).decode(errors="surrogateescape")
-    except AgentError:
+        content = await find_content(files, HOSTS, _LIMIT)
+    except (AgentError, StepError):
         return ""
+    return (content or b"").decode(errors="surrogateescape")
 
 
 def edited(text: str, addresses: Mapping[str, str]) -> str:

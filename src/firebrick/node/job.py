@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from firebrick.guest.errors import AgentError, ChannelError, GuestError, OutputTooLargeError, TreeError
 from firebrick.image.errors import ImageError
@@ -19,34 +19,34 @@ from firebrick.machine.errors import BootError, MachineError
 from firebrick.node.action.book import JobActions
 from firebrick.node.action.source import ActionSource
 from firebrick.node.action.use import Entry, NativeUse, Phase, entries_of, has_phase, uses_image
-from firebrick.node.artifact import ArtifactShelf
-from firebrick.node.bench import Bench
 from firebrick.node.cancel import Cancellation
-from firebrick.node.companion import Companions
+from firebrick.node.container.companion import Companions
+from firebrick.node.container.services import Served
 from firebrick.node.context import TEMP, TOOL_CACHE, architecture, fixed_environment, guest_paths, run_facts
 from firebrick.node.contract import JobResult
 from firebrick.node.errors import NodeError, StepError, told
 from firebrick.node.event import CancelCause, Conclusion, JobStarted
-from firebrick.node.fork import Branch, Trunk
 from firebrick.node.glob import find_files, parse_searches
-from firebrick.node.guest import Guest, Lender, Loan
-from firebrick.node.hook import Hook, run_hook
-from firebrick.node.keeper import Keeper
+from firebrick.node.guest import Borrower, Guest, Lender, Loan
+from firebrick.node.kept.keeper import Keeper
+from firebrick.node.kept.resume import Resume, needs_of
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
-from firebrick.node.phase import posts_of
-from firebrick.node.rerun import Rerun
-from firebrick.node.results import NodeResults
-from firebrick.node.resume import Resume, needs_of
-from firebrick.node.services import Served
+from firebrick.node.results.offer import NodeResults
+from firebrick.node.results.shelf import ArtifactShelf
+from firebrick.node.run.fork import Branch, Trunk
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader, open_source
-from firebrick.node.step import run_step, title
-from firebrick.node.surroundings import find_surroundings
-from firebrick.process import ProcessError, shielded
+from firebrick.node.step.bench import Bench, Facts, Supplies
+from firebrick.node.step.hook import Hook, run_hook
+from firebrick.node.step.phase import posts_of
+from firebrick.node.step.step import run_step, title
+from firebrick.node.surroundings import Surroundings, find_surroundings
+from firebrick.process import ProcessError
 from firebrick.results.errors import ResultsError
+from firebrick.task import end_tasks
 from firebrick.workflow.context import runner_context
-from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.expression.expression import EvaluationError, Scope
 from firebrick.workflow.outcome import CANCELLED, job_outputs, timeout_s
 from firebrick.workflow.plan import PlannedJob
 
@@ -57,8 +57,8 @@ _LOSSES: Final = (MachineError, GuestError, ImageError, NodeError, ResultsError,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobTask:
-    """Everything one job needs from its run and its node. `scope` is what the job's own expressions see, `rerun` what it goes on from,
-    `trunk` the common part it shares with the other jobs of its matrix."""
+    """Everything one job needs from its run and its node. `scope` is what the job's own expressions see, `trunk` the
+    common part it shares with the other jobs of its matrix."""
 
     order: RunOrder
     planned: PlannedJob
@@ -66,12 +66,16 @@ class JobTask:
     lender: Lender
     settings: NodeSettings
     shelf: ArtifactShelf
-    services: NodeResults | None
+    results: NodeResults | None
     actions: ActionSource
     log: JobLog
     cancellation: Cancellation
-    rerun: Rerun | None = None
     trunk: Trunk | None = None
+
+    @property
+    def borrower(self) -> Borrower:
+        purpose = f"job {self.planned.key} of {self.order.id}"
+        return Borrower(lender=self.lender, resources=self.order.resources, purpose=purpose, say=self.log.node)
 
 
 async def run_job(task: JobTask) -> JobResult:
@@ -84,13 +88,7 @@ async def run_job(task: JobTask) -> JobResult:
         await asyncio.wait([body])
         return _result(task, body)
     finally:
-        watch.cancel()
-        body.cancel()
-        await shielded(_ended(body, watch))
-
-
-async def _ended(*tasks: asyncio.Task[Any]) -> None:
-    await asyncio.wait(tasks)
+        await end_tasks(watch, body)
 
 
 async def _give_up(task: JobTask, body: asyncio.Task[JobResult]) -> None:
@@ -137,13 +135,15 @@ def cause_message(cause: CancelCause | None) -> str:
 
 async def _carry_out(task: JobTask) -> JobResult:
     if task.trunk is None:
-        return await _on_machine(task, Branch(resume=Resume.of(task.rerun.entry) if task.rerun is not None else None))
+        return await _on_machine(
+            task, Branch(resume=Resume.of(task.order.rerun.entry) if task.order.rerun is not None else None)
+        )
     async with task.trunk.joined() as branch:
         return await _on_machine(task, branch)
 
 
 async def _on_machine(task: JobTask, branch: Branch) -> JobResult:
-    around = await find_surroundings(task.order, task.planned, task.scope, task.lender, task.settings, task.log)
+    around = await find_surroundings(task.order, task.planned, task.scope, task.borrower, task.settings)
     actions = JobActions(task.actions, task.settings, task.log)
     await actions.prepare(task.planned.job.steps)
     entries = entries_of(task.planned.job.steps)
@@ -154,70 +154,69 @@ async def _on_machine(task: JobTask, branch: Branch) -> JobResult:
     async with (
         _lent(task, around.image, branch.resume, node, companions) as loan,
         open_source(task.order.source, loan.scratch / "source", limit=limit) as source,
-        around.around(loan, task.lender, task.order, task.log) as served,
+        around.around(loan, task.borrower) as served,
     ):
         _report_start(task, loan, around.title, entries, branch.resume)
-        if branch.resume is not None and served.services:
-            task.log.node("The services of this job begin anew: what earlier steps have done to them is gone.")
-        branch.listen(task.log, before=len(_with_pre(entries)))
-        bench = _bench(task, loan, source, actions, served)
-        bench.entries = entries
-        bench.job_facts, bench.image_env = around.facts(loan, served), around.env
+        branch.listen(task.log, before=len(_known_phases(entries)) - len(entries))
+        bench = _bench(task, loan, source, actions, around, served, entries)
         return await _work(task, bench, branch, loan)
 
 
 def _lent(
     task: JobTask, image: str, resume: Resume | None, node: Path | None, companions: int
 ) -> AbstractAsyncContextManager[Loan]:
-    purpose, say = f"job {task.planned.key} of {task.order.id}", task.log.node
+    purpose, say = task.borrower.purpose, task.log.node
     if resume is not None:
         return task.lender.revive(resume.snapshot, resume.image, purpose=purpose, say=say, companions=companions)
     return task.lender.lend(image, task.order.resources, purpose=purpose, say=say, node=node, companions=companions)
 
 
-def _bench(task: JobTask, loan: Loan, source: SourceReader, actions: JobActions, served: Served) -> Bench:
-    paths, fixed = guest_paths(task.order), task.order.resources.fixed
+def _bench(
+    task: JobTask,
+    loan: Loan,
+    source: SourceReader,
+    actions: JobActions,
+    around: Surroundings,
+    served: Served,
+    entries: tuple[Entry, ...],
+) -> Bench:
+    companions = Companions(job=task.borrower, served=served, offer=partial(_offered, task))
+    supplies = Supplies(source=source, shelf=task.shelf, actions=actions, companions=companions)
     return Bench(
         order=task.order,
         job_id=task.planned.job.id,
-        paths=paths,
+        paths=guest_paths(task.order),
         guest=loan.guest,
         log=task.log,
-        source=source,
-        shelf=task.shelf,
-        actions=actions,
-        companions=Companions(
-            lender=task.lender,
-            resources=task.order.resources,
-            purpose=f"job {task.planned.key} of {task.order.id}",
-            say=task.log.node,
-            served=served,
-            offer=partial(_offered, task),
-        ),
         settings=task.settings,
         cancellation=task.cancellation,
-        scope=task.scope,
-        defaults=task.planned.job.defaults,
+        facts=_facts(task, loan, around, served),
+        supplies=supplies,
         keeper=_keeper(task, loan),
-        runner=runner_context(
-            name=fixed.hostname if fixed is not None else loan.machine,
-            arch=architecture(),
-            paths=paths,
-            debug=task.log.debugging,
-        ),
-        debug=task.log.debugging,
+        defaults=task.planned.job.defaults,
+        entries=entries,
     )
 
 
+def _facts(task: JobTask, loan: Loan, around: Surroundings, served: Served) -> Facts:
+    fixed = task.order.resources.fixed
+    runner = runner_context(
+        name=fixed.hostname if fixed is not None else loan.machine,
+        arch=architecture(),
+        paths=guest_paths(task.order),
+        debug=task.log.debugging,
+    )
+    return Facts(scope=task.scope, runner=runner, job=around.facts(loan, served), image_env=around.env)
+
+
 def _keeper(task: JobTask, loan: Loan) -> Keeper:
-    begun_at = task.rerun.entry.record.step if task.rerun is not None else None
+    begun_at = task.order.rerun.entry.record.step if task.order.rerun is not None else None
     needs = needs_of(task.scope)
     return Keeper(settings=task.settings, keep=loan.keep, machine=loan.machine, needs=needs, begun_at=begun_at)
 
 
 def _report_start(task: JobTask, loan: Loan, image: str, entries: Sequence[Entry], resume: Resume | None) -> None:
-    known = [*((entry, Phase.PRE) for entry in _with_pre(entries)), *((entry, Phase.MAIN) for entry in entries)]
-    steps = tuple(task.log.mask(title(entry, phase)) for entry, phase in known)
+    steps = tuple(task.log.mask(title(entry, phase)) for entry, phase in _known_phases(entries))
     task.log.start(
         JobStarted(
             at=time.time(),
@@ -233,8 +232,10 @@ def _report_start(task: JobTask, loan: Loan, image: str, entries: Sequence[Entry
     )
 
 
-def _with_pre(entries: Sequence[Entry]) -> list[Entry]:
-    return [entry for entry in entries if has_phase(entry.use, Phase.PRE)]
+def _known_phases(entries: Sequence[Entry]) -> list[tuple[Entry, Phase]]:
+    """All that will run, in its order, but what comes after the last step: that is known when it has."""
+    before = [(entry, Phase.PRE) for entry in entries if has_phase(entry.use, Phase.PRE)]
+    return [*before, *((entry, Phase.MAIN) for entry in entries)]
 
 
 async def _work(task: JobTask, bench: Bench, branch: Branch, loan: Loan) -> JobResult:
@@ -262,11 +263,11 @@ async def _work(task: JobTask, bench: Bench, branch: Branch, loan: Loan) -> JobR
 @asynccontextmanager
 async def _offered(task: JobTask, guest: Guest, *, needed: bool = True) -> AsyncIterator[Mapping[str, str]]:
     """The artifact and cache services in one machine of the job: the variables that lead there."""
-    if task.services is None or not needed:
+    if task.results is None or not needed:
         yield {}
         return
     url = run_facts(task.order).server_url
-    async with task.services.offered(guest, task.order, task.planned.key, server_url=url) as variables:
+    async with task.results.offered(guest, task.order, task.planned.key, server_url=url) as variables:
         task.log.masker.add(variables["ACTIONS_RUNTIME_TOKEN"])
         yield variables
 
@@ -276,13 +277,9 @@ def _may_ask(entry: Entry) -> bool:
 
 
 async def _run_steps(bench: Bench, branch: Branch, loan: Loan) -> None:
-    """What comes before the first step, the steps, and what comes after the last one: that is known when they have run. What has run before a
-    snapshot was taken is left out."""
+    """What comes before the first step, the steps, and what comes after the last one. What has run before a snapshot was taken is left out."""
     first = await branch.begin(bench)
-    known = [
-        *((entry, Phase.PRE) for entry in _with_pre(bench.entries)),
-        *((entry, Phase.MAIN) for entry in bench.entries),
-    ]
+    known = _known_phases(bench.entries)
     for number, (entry, phase) in enumerate(known):
         if number >= first:
             await branch.arrive(bench, loan, number)

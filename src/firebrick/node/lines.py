@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from firebrick.workflow.masker import MASK, Masker
+from firebrick.workflow.command.masker import MASK, Masker
 
 LIMIT: Final = 64 << 10
 CONTINUED: Final = " [line goes on]"

@@ -9,8 +9,8 @@ from typing import Final
 
 from firebrick.node.errors import StepError
 from firebrick.node.event import Annotation, Event, JobStarted, LogLine
-from firebrick.workflow.command import Message
-from firebrick.workflow.masker import Masker, MaskLimitError
+from firebrick.workflow.command.command import Message
+from firebrick.workflow.command.masker import Masker, MaskLimitError
 
 Emit = Callable[[Event], None]
 NODE_STEP = -1
@@ -25,8 +25,7 @@ class JobLog:
     """The log of one job. Everything said here is masked with the secrets of the order and what the job asked to mask.
 
     `limit` is in bytes; what comes after it is dropped, and one line says so. `started`: the job has its machine. `debugging`: debug
-    messages are shown.
-    A job that wants more masked than can be has no log from there on."""
+    messages are shown. A job that wants more masked than can be has no log from there on."""
 
     def __init__(
         self, job: str, emit: Emit, *, secrets: Iterable[str] = (), limit: int, debugging: bool = False
@@ -34,14 +33,13 @@ class JobLog:
         self.job = job
         self.emit = emit
         self.masker = Masker(secrets)
-        self.masks: list[
-            str
-        ] = []  # what the job itself asked for: whoever goes on from a snapshot of it asks for the same
+        # What the job itself asked for: whoever goes on from a snapshot of it asks for the same.
+        self.masks: list[str] = []
         self.started = False
+        self.debugging = debugging
         self._left = limit
         self._limit = limit
         self._closed = False
-        self.debugging = debugging
         self._annotations: Counter[tuple[int, str]] = Counter()
 
     @property

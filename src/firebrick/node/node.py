@@ -1,8 +1,8 @@
 """A node: owns the machines of one process, runs what it is ordered to, and answers those who want to look into its machines.
 
 async with Node.open(Home.find()) as node:
-async with node.start_run(order) as run:
-...
+    async with node.start_run(order) as run:
+        ...
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from firebrick.node.action.source import ActionSource
 from firebrick.node.action.store import ActionStore
 from firebrick.node.contract import LiveRun
 from firebrick.node.descriptors import allow_descriptors
-from firebrick.node.door import open_door
-from firebrick.node.driver import Warn, check_privileges, open_driver
 from firebrick.node.guest import Loan, Say
 from firebrick.node.journal import Journal
-from firebrick.node.kept import Entry, KeptShelf
+from firebrick.node.kept.shelf import Entry, KeptShelf
 from firebrick.node.order import Resources, RunOrder
-from firebrick.node.pool import Pool
-from firebrick.node.results import NodeResults
-from firebrick.node.run import start_run
+from firebrick.node.pool.driver import Warn, check_privileges, open_driver
+from firebrick.node.pool.pool import Pool
+from firebrick.node.results.offer import NodeResults
+from firebrick.node.run.run import start_run
+from firebrick.node.run.turnstile import Turnstile
 from firebrick.node.settings import NodeSettings, read_settings
-from firebrick.node.turnstile import Turnstile
-from firebrick.process import shielded
+from firebrick.node.socket.door import open_door
+from firebrick.task import shielded
 
 
 class Node:
@@ -81,7 +81,7 @@ class Node:
             await pool.sweep()
             actions = ActionStore(home.cache, told)
             await actions.sweep()
-            stack.push_async_callback(lambda: shielded(pool.roster.close()))
+            stack.push_async_callback(pool.roster.close)
             results = NodeResults(home.results, told.results)
             stack.push_async_callback(lambda: shielded(results.close()))
             async with open_door(home.nodes, pool.roster) as socket:

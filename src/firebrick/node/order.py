@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from firebrick.node.rerun import Rerun
+from firebrick.node.kept.rerun import Rerun
+from firebrick.workflow.expression.value import Value
 from firebrick.workflow.syntax import Workflow
-from firebrick.workflow.value import Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 from firebrick.guest.client import Listener
 from firebrick.guest.errors import BusyError, GuestError
 from firebrick.node.guest import Guest
-from firebrick.process import shielded
+from firebrick.task import end_tasks
 
 CONNECTIONS: Final = 64
 """Of one relay at once, unless told otherwise."""
@@ -112,12 +112,7 @@ async def relay(
             assert listener.port is not None
             yield listener.port
         finally:
-            serving.cancel()
-            await shielded(_ended(serving))
-
-
-async def _ended(*tasks: asyncio.Task[None]) -> None:
-    await asyncio.wait(tasks)
+            await end_tasks(serving)
 
 
 async def _serve(listener: Listener, target: Target, limit: int) -> None:
@@ -185,6 +180,4 @@ async def _bridge(one: Stream, other: Stream) -> None:
             for task in done:
                 task.result()
     finally:
-        for task in running:
-            task.cancel()
-        await shielded(_ended(*running))
+        await end_tasks(*running)

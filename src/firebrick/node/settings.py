@@ -72,7 +72,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     Actions of other repositories come from `actions`, a folder of bare repositories, and else from the forge at `actions_url`;
     `actions_limit_mib` bounds one of them. `results`: how much artifacts and caches may take, and how long they are kept. What is kept (`keep`) stays for
     `keep_minutes`, as long as all of it is no more than `keep_mib` and `keep_count`. `checkpoint` is before which steps one is taken: `none`, every
-    one (`step`), one of them (`before:N`, from 1), or those a workflow asks it for (`asked`, see `firebrick.node.keeper`). `job_started` and
+    one (`step`), one of them (`before:N`, from 1), or those a workflow asks it for (`asked`, see `firebrick.node.kept.keeper`). `job_started` and
     `job_completed` are scripts in the machine that every job runs before its first step and after its last one."""
 
     machines: Positive | None = None

@@ -6,23 +6,23 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from firebrick.node.guest import Lender, Loan
+from firebrick.node.container.services import NETWORK, Party, Served, Wanted, find_images, serving, warn
+from firebrick.node.guest import Borrower, Lender, Loan
 from firebrick.node.label import image_of
-from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
-from firebrick.node.services import NETWORK, Party, Served, Wanted, find_images, serving, warn
 from firebrick.node.settings import NodeSettings
-from firebrick.workflow.container import ContainerSpec, container_spec, service_specs
+from firebrick.workflow.container.container import ContainerSpec, container_spec, service_specs
 from firebrick.workflow.context import env_context, job_context
-from firebrick.workflow.expression import Scope
+from firebrick.workflow.expression.expression import Scope
+from firebrick.workflow.expression.value import Value
 from firebrick.workflow.outcome import SUCCESS, runs_on_labels
 from firebrick.workflow.plan import PlannedJob
-from firebrick.workflow.value import Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """`image` is one of the store, `title` what the workflow calls it. `env` is what a container gives to every step, weaker than all the workflow says."""
+    """`image` is one of the store, `title` what the workflow calls it. `env` is what a container gives to every step, weaker than all the workflow
+    says."""
 
     image: str
     title: str
@@ -31,19 +31,12 @@ class Surroundings:
     services: Sequence[Wanted] = ()
 
     @asynccontextmanager
-    async def around(self, loan: Loan, lender: Lender, order: RunOrder, log: JobLog) -> AsyncIterator[Served]:
+    async def around(self, loan: Loan, job: Borrower) -> AsyncIterator[Served]:
         """The services, ready, beside the machine of the job while the context lasts."""
-        party = Party(
-            lender=lender,
-            loan=loan,
-            resources=order.resources,
-            purpose=f"job {log.job} of {order.id}",
-            contained=self.container is not None,
-            say=log.node,
-        )
         if not self.services:
             yield Served()
             return
+        party = Party(job=job, guest=loan.guest, contained=self.container is not None)
         async with serving(self.services, party) as served:
             yield served
 
@@ -55,22 +48,22 @@ class Surroundings:
 
 
 async def find_surroundings(
-    order: RunOrder, planned: PlannedJob, scope: Scope, lender: Lender, settings: NodeSettings, log: JobLog
+    order: RunOrder, planned: PlannedJob, scope: Scope, borrower: Borrower, settings: NodeSettings
 ) -> Surroundings:
     """What the job asks for, with every image made. Raises EvaluationError, LabelError, ContainerError, ImageError."""
     job = planned.job
     if job.container is None and not job.services:
-        name = await _machine_image(order, planned, scope, lender, settings)
+        name = await _machine_image(order, planned, scope, borrower.lender, settings)
         return Surroundings(image=name, title=name)
     seen = _scope(order, planned, scope)
     container = container_spec(job.container, seen) if job.container is not None else None
     specs = service_specs(job.services, seen)
-    services = await find_images(specs, lender, log.node)
+    services = await find_images(specs, borrower)
     if container is None:
-        name = await _machine_image(order, planned, scope, lender, settings)
+        name = await _machine_image(order, planned, scope, borrower.lender, settings)
         return Surroundings(image=name, title=name, services=services)
-    image = await lender.container(container.image, container.login, log.node)
-    warn(_without_effect(container), log.node)
+    image = await borrower.image(container.image, container.login)
+    warn(_without_effect(container), borrower.say)
     env = {**image.config.env, **container.options.env, **container.env}
     return Surroundings(image=image.name, title=container.image, container=container, env=env, services=services)
 

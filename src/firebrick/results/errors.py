@@ -60,10 +60,3 @@ class QuotaError(ResultsError):
 
     def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(f"insufficient usage: {message}", hint=hint)
-
-
-class RangeError(ResultsError):
-    """No part of what is asked for is there."""
-
-    code = "out_of_range"
-    status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE

@@ -18,7 +18,6 @@ import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
 from firebrick.database import Database, open_database, sqlite_url
-from firebrick.process import shielded
 from firebrick.results.app import create_app
 from firebrick.results.artifact import Artifacts
 from firebrick.results.blob import BlobStore
@@ -30,6 +29,7 @@ from firebrick.results.record import Watchers
 from firebrick.results.staging import Staging
 from firebrick.results.token import read_key
 from firebrick.results.upload import Uploads
+from firebrick.task import end_tasks, shielded
 from firebrick.unix import listen_unix, new_name
 from firebrick.web import WebServer
 
@@ -55,7 +55,8 @@ class Results:
 async def open_results(
     directory: Path, limits: ResultsLimits, *, watchers: Watchers | None = None
 ) -> AsyncIterator[Results]:
-    """Serve while the context lasts; `watchers` are told of the artifacts of their runs. What is under way at its end is cut off: the clients' jobs have ended by then."""
+    """Serve while the context lasts; `watchers` are told of the artifacts of their runs. What is under way at its end is cut off: the clients' jobs
+    have ended by then."""
     async with AsyncExitStack() as stack:
         parts = await stack.enter_async_context(open_parts(directory, limits, watchers=watchers))
         socket = new_name(directory / "sockets")
@@ -107,8 +108,7 @@ async def open_parts(
         try:
             yield parts
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            await end_tasks(task)
 
 
 async def _sweep_now_and_then(database: Database, blobs: BlobStore, parts: Parts) -> None:

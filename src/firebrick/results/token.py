@@ -1,8 +1,7 @@
 """ACTIONS_RUNTIME_TOKEN: what one job may do with the services, signed by this host.
 
-A JSON Web Token, because clients read the run's and the job's id out of its `scp`, and some the cache scopes out of its `ac`. The other claims are ours: no
-client minds them.
-"""
+A JSON Web Token, because clients read the run's and the job's id out of its `scp`, and some the cache scopes out of its `ac`. The other claims are
+ours: no client minds them."""
 
 from __future__ import annotations
 

@@ -37,7 +37,6 @@ from firebrick.node.event import (
     StepStarted,
 )
 from firebrick.node.order import Resources, RunOrder, Source
-from firebrick.process import shielded
 from firebrick.server.artifact import Manifest, gather, write_manifest
 from firebrick.server.errors import PlanError
 from firebrick.server.log import BuildLog
@@ -47,6 +46,7 @@ from firebrick.server.record import Build, BuildRequest, Outcome, State
 from firebrick.server.settings import ServeSettings
 from firebrick.server.stop import Stop, StoppedError
 from firebrick.server.store import Store
+from firebrick.task import shielded
 from firebrick.workflow.problem import WorkflowError
 
 _OVERTIME_S: Final = 600.0

@@ -15,7 +15,6 @@ from typing import Final
 from firebrick.forge.address import Credential, check_branch, check_commit, parse_address
 from firebrick.home import Home
 from firebrick.node.contract import RunHost
-from firebrick.process import shielded
 from firebrick.server.artifact import Artifact, Manifest, read_manifest
 from firebrick.server.build import Planner, Tools
 from firebrick.server.errors import (
@@ -36,6 +35,7 @@ from firebrick.server.record import Build, BuildRequest, Counts, State
 from firebrick.server.scheduler import Demand
 from firebrick.server.settings import ServeSettings
 from firebrick.server.store import Store, open_store, sqlite_url
+from firebrick.task import shielded
 
 _TAIL_BYTES: Final = 64 << 10
 

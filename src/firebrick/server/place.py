@@ -15,9 +15,9 @@ from pathlib import Path
 import msgspec
 
 from firebrick.forge.address import Credential
-from firebrick.forge.clone import remove_tree
 from firebrick.home import Home
 from firebrick.server.record import Outcome
+from firebrick.tree import remove as remove_tree
 
 
 class Place:

@@ -6,20 +6,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from firebrick.workflow import allowed
+from firebrick.workflow.expression.value import to_text
 from firebrick.workflow.problem import Position, Problem
-from firebrick.workflow.schema_action import (
+from firebrick.workflow.schema import allowed
+from firebrick.workflow.schema.action import (
     ACTION_OF_UNKNOWN_KIND,
     COMPOSITE_ACTION,
     DOCKER_ACTION,
     JAVASCRIPT_ACTION,
     NODE_VERSIONS,
 )
-from firebrick.workflow.shape import Fields, Walk, in_file_order
+from firebrick.workflow.schema.shape import Fields, Walk, in_file_order
 from firebrick.workflow.step_reader import check_uses_format, read_steps, template_map
 from firebrick.workflow.syntax import Step
 from firebrick.workflow.template import Condition, Template, TemplateMap, parse_condition
-from firebrick.workflow.value import to_text
 from firebrick.workflow.yaml import MappingNode, Node, ScalarNode, load_yaml
 
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from typing import Protocol
 
-from firebrick.workflow.inputs import call_mistakes, read_inputs, type_mistake
+from firebrick.workflow.event.inputs import call_mistakes, read_inputs, type_mistake
+from firebrick.workflow.expression.value import fold
 from firebrick.workflow.permission import describe_excess, effective, granted
 from firebrick.workflow.problem import Position, Problem, WorkflowError
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.reference import OWN, Target, parse_target
 from firebrick.workflow.syntax import Call, Job, Permissions, Workflow
 from firebrick.workflow.template import TemplateMap
-from firebrick.workflow.value import fold
 
 MAX_LEVELS = 10
 MAX_CALLED = 50
@@ -63,8 +63,8 @@ def load_with(workflow: Workflow, find: FindWorkflow, *, local_only: bool = Fals
 
 def load_calls(workflow: Workflow, *, local_only: bool = False) -> Loading:
     """Everything `workflow` calls. Raises WorkflowError with all that is wrong: files that are not there or cannot be read, calls that do not fit
-    what they call, cycles, more than 10 levels with the first or 50 workflows, and permissions a caller does not have. With `local_only` workflows of other repositories
-    are not asked for, and not in the result."""
+    what they call, cycles, more than 10 levels with the first or 50 workflows, and permissions a caller does not have. With `local_only` workflows
+    of other repositories are not asked for, and not in the result."""
     loader = _Loader(workflow, local_only=local_only)
     yield from loader.load()
     loader.check()

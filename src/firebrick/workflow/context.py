@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from firebrick.workflow.command_file import path_value
-from firebrick.workflow.value import ExactMap, Value
+from firebrick.workflow.command.file import path_value
+from firebrick.workflow.expression.value import ExactMap, Value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Iterator
 from html import escape
 
-from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.expression.expression import EvaluationError, Scope
 from firebrick.workflow.layout import Box, Layout, Line, lay_out
 from firebrick.workflow.matrix import expand_matrix, tree_value
 from firebrick.workflow.problem import printable

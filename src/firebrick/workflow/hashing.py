@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from firebrick.workflow.expression import EvaluationError
-from firebrick.workflow.value import Value, to_text
+from firebrick.workflow.expression.expression import EvaluationError
+from firebrick.workflow.expression.value import Value, to_text
 
 
 class HashNeededError(Exception):

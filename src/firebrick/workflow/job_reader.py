@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from firebrick.workflow import allowed
-from firebrick.workflow.container_reader import read_container, read_services
+from firebrick.workflow.container.reader import read_container, read_services
 from firebrick.workflow.fork import check_fork
 from firebrick.workflow.literal import check_literals
 from firebrick.workflow.problem import Position
 from firebrick.workflow.reference import TargetError, parse_target
-from firebrick.workflow.shape import Fields, Walk
+from firebrick.workflow.schema import allowed
+from firebrick.workflow.schema.shape import Fields, Walk
 from firebrick.workflow.step_reader import after_success, check_shell, check_uses_format, read_steps, template_map
 from firebrick.workflow.syntax import Call, Concurrency, Environment, Job, Permissions, RunDefaults, Strategy
 from firebrick.workflow.template import Template, TemplateMap

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from firebrick.workflow.container import parse_command, parse_port
-from firebrick.workflow.container_options import parse_options
-from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.container.container import parse_command, parse_port
+from firebrick.workflow.container.options import parse_options
+from firebrick.workflow.expression.expression import EvaluationError, Scope
 from firebrick.workflow.matrix import check_matrix, tree_value
 from firebrick.workflow.outcome import timeout_s
 from firebrick.workflow.problem import Position

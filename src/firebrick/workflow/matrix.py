@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from firebrick.workflow.expression import EvaluationError, Scope
-from firebrick.workflow.function import MAX_TOGETHER, Budget
+from firebrick.workflow.expression.expression import EvaluationError, Scope
+from firebrick.workflow.expression.function import MAX_TOGETHER, Budget
+from firebrick.workflow.expression.value import Value, equals, find_property, is_array, to_text
 from firebrick.workflow.template import Template, TemplateTree
-from firebrick.workflow.value import Value, equals, find_property, is_array, to_text
 
 MAX_JOBS = 256
 # Longer than the name of a job may be, which is cut.

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from firebrick.workflow.expression import EvaluationError, Scope
-from firebrick.workflow.function import MAX_TOGETHER, Budget
-from firebrick.workflow.masker import Masker
+from firebrick.workflow.command.masker import Masker
+from firebrick.workflow.expression.expression import EvaluationError, Scope
+from firebrick.workflow.expression.function import MAX_TOGETHER, Budget
+from firebrick.workflow.expression.value import Value, fold, to_number, to_text
 from firebrick.workflow.plan import Plan, PlannedJob
 from firebrick.workflow.policy import flag as flag  # steps ask here, too
 from firebrick.workflow.syntax import Job, Workflow
 from firebrick.workflow.template import Template
-from firebrick.workflow.value import Value, fold, to_number, to_text
 
 MAX_OUTPUTS = 1 << 20
 LONGEST_S = 366 * 24 * 3600.0

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.expression.expression import EvaluationError, Scope
+from firebrick.workflow.expression.value import Value, to_number
 from firebrick.workflow.graph import ancestors, in_order
 from firebrick.workflow.matrix import expand_matrix, tree_value
 from firebrick.workflow.permission import describe_excess, effective
@@ -17,7 +18,6 @@ from firebrick.workflow.problem import Position, Problem, WorkflowError
 from firebrick.workflow.reference import Target
 from firebrick.workflow.syntax import Job, Permissions, Strategy, Workflow
 from firebrick.workflow.template import tree_templates
-from firebrick.workflow.value import Value, to_number
 
 _MAX_NAME = 100
 MAX_PLANNED = 2_000
@@ -38,10 +38,11 @@ class Caller:
 class PlannedJob:
     """One job of a run: a job of the workflow, or one combination of its matrix.
 
-    `key` is unique in the run and safe as a file name: the job's id, or `id.index` for a combination, after the key of the caller and a dot
-    where the workflow is called. `name` is what people see: `caller / called` there. `matrix` is None without one; `suffix` is what the name ends with for it. At most `max_parallel` of the
-    `total` combinations run at once; with `fail_fast` one that fails cancels the rest. `is_open` says that what it becomes depends on the jobs
-    it needs: `expand` says it when they have ended. `permissions` None is what the repository gives by default."""
+    `key` is unique in the run and safe as a file name: the job's id, or `id.index` for a combination, after the key of the caller and a dot where
+    the workflow is called. `name` is what people see: `caller / called` there. `matrix` is None without one; `suffix` is what the name ends with
+    for it. At most `max_parallel` of the `total` combinations run at once; with `fail_fast` one that fails cancels the rest. `is_open` says that
+    what it becomes depends on the jobs it needs: `expand` says it when they have ended. `permissions` None is what the repository gives by
+    default."""
 
     key: str
     job: Job

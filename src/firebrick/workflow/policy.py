@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.expression.expression import EvaluationError, Scope
+from firebrick.workflow.expression.value import to_text
 from firebrick.workflow.syntax import Concurrency, Environment, Workflow
 from firebrick.workflow.template import Template
-from firebrick.workflow.value import to_text
 
 _MAX_GROUP = 400
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from firebrick.workflow.called import Calls
-from firebrick.workflow.expression import EvaluationError, Scope, Value
-from firebrick.workflow.inputs import InputError, call_inputs, read_inputs
+from firebrick.workflow.event.inputs import InputError, call_inputs, read_inputs
+from firebrick.workflow.expression.expression import EvaluationError, Scope, Value
+from firebrick.workflow.expression.value import to_text
 from firebrick.workflow.outcome import FAILURE, SKIPPED, SUCCESS, JobOutcome, job_scope, runs_on_labels
 from firebrick.workflow.permission import granted
 from firebrick.workflow.plan import MAX_PLANNED, Caller, Plan, PlannedJob, plan
@@ -16,7 +17,6 @@ from firebrick.workflow.problem import Problem, WorkflowError
 from firebrick.workflow.reference import OWN
 from firebrick.workflow.syntax import Call, Concurrency, Environment, Job, Permissions, RunDefaults, Workflow
 from firebrick.workflow.template import Template
-from firebrick.workflow.value import to_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from firebrick.workflow.filter import check_events
+from firebrick.workflow.event.filter import check_events
 from firebrick.workflow.graph import check_needs
 from firebrick.workflow.job_reader import read_concurrency, read_defaults, read_job, read_permissions, several_needs
-from firebrick.workflow.schema import WORKFLOW
-from firebrick.workflow.shape import Fields, Walk, in_file_order
+from firebrick.workflow.schema.shape import Fields, Walk, in_file_order
+from firebrick.workflow.schema.workflow import WORKFLOW
 from firebrick.workflow.step_reader import check_id, check_shell, template_map
 from firebrick.workflow.syntax import Job, Workflow
 from firebrick.workflow.yaml import load_yaml

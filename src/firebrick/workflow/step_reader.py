@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from firebrick.workflow.parser import Allowed
+from firebrick.workflow.expression.parser import Allowed
 from firebrick.workflow.problem import Position
-from firebrick.workflow.shape import Fields, Walk
+from firebrick.workflow.schema.shape import Fields, Walk
 from firebrick.workflow.shell import ShellError, find_shell
 from firebrick.workflow.syntax import Step
 from firebrick.workflow.template import Condition, Template, TemplateMap, parse_condition

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.expression.expression import EvaluationError, Scope
 from firebrick.workflow.problem import Position, Problem
 from firebrick.workflow.template import Condition, Template, TemplateList, TemplateMap, TemplateTree, tree_templates
 

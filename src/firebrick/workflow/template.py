@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from firebrick.workflow.expression import (
+from firebrick.workflow.expression.expression import (
     Allowed,
     EvaluationError,
     Expression,
@@ -18,10 +18,10 @@ from firebrick.workflow.expression import (
     parse_expression,
     to_text,
 )
-from firebrick.workflow.function import MAX_TOGETHER, Budget
-from firebrick.workflow.parser import STATUS_FUNCTIONS, Call, Logical
+from firebrick.workflow.expression.function import MAX_TOGETHER, Budget
+from firebrick.workflow.expression.parser import STATUS_FUNCTIONS, Call, Logical
+from firebrick.workflow.expression.value import is_array, is_primitive
 from firebrick.workflow.problem import Position
-from firebrick.workflow.value import is_array, is_primitive
 
 Part = Value | Expression
 

@@ -10,12 +10,12 @@ from xml.etree import ElementTree
 import pytest
 
 from firebrick.workflow.diagram import draw
-from firebrick.workflow.expression import Scope
+from firebrick.workflow.expression.expression import Scope
 from firebrick.workflow.matrix import expand_matrix, tree_value
 from firebrick.workflow.plan import plan
 from firebrick.workflow.problem import Problem, WorkflowError
 from firebrick.workflow.reader import read_workflow
-from firebrick.workflow.shape import Walk
+from firebrick.workflow.schema.shape import Walk
 from firebrick.workflow.template import tree_templates
 
 HERE = Path(__file__).parent

@@ -4,7 +4,7 @@ import pytest
 
 from firebrick.cli.errors import FAILURE, USAGE, UsageError, report
 from firebrick.cli.main import VERBS
-from firebrick.cli.run import read_secrets
+from firebrick.cli.runoption import read_secrets
 from firebrick.node.errors import NodeError
 from firebrick.workflow.problem import Position, Problem, WorkflowError
 

@@ -5,7 +5,8 @@ import os
 import msgspec
 import pytest
 
-from firebrick.machine import owner, tree
+from firebrick import tree
+from firebrick.machine import owner
 
 
 def test_a_directory_is_claimed_and_gone_after(tmp_path):
@@ -57,7 +58,7 @@ def test_a_directory_goes_however_deep_a_vmm_has_dug_in_it(deep):
 def test_what_was_killed_while_it_removed_a_directory_is_reaped(tmp_path, monkeypatch):
     with monkeypatch.context() as killed:
         killed.setattr("shutil.rmtree", lambda path, **_: (path / owner.FILE).unlink())
-        killed.setattr("firebrick.machine.tree.remove", lambda path: (path / owner.FILE).unlink(missing_ok=True))
+        killed.setattr("firebrick.tree.remove", lambda path: (path / owner.FILE).unlink(missing_ok=True))
         with owner.claimed(tmp_path / "abc", "abc") as directory:
             (directory / "more").mkdir()
     assert list(tmp_path.iterdir()) != []

@@ -18,18 +18,18 @@ from firebrick.guest.double.agent import GuestDouble
 from firebrick.guest.double.task import Port, Program
 from firebrick.image.oci_config import ImageConfig
 from firebrick.node.action.source import ActionTree
-from firebrick.node.container import ContainerImage
+from firebrick.node.container.image import ContainerImage
 from firebrick.node.contract import RunResult
 from firebrick.node.errors import ActionError, ContainerError
 from firebrick.node.event import Annotation, ArtifactStored, Event, JobFinished, LogLine, StepFinished
 from firebrick.node.guest import Loan
 from firebrick.node.journal import Journal
 from firebrick.node.order import Resources, RunOrder, Source
-from firebrick.node.results import NodeResults
-from firebrick.node.run import Run, start_run
+from firebrick.node.pool.turns import Turns
+from firebrick.node.results.offer import NodeResults
+from firebrick.node.run.run import Run, start_run
 from firebrick.node.settings import NodeSettings
-from firebrick.node.turns import Turns
-from firebrick.workflow.container import Login
+from firebrick.workflow.container.container import Login
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.uses import RemoteAction
 from tests.unit.node.shell import shell

@@ -13,13 +13,13 @@ from firebrick.home import Home
 from firebrick.machine import Fake
 from firebrick.node.journal import Journal
 from firebrick.node.order import Resources, RunOrder, Source
-from firebrick.node.pool import Pool
-from firebrick.node.run import Run, start_run
+from firebrick.node.pool.pool import Pool
+from firebrick.node.run.run import Run, start_run
 from firebrick.node.settings import NodeSettings
 from firebrick.workflow.reader import read_workflow
 from tests.unit.node.conftest import NODE, PATIENCE, DoubleActions, Told
+from tests.unit.node.pool.test_pool import FileStore
 from tests.unit.node.shell import shell
-from tests.unit.node.test_pool import FileStore
 
 SETTINGS = NodeSettings(interrupt_s=0.05, terminate_s=0.05, cancel_s=1.0)
 RESOURCES = Resources(vcpus=1, memory_mib=128, scratch_mib=64)

@@ -10,11 +10,11 @@ import pytest
 
 from firebrick.home import Home
 from firebrick.image import SILENT, ImageStore
-from firebrick.node.container import Containers, parse_reference
+from firebrick.node.container.image import Containers, parse_reference
 from firebrick.node.errors import ContainerError
 from firebrick.node.settings import NodeSettings
 from firebrick.process import Completed, ProcessError
-from firebrick.workflow.container import Login
+from firebrick.workflow.container.container import Login
 
 PRIVATE = parse_reference("registry.example/team/app:1.2").image
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from firebrick.node.lines import CONTINUED, LineSplitter
-from firebrick.workflow.masker import Masker
+from firebrick.workflow.command.masker import Masker
 
 
 def split(data: bytes, *, limit: int = 64 << 10, piece: int = 1 << 20, masker: Masker | None = None) -> list[str]:

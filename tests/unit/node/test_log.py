@@ -2,7 +2,7 @@
 
 from firebrick.node.event import Annotation, LogLine
 from firebrick.node.log import JobLog
-from firebrick.workflow.command import Message
+from firebrick.workflow.command.command import Message
 
 
 def log(**fields):

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from firebrick.node.bench import Variables
-from firebrick.node.filecommand import add_environment, add_path
-from firebrick.workflow.command_file import FileCommandError
+from firebrick.node.step.bench import Variables
+from firebrick.node.step.filecommand import add_environment, add_path
+from firebrick.workflow.command.file import FileCommandError
 
 
 class Counted(dict[str, str]):

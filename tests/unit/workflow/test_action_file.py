@@ -3,7 +3,7 @@
 import pytest
 
 from firebrick.workflow.action_file import CompositeRuns, DockerRuns, JavaScriptRuns, read_action_file
-from firebrick.workflow.expression import Scope
+from firebrick.workflow.expression.expression import Scope
 from firebrick.workflow.problem import WorkflowError
 
 JAVASCRIPT = """

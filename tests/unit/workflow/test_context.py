@@ -11,7 +11,7 @@ from firebrick.workflow.context import (
     runner_context,
     step_environment,
 )
-from firebrick.workflow.expression import Scope, parse_expression
+from firebrick.workflow.expression.expression import Scope, parse_expression
 
 FACTS = RunFacts(
     run_id="77",

@@ -1,7 +1,7 @@
 import pytest
 
 from firebrick.workflow.detect import detect, from_command
-from firebrick.workflow.expression import Scope
+from firebrick.workflow.expression.expression import Scope
 from firebrick.workflow.plan import plan
 from firebrick.workflow.reader import read_workflow
 

@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from firebrick.workflow.expression import EvaluationError, Scope, parse_expression
+from firebrick.workflow.expression.expression import EvaluationError, Scope, parse_expression
 from firebrick.workflow.glob import parse_pattern, select
 from firebrick.workflow.hashing import HashMemo, HashNeededError, combine
 

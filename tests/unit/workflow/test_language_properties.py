@@ -10,8 +10,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from firebrick.workflow.action_file import ActionFile, read_action_file
-from firebrick.workflow.answer import answer
 from firebrick.workflow.diagram import draw
+from firebrick.workflow.expression.answer import answer
 from firebrick.workflow.problem import WorkflowError
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.syntax import Workflow

@@ -2,8 +2,8 @@
 
 import pytest
 
-from firebrick.workflow.expression import ANYTHING, EvaluationError, Scope
-from firebrick.workflow.masker import Masker
+from firebrick.workflow.command.masker import Masker
+from firebrick.workflow.expression.expression import ANYTHING, EvaluationError, Scope
 from firebrick.workflow.outcome import (
     JobOutcome,
     StepOutcome,

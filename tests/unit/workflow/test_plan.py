@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from firebrick.workflow.expression import EvaluationError
+from firebrick.workflow.expression.expression import EvaluationError
 from firebrick.workflow.graph import in_order
 from firebrick.workflow.matrix import expand_matrix
 from firebrick.workflow.plan import find_order, plan

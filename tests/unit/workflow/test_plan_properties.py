@@ -10,15 +10,15 @@ from zoneinfo import ZoneInfo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from firebrick.workflow.cron import parse_cron
-from firebrick.workflow.event import Event
-from firebrick.workflow.expression import Scope
-from firebrick.workflow.filter import decide
-from firebrick.workflow.inputs import Input, InputError, call_inputs, dispatch_inputs
+from firebrick.workflow.event.cron import parse_cron
+from firebrick.workflow.event.event import Event
+from firebrick.workflow.event.filter import decide
+from firebrick.workflow.event.inputs import Input, InputError, call_inputs, dispatch_inputs
+from firebrick.workflow.event.pattern import PatternError, parse_patterns
+from firebrick.workflow.expression.expression import Scope
+from firebrick.workflow.expression.value import equals
 from firebrick.workflow.matrix import expand_matrix
-from firebrick.workflow.pattern import PatternError, parse_patterns
 from firebrick.workflow.reference import TargetError, parse_target
-from firebrick.workflow.value import equals
 
 QUIET = settings(deadline=None, derandomize=True)
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from firebrick.workflow.called import Calls, load_with
-from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.expression.expression import EvaluationError, Scope
 from firebrick.workflow.plan import Caller, expand, is_open, plan
 from firebrick.workflow.policy import environment_name, group_request, run_name
 from firebrick.workflow.preview import preview

@@ -10,16 +10,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from firebrick.workflow.command import CommandReader
-from firebrick.workflow.command_file import FileCommandError, parse_pairs
-from firebrick.workflow.expression import ANYTHING, EvaluationError, ExpressionError, Scope, parse_expression
+from firebrick.workflow.command.command import CommandReader
+from firebrick.workflow.command.file import FileCommandError, parse_pairs
+from firebrick.workflow.command.masker import Masker
+from firebrick.workflow.expression.expression import ANYTHING, EvaluationError, ExpressionError, Scope, parse_expression
+from firebrick.workflow.expression.value import equals, json_text
 from firebrick.workflow.glob import select
-from firebrick.workflow.masker import Masker
 from firebrick.workflow.matrix import expand_matrix, matches
 from firebrick.workflow.problem import Position, WorkflowError
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.template import TemplateError, parse_condition, parse_template
-from firebrick.workflow.value import equals, json_text
 
 LANGUAGE = Path(__file__).parents[2] / "scenarios" / "language"
 FUNCTIONS = {name: lambda _: True for name in ("success", "always", "failure", "cancelled")} | {

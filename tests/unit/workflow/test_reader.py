@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from firebrick.workflow.expression import Scope
+from firebrick.workflow.expression.expression import Scope
 from firebrick.workflow.problem import Position, Problem, WorkflowError
 from firebrick.workflow.reader import read_workflow
 

@@ -2,15 +2,15 @@
 
 import pytest
 
-from firebrick.workflow.container_reader import read_container, read_services
+from firebrick.workflow.container.reader import read_container, read_services
 from firebrick.workflow.diagram import draw
-from firebrick.workflow.expression import EvaluationError, Scope
+from firebrick.workflow.expression.expression import EvaluationError, Scope
 from firebrick.workflow.job_reader import read_job
 from firebrick.workflow.plan import plan
 from firebrick.workflow.problem import Position, WorkflowError
 from firebrick.workflow.reader import read_workflow
-from firebrick.workflow.schema import WORKFLOW
-from firebrick.workflow.shape import Walk
+from firebrick.workflow.schema.shape import Walk
+from firebrick.workflow.schema.workflow import WORKFLOW
 from firebrick.workflow.syntax import Services
 from firebrick.workflow.yaml import load_yaml
 

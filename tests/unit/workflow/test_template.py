@@ -1,7 +1,7 @@
 import pytest
 
-from firebrick.workflow.expression import ANYTHING, EvaluationError, Scope
-from firebrick.workflow.function import MAX_TOGETHER
+from firebrick.workflow.expression.expression import ANYTHING, EvaluationError, Scope
+from firebrick.workflow.expression.function import MAX_TOGETHER
 from firebrick.workflow.matrix import tree_value
 from firebrick.workflow.problem import Position
 from firebrick.workflow.template import (

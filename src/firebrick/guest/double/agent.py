@@ -38,9 +38,10 @@ class _Saved(msgspec.Struct):
 class GuestDouble:
     """A guest: a disk, programs, and an agent that one host at a time may connect to.
 
-    `programs` may be changed at any time. `identity` is the last one a host has set, `violations` what hosts did wrong,
-    `powered_off` is set when a host has ended the machine. With `silent` set it reads and never says a word.
-    `ports` are what listens for the host's `connect`, on a TCP port or a unix path; `doors` what listens for the guest, which comes in by `dial`. `grace_s` is what a program that ran out of time has between SIGTERM and SIGKILL."""
+    `programs` may be changed at any time. `identity` is the last one a host has set, `violations` what hosts did wrong, `powered_off` is set when a
+    host has ended the machine. With `silent` set it reads and never says a word. `ports` are what listens for the host's `connect`, on a TCP port
+    or a unix path; `doors` what listens for the guest, which comes in by `dial`. `grace_s` is what a program that ran out of time has between
+    SIGTERM and SIGKILL."""
 
     def __init__(
         self, *, programs: Mapping[str, Program] | None = None, disk: MemoryDisk | None = None, grace_s: float = 2.0

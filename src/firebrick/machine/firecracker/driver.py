@@ -30,7 +30,8 @@ from firebrick.machine.network.policy import NetworkPolicy
 from firebrick.machine.network.slot import Slot
 from firebrick.machine.seat import Seat, Seats
 from firebrick.machine.spec import MachineSpec, Network
-from firebrick.process import ProcessError, find_program, run, shielded
+from firebrick.process import ProcessError, find_program, run
+from firebrick.task import shielded
 
 PAGES_SOCKET: Final = "uffd.sock"
 _ELF: Final = b"\x7fELF"
@@ -227,7 +228,8 @@ class Firecracker:
             ) from error
 
     async def _load(self, vmm: Vmm, spec: MachineSpec, snapshot: Path) -> None:
-        """Firecracker takes one attempt: after one that failed the process is of no use, and ends. What a metadata service answers is in no snapshot."""
+        """Firecracker takes one attempt: after one that failed the process is of no use, and ends. What a metadata service answers is in no
+        snapshot."""
         later = spec.metadata is not None
         load = Load(
             backend=Backend.FILE if self._pages is None else Backend.UFFD,

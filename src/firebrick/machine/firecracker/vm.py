@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from firebrick import tree
 from firebrick.guest.client import ByteStream
-from firebrick.machine import tree
 from firebrick.machine.driver import Baseline, Exit, HostUsage
 from firebrick.machine.errors import HostError, MachineGoneError, SnapshotError, SpecError, StateError
 from firebrick.machine.firecracker import config, disks, vsock
@@ -22,7 +22,7 @@ from firebrick.machine.firecracker.vmm import Vmm
 from firebrick.machine.network.slot import Slot
 from firebrick.machine.spec import MachineSpec, RateLimit
 from firebrick.machine.usage import host_usage
-from firebrick.process import shielded
+from firebrick.task import shielded
 
 _LARGE_MIB: Final = 3 << 10
 

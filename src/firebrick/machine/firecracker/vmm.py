@@ -20,7 +20,8 @@ from firebrick.machine.firecracker.pipe import LastRecord, Pipe
 from firebrick.machine.firecracker.version import Version
 from firebrick.machine.jail.room import Room
 from firebrick.machine.ring import FileRing, Ring, Tail
-from firebrick.process import Attended, Process, ProcessError, attend, shielded, spawn
+from firebrick.process import Attended, Process, ProcessError, attend, spawn
+from firebrick.task import shielded
 
 CONSOLE_BYTES: Final = 64 << 10
 _LOG_BYTES: Final = 16 << 10

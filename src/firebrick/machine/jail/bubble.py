@@ -28,7 +28,8 @@ from firebrick.machine.jail.limits import Limits
 from firebrick.machine.jail.record import Record, end_user
 from firebrick.machine.seat import Seat
 from firebrick.machine.spec import MachineSpec
-from firebrick.process import find_program, shielded
+from firebrick.process import find_program
+from firebrick.task import shielded
 
 # Emulated, QEMU keeps up to 1 GiB of translated code.
 OVERHEAD_MIB: Final = 1280

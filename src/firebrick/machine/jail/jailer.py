@@ -29,7 +29,8 @@ from firebrick.machine.jail.record import CHROOTS, Record
 from firebrick.machine.jail.record import read as record_of
 from firebrick.machine.seat import Seat
 from firebrick.machine.spec import MachineSpec
-from firebrick.process import find_program, shielded
+from firebrick.process import find_program
+from firebrick.task import shielded
 
 OVERHEAD_MIB: Final = 64
 _NAME_PART: Final = "firecracker"

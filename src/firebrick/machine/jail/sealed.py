@@ -18,7 +18,7 @@ from typing import Final
 
 from firebrick.machine import memory
 from firebrick.machine.errors import HostError
-from firebrick.process import shielded
+from firebrick.task import shielded
 
 NAME: Final = "firebrick-memory"
 MAPPED: Final = Path(f"/memfd:{NAME}")

@@ -22,7 +22,7 @@ from firebrick.machine.network.addresses import RANGE
 from firebrick.machine.network.commands import nft
 from firebrick.machine.network.namespace import set_settings
 from firebrick.machine.network.rules import TABLE, host_ruleset
-from firebrick.process import shielded
+from firebrick.task import shielded
 
 _LOCK: Final = Path("/run/firebrick/network.lock")
 _REMOVE: Final = f"table {TABLE}\ndelete table {TABLE}\n"

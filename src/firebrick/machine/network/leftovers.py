@@ -21,7 +21,7 @@ from firebrick.machine.network.commands import NAMESPACES, ip, list_nft, nft
 from firebrick.machine.network.host import HostNetwork
 from firebrick.machine.network.rules import TABLE, elements_of
 from firebrick.machine.seat import Seats
-from firebrick.process import shielded
+from firebrick.task import shielded
 
 _KILL_PATIENCE_S: Final = 5.0
 _NAME: Final = re.compile(r"fb(\d+)")

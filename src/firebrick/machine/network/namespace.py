@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from firebrick.machine.errors import HostError
-from firebrick.process import shielded
+from firebrick.task import shielded
 
 T = TypeVar("T")
 
@@ -31,7 +31,8 @@ _IFF_VNET_HDR: Final = 0x4000
 
 
 async def visit(netns: Path, action: Callable[[], T]) -> T:
-    """Call `action`, which may block, inside the namespace; a cancellation waits for it. Raises HostError where one cannot get in, and what it raises."""
+    """Call `action`, which may block, inside the namespace; a cancellation waits for it. Raises HostError where one cannot get in, and what it
+    raises."""
     return await shielded(asyncio.to_thread(_visit, netns, action))
 
 

@@ -22,7 +22,7 @@ from firebrick.machine.network.host import HostNetwork
 from firebrick.machine.network.policy import NOTHING_ALLOWED, NetworkPolicy
 from firebrick.machine.network.slot import Slot, opened
 from firebrick.machine.seat import Seats
-from firebrick.process import shielded
+from firebrick.task import shielded
 
 _AT_ONCE: Final = 2
 # About as long as a machine takes to start.

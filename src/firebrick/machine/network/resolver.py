@@ -20,7 +20,8 @@ from firebrick.machine.network.addresses import RESOLVER, Addresses
 from firebrick.machine.network.commands import entering
 from firebrick.machine.network.policy import NetworkPolicy
 from firebrick.machine.network.rules import TABLE, name_set
-from firebrick.process import PIPE, Process, ProcessError, shielded, spawn
+from firebrick.process import PIPE, Process, ProcessError, spawn
+from firebrick.task import end_tasks
 
 _RESOLV_CONF: Final = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 _MOST_SERVERS: Final = 3
@@ -126,8 +127,7 @@ async def resolving(namespace: str, policy: NetworkPolicy, at: Addresses) -> Asy
         await ready
         yield
     finally:
-        task.cancel()
-        await shielded(_over(task))
+        await end_tasks(task)
 
 
 async def _kept(namespace: str, policy: NetworkPolicy, at: Addresses, ready: asyncio.Future[None]) -> None:
@@ -145,10 +145,6 @@ async def _kept(namespace: str, policy: NetworkPolicy, at: Addresses, ready: asy
                 ready.set_exception(error)
                 return
         await asyncio.sleep(_AGAIN_S)
-
-
-async def _over(task: asyncio.Task[None]) -> None:
-    await asyncio.wait([task])
 
 
 @asynccontextmanager

@@ -28,7 +28,7 @@ from firebrick.machine.network.policy import NOTHING_ALLOWED, NetworkPolicy
 from firebrick.machine.network.rules import COUNTERS, GROUP, TABLE, slot_ruleset
 from firebrick.machine.seat import Seat
 from firebrick.machine.spec import RateLimit
-from firebrick.process import shielded
+from firebrick.task import shielded
 
 _SETTINGS: Final = {
     "ipv6/conf/all/disable_ipv6": "1",

@@ -23,7 +23,8 @@ from firebrick.machine.network.slot import Slot
 from firebrick.machine.qemu import outputs, sockets
 from firebrick.machine.qemu.outputs import COMPLAINT_BYTES, Outputs
 from firebrick.machine.qemu.vm import QemuMachine, Shape, Vmm
-from firebrick.process import PIPE, Process, ProcessError, attend, shielded, spawn
+from firebrick.process import PIPE, Process, ProcessError, attend, spawn
+from firebrick.task import shielded
 
 _LAST_WORDS_S: Final = 1.0
 

@@ -25,7 +25,8 @@ from firebrick.machine.qemu.surroundings import Surroundings
 from firebrick.machine.qmp import Event, Qmp, QmpError
 from firebrick.machine.spec import MachineSpec
 from firebrick.machine.usage import host_usage
-from firebrick.process import Attended, Process, shielded
+from firebrick.process import Attended, Process
+from firebrick.task import shielded
 
 STATE: Final = "state"
 MEMORY: Final = "memory"

@@ -6,5 +6,5 @@ definition                 `action.yml`, from a tree on the host or a folder in 
 fetched, need, book        the actions of one job: fetched, opened, put into its machine
 use                        a step's action, with what its phases share
 inputs                     what it is given
-javascript, native         how it is carried out; composite ones by `firebrick.node.phase`, which carries out all steps
+javascript, native         how it is carried out; composite ones by `firebrick.node.step.phase`, which carries out all steps
 """

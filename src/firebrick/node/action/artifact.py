@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 from firebrick.node.action.inside import inside
 from firebrick.node.errors import StepError
 from firebrick.node.glob import Found, Search, find_files, parse_searches
-from firebrick.workflow.command import Message
+from firebrick.workflow.command.command import Message
 
 if TYPE_CHECKING:
-    from firebrick.node.bench import Bench
+    from firebrick.node.step.bench import Bench
 
 _TRUE: Final = ("true", "yes", "1")
 
@@ -30,7 +30,7 @@ async def upload_artifact(bench: Bench, number: int, inputs: Mapping[str, str]) 
     if not found:
         _none_found(bench, number, inputs)
         return {}
-    size = await bench.shelf.store(
+    size = await bench.supplies.shelf.store(
         bench.log.job,
         name,
         bench.guest.files,
@@ -71,16 +71,17 @@ async def download_artifact(bench: Bench, number: int, inputs: Mapping[str, str]
             raise StepError(f"cannot download with `{unsupported}`: only artifacts of this run are supported yet")
     target = inside(bench.paths.workspace, inputs.get("path") or ".")
     name, pattern = inputs.get("name", ""), inputs.get("pattern") or "*"
-    if name and name not in bench.shelf.names:
+    if name and name not in bench.supplies.shelf.names:
         raise StepError(
-            f"Unable to download artifact(s): Artifact not found for name: {name}", hint=_there_are(bench.shelf.names)
+            f"Unable to download artifact(s): Artifact not found for name: {name}",
+            hint=_there_are(bench.supplies.shelf.names),
         )
-    wanted = [name] if name else [each for each in bench.shelf.names if fnmatchcase(each, pattern)]
+    wanted = [name] if name else [each for each in bench.supplies.shelf.names if fnmatchcase(each, pattern)]
     together = bool(name) or inputs.get("merge-multiple", "").lower() in _TRUE
     await bench.guest.files.mkdir(target, parents=True)
     for each in wanted:
         into = target if together else posixpath.join(target, each)
-        count = await bench.guest.upload(bench.shelf.names[each], into, uid=0, gid=0)
+        count = await bench.guest.upload(bench.supplies.shelf.names[each], into, uid=0, gid=0)
         bench.log.line(number, f"Artifact {each}: {count.bytes / 1024:.0f} KiB, into {into}", "node")
     bench.log.line(number, f"Total of {len(wanted)} artifact(s) downloaded", "node")
     return {"download-path": target}

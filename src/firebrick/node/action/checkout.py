@@ -12,7 +12,7 @@ from firebrick.node.action.inside import inside
 from firebrick.node.errors import StepError
 
 if TYPE_CHECKING:
-    from firebrick.node.bench import Bench
+    from firebrick.node.step.bench import Bench
 
 
 async def checkout(bench: Bench, number: int, inputs: Mapping[str, str]) -> dict[str, str]:
@@ -20,13 +20,13 @@ async def checkout(bench: Bench, number: int, inputs: Mapping[str, str]) -> dict
     source = bench.order.source
     _check_same_source(bench, inputs)
     target = inside(bench.paths.workspace, inputs.get("path") or ".")
-    tree = await bench.source.tree()
+    tree = await bench.supplies.source.tree()
     only = [PurePath(os.fsdecode(path)) for path in tree.paths]
     count = await bench.guest.upload(tree.root, target, only=only, uid=0, gid=0)
     bench.log.line(number, f"{len(tree.paths)} files, {count.bytes / 1024:.0f} KiB, in {target}", "node")
-    with TemporaryDirectory(prefix="git-", dir=bench.source.scratch) as scratch:
+    with TemporaryDirectory(prefix="git-", dir=bench.supplies.source.scratch) as scratch:
         repository = Path(scratch) / "repository"
-        if await bench.source.history(repository, depth=_depth(inputs)):
+        if await bench.supplies.source.history(repository, depth=_depth(inputs)):
             await bench.guest.upload(repository / ".git", f"{target}/.git", uid=0, gid=0)
             bench.log.line(number, f"HEAD is {source.sha or 'the last commit'} ({source.ref or 'no ref'})", "node")
         else:

@@ -9,16 +9,16 @@ from typing import Final
 
 from firebrick.guest.client import Files
 from firebrick.guest.errors import AgentError, FileMissingError, NotADirectoryInGuestError
-from firebrick.node.errors import ActionError
+from firebrick.node.content import find_content, is_file
+from firebrick.node.errors import ActionError, StepError
 from firebrick.workflow.action_file import ActionFile, DockerRuns, read_action_file
-from firebrick.workflow.allowed import ACTION_HOOK_IF
 from firebrick.workflow.problem import Position, WorkflowError
+from firebrick.workflow.schema.allowed import ACTION_HOOK_IF
 from firebrick.workflow.template import TemplateMap, parse_condition
 
 NAMES: Final = ("action.yml", "action.yaml")
 _DOCKERFILES: Final = ("Dockerfile", "dockerfile")
 _LIMIT: Final = 512 << 10
-_PATIENCE_S: Final = 30.0
 _MOST_PROBLEMS: Final = 20
 
 
@@ -52,7 +52,7 @@ def _within(root: Path, path: str) -> Path | None:
 async def read_from_guest(files: Files, folder: str, *, called: str) -> ActionFile:
     """The action in a folder of a machine. Raises ActionError, AgentError."""
     for name in NAMES:
-        content = await _content(files, posixpath.join(folder, name))
+        content = await _find_content(files, posixpath.join(folder, name))
         if content is not None:
             return await asyncio.to_thread(_parsed, content, posixpath.join(called, name))
     for name in _DOCKERFILES:
@@ -61,20 +61,21 @@ async def read_from_guest(files: Files, folder: str, *, called: str) -> ActionFi
     raise _missing(called)
 
 
-async def _content(files: Files, path: str) -> bytes | None:
-    """None where there is no such file. What is no file is not opened: it might never give anything."""
-    if not await _is_file(files, path):
-        return None
+async def _find_content(files: Files, path: str) -> bytes | None:
+    """None where there is no such file."""
     try:
-        async with asyncio.timeout(_PATIENCE_S):
-            return await files.read(path, limit=_LIMIT + 1)
-    except TimeoutError:
-        raise ActionError(f"cannot read {path}: it gave nothing for {_PATIENCE_S:g} s") from None
+        return await find_content(files, path, _LIMIT + 1)
+    except (FileMissingError, NotADirectoryInGuestError):
+        return None
+    except StepError as error:
+        raise ActionError(str(error)) from error
+    except AgentError as error:
+        raise ActionError(f"cannot read {path}: {error}") from error
 
 
 async def _is_file(files: Files, path: str) -> bool:
     try:
-        return (await files.stat(path)).kind == "file"
+        return await is_file(files, path)
     except (FileMissingError, NotADirectoryInGuestError):
         return False
     except AgentError as error:

@@ -19,17 +19,18 @@ from firebrick.guest.errors import ChannelError
 from firebrick.image.errors import ImageError
 from firebrick.image.oci_config import ImageConfig
 from firebrick.machine.errors import MachineError
-from firebrick.node.action.inputs import Inputs, input_variables
+from firebrick.node.action.inputs import Inputs, action_variables
 from firebrick.node.action.use import DockerUse, Phase
-from firebrick.node.deadline import Deadline
+from firebrick.node.content import find_content
 from firebrick.node.errors import ActionError, told
 from firebrick.node.guest import Guest
-from firebrick.node.intime import in_time
-from firebrick.node.script import Program, Result, run_program
-from firebrick.workflow.function import MAX_TOGETHER, Budget
+from firebrick.node.step.deadline import Deadline
+from firebrick.node.step.intime import in_time
+from firebrick.node.step.script import Program, Result, run_program
+from firebrick.workflow.expression.function import MAX_TOGETHER, Budget
 
 if TYPE_CHECKING:
-    from firebrick.node.bench import Bench
+    from firebrick.node.step.bench import Bench
 
 _TOP: Final = "/github"
 _WORKSPACE, _EVENT = f"{_TOP}/workspace", f"{_TOP}/workflow/event.json"
@@ -113,13 +114,11 @@ async def _run(
     env: Mapping[str, str],
     deadline: Deadline | None,
 ) -> Result:
-    image = await in_time(bench, deadline, bench.companions.image(name))
+    image = await in_time(bench, deadline, bench.supplies.companions.image(name))
     argv = _argv(call, image.config, name)
-    place = {"GITHUB_ACTION_REPOSITORY": use.place.repository, "GITHUB_ACTION_REF": use.place.ref}
-    state = {f"STATE_{key}": value for key, value in use.state.items()}
     async with (
-        bench.companions.lend(image, f"action {name}") as loan,
-        bench.companions.offer(loan.guest) as runtime,
+        bench.supplies.companions.lend(image, f"action {name}") as loan,
+        bench.supplies.companions.offer(loan.guest) as runtime,
     ):
         await in_time(bench, deadline, _carry_in(bench, loan.guest, env, loan.scratch / "in"))
         program = Program(
@@ -130,9 +129,7 @@ async def _run(
                 **call.env,
                 **_translated(env),
                 **runtime,
-                **input_variables(own_inputs(inputs)),
-                **state,
-                **place,
+                **action_variables(use, own_inputs(inputs)),
             },
             deadline=deadline,
         )
@@ -190,5 +187,5 @@ async def _carry_out(bench: Bench, guest: Guest, env: Mapping[str, str], scratch
     await bench.guest.files.remove(bench.paths.workspace, recursive=True, missing_ok=True)
     await bench.guest.upload(scratch, bench.paths.workspace, uid=0, gid=0)
     for name in _COMMAND_FILES:
-        content = await guest.files.read(_command_file(env[name]), limit=_COMMAND_LIMIT)
-        await bench.guest.files.write(env[name], content)
+        content = await find_content(guest.files, _command_file(env[name]), _COMMAND_LIMIT)
+        await bench.guest.files.write(env[name], content or b"")

