@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -102,9 +104,11 @@ class Found:
 
 def make_plan(file: Path, wish: EventWish) -> Found:
     """Raises UsageError, WorkflowError."""
-    parent = file.resolve().parent
-    source = asyncio.run(describe_source(parent if parent.is_dir() else Path()))
-    workflow = _read(file, source.path)
+    with _readable(file):
+        file.open("rb").close()  # told before git is asked anything
+    source = asyncio.run(describe_source(file.resolve().parent))
+    with _readable(file):
+        workflow = read_file(file, source.path)
     occasion = find_occasion(wish, workflow, source)
     decision = decide(workflow.on, occasion.event)
     if not decision.starts:
@@ -128,9 +132,10 @@ def make_plan(file: Path, wish: EventWish) -> Found:
     )
 
 
-def _read(file: Path, root: Path) -> Workflow:
+@contextlib.contextmanager
+def _readable(file: Path) -> Iterator[None]:
     try:
-        return read_file(file, root)
+        yield
     except OSError as error:
         raise UsageError(f"cannot read {file}: {error.strerror}", hint="Name a workflow file.") from error
 

@@ -244,7 +244,7 @@ async def test_an_accident_of_the_run_itself_is_no_success(bed, monkeypatch):
     def accident(*_arguments, **_more):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("firebrick.node.run.plan", accident)
+    monkeypatch.setattr("firebrick.node.run.run.plan", accident)
     with pytest.raises(ZeroDivisionError):
         async with bed.live("on: push\njobs: {build: {runs-on: base, steps: [{run: echo x}]}}\n") as run:
             events = [event async for event in run.events()]

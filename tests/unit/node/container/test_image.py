@@ -54,7 +54,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             raise ProcessError("it failed", stderr="fatal: file too large")
         return Completed(tuple(argv), 0, b"{}", b"")
 
-    monkeypatch.setattr("firebrick.node.container.run", run)
+    monkeypatch.setattr("firebrick.node.container.image.run", run)
     return argvs
 
 
