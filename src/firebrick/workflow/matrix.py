@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from firebrick.workflow.expression.expression import EvaluationError, Scope
@@ -33,9 +33,13 @@ class Combination:
     def suffix(self) -> str:
         """`(v1, v2)`: its own scalars, as the name of its job ends; empty where there are none. Values may be long, and each combination has them
         anew: what no name has room for is left out."""
-        texts = [text[:_MAX_SUFFIX] for value in self.own.values() for text in _scalars(value) if text]
-        lengths = itertools.accumulate(map(len, texts))
-        shown = [text for text, length in zip(texts, lengths, strict=True) if length - len(text) < _MAX_SUFFIX]
+        shown: list[str] = []
+        room = _MAX_SUFFIX
+        for text in (text for value in self.own.values() for text in _scalars(value) if text):
+            shown.append(text[:_MAX_SUFFIX])
+            room -= len(shown[-1])
+            if room <= 0:
+                break
         return f"({', '.join(shown)})" if shown else ""
 
 
@@ -188,9 +192,12 @@ def _included(
     return [*(Combination(own, extra) for own, extra in zip(original, added, strict=True)), *separate]
 
 
-def _scalars(value: Value) -> list[str]:
+def _scalars(value: Value) -> Iterator[str]:
     if isinstance(value, Mapping):
-        return [text for item in value.values() for text in _scalars(item)]
-    if isinstance(value, Sequence) and is_array(value):
-        return [text for item in value for text in _scalars(item)]
-    return [to_text(value)]
+        for item in value.values():
+            yield from _scalars(item)
+    elif isinstance(value, Sequence) and is_array(value):
+        for item in value:
+            yield from _scalars(item)
+    else:
+        yield to_text(value)
