@@ -36,8 +36,8 @@ _INSIDE: Final = ROOT / "lab" / "inside.py"
 PYTHON_SOCKET: Final = "/run/lab-python.sock"
 PROJECT: Final = "/project"
 EVIDENCE: Final = "/evidence"
-# One: with two, QEMU's emulation of nested virtualisation loses a host now and then (it stands still, or its stack runs over). Two hosts beside
-# each other are as fast.
+# One: with two, QEMU's emulation of nested virtualisation loses hosts more often (they stand still, or the stack runs over). Two hosts beside each
+# other are as fast.
 _VCPUS: Final = 1
 _MEMORY_MIB: Final = 6144
 _SCRATCH_MIB: Final = 16384
