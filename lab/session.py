@@ -28,7 +28,6 @@ _SILENCE_S: Final = (
     450.0  # longer than any test may take: a host that stands still says nothing, also not that a test timed out
 )
 _COLLECT_S: Final = 60.0
-_NUDGE_S: Final = 2.0
 _STATUS: Final = "/run/lab-status"
 
 
@@ -93,7 +92,6 @@ async def run_session(session: Session, place: Place, hear: Hear = _pass_on) -> 
             "HOME": "/root",
             **session.environment,
         }
-        nudging = asyncio.create_task(_nudge(lab.machine), name="lab-nudge")
         try:
             if session.argv:
                 status = await _run_command(lab.machine, session.argv, environment, hear)
@@ -105,20 +103,9 @@ async def run_session(session: Session, place: Place, hear: Hear = _pass_on) -> 
         except TimeoutError:
             _say(f"the lab was lost: it said nothing for {_SILENCE_S:g} s")
             status = LOST
-        finally:
-            nudging.cancel()
-            await asyncio.wait([nudging])
         if status != 0:
             await _collect(lab.machine, session.evidence)
     return status
-
-
-async def _nudge(host: Machine) -> None:
-    """An emulated processor that emulates virtualisation may halt and miss its timer's interrupt: any other one wakes it."""
-    with contextlib.suppress(GuestError, MachineError, OSError):
-        while True:
-            await asyncio.sleep(_NUDGE_S)
-            await host.agent.ping()
 
 
 async def _run_command(host: Machine, argv: Sequence[str], environment: Mapping[str, str], hear: Hear) -> int:
