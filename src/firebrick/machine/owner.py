@@ -31,7 +31,7 @@ from firebrick.machine.seat import Hold, kept
 
 FILE = "owner.json"
 ADOPTABLE = "machine.json"
-"""Where this is in a machine's directory too, the machine may outlive its owner: see `firebrick.machine.adoption`."""
+"""Where this is in a machine's directory too, the machine may outlive its owner: see `firebrick.machine.record`."""
 
 _NAME_PREFIX = "firebrick-"
 _KILL_PATIENCE_S = 5.0
