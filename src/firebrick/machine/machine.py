@@ -206,9 +206,11 @@ class Machine:
 
         With `base` only the memory that changed since is written: it must be the snapshot `self.base`, and must stay where it is. Raises
         SnapshotError, and then `directory` does not exist."""
-        if base is not None:
-            check_base(self.id, base, self.base)
-        return await self._take(directory, base, keep=True)
+        if base is None:
+            return await self._take(directory, None, keep=True)
+        check_base(self.id, base, self.base)
+        with base.used():  # until it is noted there that another builds on it
+            return await self._take(directory, base, keep=True)
 
     @property
     def base(self) -> Snapshot | None:

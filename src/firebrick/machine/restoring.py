@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from firebrick.guest.client import Identity
@@ -31,14 +31,16 @@ async def restore(
     """Start a machine from a snapshot. Any number may be; each has an identity of its own, unless one is given: two machines must then never be
     taken for one. The rest is as with `launch`.
 
-    A snapshot that was not read through on this host before is now. Raises SnapshotError where it is damaged or does not fit this host,
-    BootError where the machine does not come up."""
+    A snapshot that was not read through on this host before is now; it cannot be removed until the machine has started. Raises SnapshotError where it
+    is damaged, being removed, or does not fit this host, BootError where the machine does not come up."""
     chosen, home = choose(taken.driver if driver == "auto" else driver, home)
-    taken.check(await chosen.facts(taken.spec))
-    if not all(trust.is_trusted(link, home / "cache") for link in taken.chain):
-        await asyncio.to_thread(trust.verify, taken, home / "cache")
-    with own_directory(directory, home) as own:
-        place = Place(chosen, home, own, detached)
-        identity = identity or place.fresh_identity(taken.spec, hostname)
-        async with started_from(taken, place, identity, deadline, origin=taken) as machine:
-            yield machine
+    async with AsyncExitStack() as stack:
+        with taken.used():
+            taken.check(await chosen.facts(taken.spec))
+            if not all(trust.is_trusted(link, home / "cache") for link in taken.chain):
+                await asyncio.to_thread(trust.verify, taken, home / "cache")
+            place = Place(chosen, home, stack.enter_context(own_directory(directory, home)), detached)
+            identity = identity or place.fresh_identity(taken.spec, hostname)
+            starting = started_from(taken, place, identity, deadline, origin=taken)
+            machine = await stack.enter_async_context(starting)
+        yield machine

@@ -125,13 +125,24 @@ class TemplateShelf:
                 shutil.rmtree(draft, ignore_errors=True)
 
     def _forget_oldest(self, newest: Path) -> None:
-        """Keep those used last. A fork that is being started from one just now may fail, and then makes it anew."""
+        """Keep those used last, and those from which a machine is being started just now."""
         templates = [
             entry for entry in self._home.templates.iterdir() if entry.is_dir() and not entry.name.startswith(".")
         ]
         by_use = sorted((entry for entry in templates if entry != newest), key=_last_use, reverse=True)
         for entry in by_use[self._kept - 1 :]:
-            shutil.rmtree(entry, ignore_errors=True)
+            _forget(entry)
+
+
+def _forget(path: Path) -> None:
+    """What is no snapshot any more is nobody's to use."""
+    try:
+        found = Snapshot.load(path)
+    except SnapshotError:
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with contextlib.suppress(SnapshotError):  # in use: the next time
+        found.remove()
 
 
 def _last_use(path: Path) -> float:
