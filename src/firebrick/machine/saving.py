@@ -10,7 +10,7 @@ from firebrick.guest.client import Agent, Identity
 from firebrick.guest.errors import ChannelError
 from firebrick.machine import chain
 from firebrick.machine.driver import VirtualMachine
-from firebrick.machine.errors import MachineGoneError, SnapshotError
+from firebrick.machine.errors import MachineError, MachineGoneError, SnapshotError
 from firebrick.machine.meeting import rejoin
 from firebrick.machine.snapshot import Snapshot
 from firebrick.task import shielded
@@ -27,17 +27,14 @@ class Live:
     async def save(self, target: Path, *, diff: bool, paused: bool) -> None:
         """Fill the empty directory `target`. A machine that is `paused` runs for a moment meanwhile, its user processes frozen.
 
-        Raises ChannelError, MachineGoneError, SnapshotError; the machine is as it was then too."""
+        Raises ChannelError, and what the driver does; the machine is as it was then too, or its connection is lost."""
         try:
-            if paused:
-                await self.vm.resume()
-            await self.agent.quiesce()
-            await self.vm.pause()
-            if self.vm.parts:
-                await self.agent.part()
-            await self.vm.save(target, diff=diff)
-        finally:
-            await shielded(self._settle(paused=paused))
+            await self._save(target, diff=diff, paused=paused)
+        except BaseException:
+            with contextlib.suppress(MachineError):  # what went wrong first is what is told
+                await shielded(self._settle(paused=paused))
+            raise
+        await shielded(self._settle(paused=paused))
 
     async def thaw(self) -> None:
         """Processors first: the agent cannot answer without. Does not raise: where the machine has ended, its connection is lost and says so."""
@@ -49,14 +46,28 @@ class Live:
         except (MachineGoneError, ChannelError, OSError, TimeoutError) as error:  # it has ended: the state says so
             self.agent.lose(error)
 
+    async def _save(self, target: Path, *, diff: bool, paused: bool) -> None:
+        if paused:
+            await self.vm.resume()
+        await self.agent.quiesce()
+        await self.vm.pause()
+        if self.vm.parts:
+            await self.agent.part()
+        await self.vm.save(target, diff=diff)
+
     async def _settle(self, *, paused: bool) -> None:
         """After a save, as it was before it. A machine that was paused stays so, unless its agent has to be met again."""
         parted = self.agent.parted
-        if not paused or parted:
-            await self.thaw()
-        if paused:
-            with contextlib.suppress(MachineGoneError):
+        try:
+            if not paused or parted:
+                await self.thaw()
+            if paused:
                 await self.vm.pause()
+        except MachineGoneError:  # the state says so
+            return
+        except MachineError as error:  # it is not as it was: nobody is to wait for what its agent says
+            self.agent.lose(error)
+            raise
 
 
 def check_base(machine: str, base: Snapshot, possible: Snapshot | None) -> None:
