@@ -259,8 +259,8 @@ class Machine:
                     hint="Start machines that shall with `detached=True`.",
                 )
             if self._life.admits(Operation.RELEASE):
-                await self._vm.release()
-                await asyncio.to_thread(owner.release, self.directory)
+                with owner.releasing(self.directory):  # where it cannot be noted, it is not done
+                    await self._vm.release()
                 self._life.enter(State.RELEASED)
 
     async def stop(self, deadline: float = 10.0) -> Exit:

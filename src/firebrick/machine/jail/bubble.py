@@ -25,7 +25,7 @@ from firebrick.machine.errors import HostError
 from firebrick.machine.jail import bwrap, files, starter
 from firebrick.machine.jail.group import Group, Groups, find_groups
 from firebrick.machine.jail.limits import Limits
-from firebrick.machine.jail.record import Record, end_user
+from firebrick.machine.jail.record import Record, end_user, ended
 from firebrick.machine.seat import Seat
 from firebrick.machine.spec import MachineSpec
 from firebrick.process import find_program
@@ -54,9 +54,10 @@ class Bubble:
         if find_program(bwrap.PROGRAM) is None:
             raise HostError("cannot jail machines: bwrap is not on this host", hint="Install the package bubblewrap.")
         groups = self.groups or find_groups()
-        try:
-            group = None
-            Record.of(seat, groups.of(seat) if groups is not None else None).write(directory)
+        group = None
+        record = Record.of(seat, groups.of(seat) if groups is not None else None)
+        async with ended(record, directory):
+            record.write(directory)
             if groups is None:
                 await shielded(asyncio.to_thread(end_user, seat.uid))
             else:
@@ -66,9 +67,6 @@ class Bubble:
             directory.chmod(0o710)
             with _gate() as gate:
                 yield BubbleRoom(self.limits, spec, directory, seat, group, gate)
-        finally:
-            left = Record.of(seat, groups.of(seat) if groups is not None else None)
-            await shielded(asyncio.to_thread(left.end))
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ from firebrick.machine.errors import HostError, SpecError
 from firebrick.machine.jail import bwrap, files, starter
 from firebrick.machine.jail.group import PARENT, Group, Groups, need_groups
 from firebrick.machine.jail.limits import Limits
-from firebrick.machine.jail.record import CHROOTS, Record
+from firebrick.machine.jail.record import CHROOTS, Record, ended
 from firebrick.machine.jail.record import read as record_of
 from firebrick.machine.seat import Seat
 from firebrick.machine.spec import MachineSpec
@@ -58,7 +58,8 @@ class Jailer:
         self._check()
         groups = self.groups or need_groups()
         room = JailerRoom(self, directory, seat, groups.of(seat), self.limits.longest_file(spec))
-        async with _ended(room, Record.of(seat, groups.of(seat))) as record:
+        record = Record.of(seat, groups.of(seat))
+        async with ended(record, directory, lambda: room.left):
             record.write(directory)
             memory = self.limits.memory_bytes(spec, OVERHEAD_MIB)
             await shielded(asyncio.to_thread(groups.make, seat, self.limits, memory))
@@ -78,7 +79,7 @@ class Jailer:
             )
         room = JailerRoom(self, directory, seat, Group(Path(record.group)), 0)
         room.root = roots[0]
-        async with _ended(room, record):
+        async with ended(record, directory, lambda: room.left):
             yield room
 
     def _check(self) -> None:
@@ -189,13 +190,3 @@ class JailerRoom:
 def own_status(returncode: int) -> int:
     """Firecracker's status from bwrap's. Pure."""
     return returncode if returncode in _OWN_STATUSES else bwrap.own_status(returncode)
-
-
-@asynccontextmanager
-async def _ended(room: JailerRoom, record: Record) -> AsyncIterator[Record]:
-    """All of the machine is ended after the context, unless the room was left."""
-    try:
-        yield record
-    finally:
-        if not room.left:
-            await shielded(asyncio.to_thread(record.end))
