@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from firebrick import machine
-from firebrick.machine import ExitCause, HostError, Network, Qemu, SpecError, memory, owner
+from firebrick.machine import ExitCause, HostError, Network, Qemu, SnapshotError, SpecError, memory, owner
 from firebrick.machine.jail import files, record
 from firebrick.machine.jail.bubble import Bubble
 from firebrick.machine.jail.group import Group, find_groups
@@ -271,6 +271,23 @@ async def test_a_saved_layer_is_out_of_the_jails_reach(workshop: Workshop, templ
         await m.files.write("/y", b"2")
         async with machine.restore(taken, Qemu(workshop.home / "cache"), home=workshop.home) as free:
             assert await free.files.read("/x") == b"1", "a snapshot of a jailed machine is like any other"
+
+
+async def test_a_layer_somebody_can_still_write_is_no_part_of_a_snapshot(workshop: Workshop, template, tmp_path):
+    """As a QEMU that was taken over could: it keeps the descriptor it was to let go of. Nor is it given to another machine."""
+    async with machine.restore(template, jailed(workshop), home=workshop.home) as m:
+        top = max(m.directory.glob("scratch.*.qcow2"))
+        with top.open("r+b"), pytest.raises(SnapshotError, match=f"{top} .*still open for writing"):
+            await m.snapshot(tmp_path / "snapshot")
+        assert not (tmp_path / "snapshot").exists()
+        assert (await m.run(["true"])).status.ok
+        taken = await m.snapshot(tmp_path / "snapshot")
+        saved = max(taken.path.glob("scratch.*.qcow2"))
+        with saved.open("r+b"), pytest.raises(HostError, match=f"cannot share {saved} with a jail: something on this"):
+            async with machine.restore(taken, jailed(workshop), home=workshop.home):
+                pass
+        async with machine.restore(taken, jailed(workshop), home=workshop.home) as copy:
+            assert (await copy.run(["true"])).status.ok
 
 
 async def test_sealed_memory_cannot_be_changed(tmp_path):

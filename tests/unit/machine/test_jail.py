@@ -1,5 +1,6 @@
 """The parts of a jail that touch nothing: command lines, limits, and whose status is whose."""
 
+import mmap
 import os
 import signal
 from pathlib import Path
@@ -10,7 +11,7 @@ from firebrick.machine import Drive, MachineSpec
 from firebrick.machine.errors import HostError, SpecError
 from firebrick.machine.jail import bwrap, jailer
 from firebrick.machine.jail.bubble import BubbleRoom, _Gate
-from firebrick.machine.jail.files import is_open_to_read
+from firebrick.machine.jail.files import is_open_to_read, is_written
 from firebrick.machine.jail.group import Group, find_groups, settings
 from firebrick.machine.jail.jailer import Jailer, JailerRoom
 from firebrick.machine.jail.limits import IoLimit, Limits
@@ -184,3 +185,23 @@ def test_a_file_is_linked_into_a_jail_only_where_others_may_read_and_not_write(t
     file.touch()
     file.chmod(mode)
     assert is_open_to_read(file.stat()) is fine
+
+
+@pytest.mark.parametrize(("mode", "written"), [("rb", False), ("r+b", True), ("ab", True)])
+def test_who_has_a_file_open_for_writing_is_noticed(tmp_path, mode, written):
+    path = tmp_path / "f"
+    path.write_bytes(b"x")
+    assert not is_written(path)
+    with path.open(mode):
+        assert is_written(path) == written
+    assert not is_written(path)
+
+
+def test_a_mapping_that_can_be_written_is_noticed_too(tmp_path):
+    path = tmp_path / "f"
+    path.write_bytes(bytes(4096))
+    with path.open("r+b") as file:
+        mapping = mmap.mmap(file.fileno(), 4096)
+    with mapping:
+        assert is_written(path)
+    assert not is_written(path)

@@ -148,11 +148,16 @@ def _check(spec: MachineSpec) -> None:
 def _shared(snapshot: Path, around: Surroundings) -> list[Path]:
     """Give the machine its own names for the files of the snapshot, so that it does not matter to it when the snapshot is removed."""
     disk.share(snapshot / MEMORY, around.directory / MEMORY)
-    share = disk.share if around.room is None else files.share
+    share = disk.share if around.room is None else _share_unwritten
     layers = _layers(snapshot)
     for layer in layers:
         share(layer, around.directory / layer.name)
     return [around.directory / layer.name for layer in layers]
+
+
+def _share_unwritten(source: Path, target: Path) -> None:
+    files.check_unwritten(source)
+    files.share(source, target)
 
 
 def _layers(directory: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from firebrick.guest.client import ByteStream, open_stream
 from firebrick.machine import disk, memory
 from firebrick.machine.command import file_node, scratch_node
 from firebrick.machine.driver import Baseline, Exit, HostUsage
-from firebrick.machine.errors import MachineGoneError, SnapshotError
+from firebrick.machine.errors import HostError, MachineGoneError, SnapshotError
 from firebrick.machine.jail import files
 from firebrick.machine.network.slot import Slot
 from firebrick.machine.qemu import sockets
@@ -219,7 +219,7 @@ class QemuMachine:
         self._layers.append(layer)
         if self._room is not None:
             for path in sealed[1:]:  # the first is everybody's, and has been sealed for ever
-                files.seal(path)
+                _seal(path)
         return sealed
 
     def _copy(self, sealed: Sequence[Path], target: Path, diff: bool) -> None:
@@ -256,3 +256,12 @@ class QemuMachine:
             complaints=self.complaints(),
             starved=self._room is not None and self._room.out_of_memory(),
         )
+
+
+def _seal(layer: Path) -> None:
+    try:
+        files.seal(layer)
+    except HostError as error:
+        raise SnapshotError(
+            f"cannot save the machine: {error}", hint="Kill it: its QEMU keeps what it was told to let go of."
+        ) from error
