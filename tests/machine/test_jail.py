@@ -19,7 +19,7 @@ from firebrick.machine.jail.bubble import Bubble
 from firebrick.machine.jail.group import Group, find_groups
 from firebrick.machine.jail.jailer import Jailer, JailerRoom
 from firebrick.machine.jail.limits import Limits
-from firebrick.machine.seat import FIRST_ID, SEATS, Seat
+from firebrick.machine.seat import FIRST_ID, SEATS, Seat, Seats
 from tests.workshop import Workshop
 
 pytestmark = [
@@ -416,11 +416,37 @@ async def test_a_jail_that_outlives_its_owner_is_ended_or_spared(workshop: Works
         (m.directory / owner.FILE).write_bytes(msgspec.json.encode(mine))
 
 
-async def test_a_machine_in_a_jail_cannot_outlive_its_process(workshop: Workshop, template):
-    with pytest.raises(SpecError, match="outlives its process in a jail"):
-        async with machine.restore(template, jailed(workshop), home=workshop.home, detached=True):
+async def test_a_jail_lives_on_as_it_was(workshop: Workshop, template, tmp_path):
+    """Released and adopted: the user, the control group and the namespaces are the same, and all of it is gone in the end."""
+    async with machine.restore(template, jailed(workshop), home=workshop.home, detached=True) as before:
+        was = record.read(before.directory)
+        spaces = {name: os.readlink(f"/proc/{before.pid}/ns/{name}") for name in NAMESPACES}
+        await before.release()
+    with Seats().take() as seat:
+        assert seat.number != was.seat, "a seat is kept for the machine that lives in it"
+    with pytest.raises(SpecError, match="without a jail: it lives in one"):
+        async with machine.adopt(before.directory, Qemu(workshop.home / "cache"), home=workshop.home):
             pass
-    assert list((workshop.home / "machines").iterdir()) == []
+    assert machine.adoptable(workshop.home / "machines") == [before.directory], "it is left as it was"
+    async with machine.adopt(before.directory, jailed(workshop), home=workshop.home) as m:
+        assert m.pid == was.pid
+        assert {name: os.readlink(f"/proc/{m.pid}/ns/{name}") for name in NAMESPACES} == spaces
+        assert status_of(m.pid)["Uid"].split() == [str(was.uid)] * 4
+        async with m.fork() as copy:
+            assert (await copy.run(["true"])).status.ok
+        assert (await m.stop(deadline=20)).cause is ExitCause.POWEROFF
+    assert not before.directory.exists()
+    assert [what for what in left_of(was.seat) if not what.startswith("seat")] == []
+
+
+async def test_a_machine_without_a_jail_is_not_adopted_with_one(workshop: Workshop, template):
+    async with machine.restore(template, Qemu(workshop.home / "cache"), home=workshop.home, detached=True) as before:
+        await before.release()
+    with pytest.raises(SpecError, match="with a jail: it has none"):
+        async with machine.adopt(before.directory, jailed(workshop), home=workshop.home):
+            pass
+    assert machine.reap(workshop.home / "machines") == [before.id]
+    assert owner.processes_of(before.id) == []
 
 
 async def test_a_dead_owners_processes_are_found_by_their_user(tmp_path):

@@ -121,7 +121,8 @@ def claimed(directory: Path, machine: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def taken_over(directory: Path) -> Iterator[Path]:
-    """Become the owner of a machine whose owner is dead or has released it; remove the directory at the end, as `claimed` does.
+    """Become the owner of a machine whose owner is dead or has released it; remove the directory at the end, as `claimed` does. One that runs still,
+    because who took it over could not go on with it, is nobody's again then.
 
     Raises AdoptionError where somebody has it: of several who try, one gets it."""
     with _locked(directory):
@@ -134,8 +135,14 @@ def taken_over(directory: Path) -> Iterator[Path]:
                 hint="A machine is taken over when its process has ended, or has released it.",
             )
         _write(directory, Owner.me(owner.machine))
-    with _held(directory):
+    try:
         yield directory
+    finally:
+        owner = read(directory)
+        if owner is not None and owner.is_me and _runs(owner, directory):
+            _let_go(directory)
+        elif owner is None or owner.is_me:
+            _give_up(directory)
 
 
 @contextlib.contextmanager
@@ -164,7 +171,12 @@ def _give_up(directory: Path) -> None:
         return
     with contextlib.suppress(OSError):
         (directory / ADOPTABLE).unlink(missing_ok=True)
-    with contextlib.suppress(HostError, AdoptionError), releasing(directory):  # else it is when this process has ended
+    _let_go(directory)
+
+
+def _let_go(directory: Path) -> None:
+    """Where that cannot be noted it is nobody's when this process has ended."""
+    with contextlib.suppress(HostError, AdoptionError), releasing(directory):
         pass
 
 

@@ -10,8 +10,9 @@ import pytest
 from firebrick.machine import Drive, MachineSpec
 from firebrick.machine.errors import HostError, SpecError
 from firebrick.machine.jail import bwrap, jailer
-from firebrick.machine.jail.bubble import BubbleRoom, _Gate
+from firebrick.machine.jail.bubble import BubbleRoom
 from firebrick.machine.jail.files import is_open_to_read, is_written
+from firebrick.machine.jail.gate import Gate
 from firebrick.machine.jail.group import Group, find_groups, settings
 from firebrick.machine.jail.jailer import Jailer, JailerRoom
 from firebrick.machine.jail.limits import IoLimit, Limits
@@ -120,7 +121,8 @@ def test_nothing_is_put_outside_a_room(name):
 
 
 def room_of_bubble(tmp_path: Path) -> BubbleRoom:
-    return BubbleRoom(Limits(processes=50, open_files=300), SPEC, tmp_path, SEAT, None, _Gate(10, 11, 12, 13))
+    limits = Limits(processes=50, open_files=300)
+    return BubbleRoom(limits, limits.longest_file(SPEC), tmp_path, SEAT, Gate(10, 11, 12, 13), detached=False)
 
 
 def pairs(argv: list[str], option: str) -> list[str]:

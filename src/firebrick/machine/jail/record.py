@@ -89,20 +89,23 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @asynccontextmanager
-async def ended(record: Record, directory: Path, is_left: Callable[[], bool] = lambda: False) -> AsyncIterator[None]:
-    """All of the machine is ended after the context, unless it `is_left` to live on. What went wrong in the context is told first: a note on it
-    says what did not end."""
+async def ended(
+    record: Record, directory: Path, is_left: Callable[[], bool], *, found: bool = False
+) -> AsyncIterator[None]:
+    """All of the machine is ended after the context, unless it `is_left` to live on; with `found`, also what another process has started around it.
+    What went wrong in the context is told first: a note on it says what did not end."""
+    end = record.reap if found else record.end
     try:
         yield
     except BaseException as error:
         if not is_left():
             try:
-                await shielded(asyncio.to_thread(record.end, directory))
+                await shielded(asyncio.to_thread(end, directory))
             except HostError as other:
                 error.add_note(f"Then: {other}. {other.hint}")
         raise
     if not is_left():
-        await shielded(asyncio.to_thread(record.end, directory))
+        await shielded(asyncio.to_thread(end, directory))
 
 
 def read(directory: Path) -> Record | None:

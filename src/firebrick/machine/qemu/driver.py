@@ -33,7 +33,7 @@ class Qemu:
     """The driver. `cache` keeps what is the same for all machines: empty disks, what the host can do. `accelerator` overrules the choice.
 
     With `rooms` every machine is jailed, in a seat of `seats`; that needs root. Without, QEMU runs as whoever runs this. `network` gives machines
-    their network namespaces, and must be open while they live. Neither a jail nor a namespace goes with machines that are detached."""
+    their network namespaces, and must be open while they live. No namespace goes with machines that are detached."""
 
     name = "qemu"
 
@@ -108,11 +108,14 @@ class Qemu:
 
     @asynccontextmanager
     async def adopt(self, spec: MachineSpec, directory: Path) -> AsyncIterator[QemuMachine]:
+        """See Driver. A jailed machine needs rooms here too; raises SpecError without."""
         mapped = directory / MEMORY
-        mapping = vm.Mapping.of(mapped if mapped.exists() else memory.NO_FILE)
-        shape = Shape(spec, mapping, _layers(directory), Surroundings(directory, None, None))
-        async with attended(shape) as machine:
-            yield machine
+        async with self._hall.found(directory) as around:
+            mapping = vm.Mapping.of(memory.NO_FILE)
+            if mapped.exists():
+                mapping = vm.Mapping(mapped, mapped if around.room is None else MAPPED, mapped)
+            async with attended(Shape(spec, mapping, _layers(directory), around)) as machine:
+                yield machine
 
     async def _mapping(self, around: Surroundings, stack: AsyncExitStack) -> vm.Mapping:
         """The memory of a machine that is restored: the file itself, or for a jail a copy nobody can write."""
