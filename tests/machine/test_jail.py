@@ -207,6 +207,62 @@ def test_a_running_vmm_gets_nothing_that_is_shared_by_giving_it_another_name(tmp
     assert (image.stat().st_uid, image.stat().st_mode & 0o777) == (0, 0o644)
 
 
+def chroot_of(tmp_path: Path) -> JailerRoom:
+    """As the jailer leaves it: every directory is the VMM's."""
+    made = Jailer(Path("/f/firecracker"), Path("/f/jailer"))
+    seat = Seat(7, 2_000_007, 2_000_007)
+    room = JailerRoom(made, tmp_path, seat, Group(tmp_path / "firebrick" / "fb7"), 0)
+    for directory in (room.root, room.root / "dev" / "net", room.root / "run"):
+        directory.mkdir(parents=True)
+    for directory in (room.root, room.root / "dev", room.root / "dev" / "net", room.root / "run"):
+        os.chown(directory, seat.uid, seat.gid)
+    (room.root / "scratch.img").touch()
+    room.own("scratch.img")
+    return room
+
+
+AS_THE_VMM = """
+import os, sys
+os.chroot(sys.argv[1]); os.chdir("/"); os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2]))
+for name in sys.argv[3:]:
+    try:
+        with open(name, "wb") as file:
+            file.write(b"x")
+        print(name)
+    except OSError:
+        pass
+"""
+
+
+def written_by_the_vmm(room: JailerRoom, *names: str) -> list[str]:
+    """Which of these files a VMM that was taken over can write."""
+    argv = [sys.executable, "-I", "-c", AS_THE_VMM, str(room.root), str(room.seat.uid), *names]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()
+
+
+def test_a_vmm_that_was_taken_over_makes_no_files(tmp_path):
+    os.chmod(tmp_path, 0o755)
+    room = chroot_of(tmp_path)
+    places = ("x", "dev/x", "dev/net/x", "run/x")
+    assert written_by_the_vmm(room, *places) == list(places)
+    for name in places:
+        (room.root / name).unlink()
+    with room.closing("v.sock"):
+        assert written_by_the_vmm(room, "v.sock") == ["v.sock"]
+    assert written_by_the_vmm(room, *places, "scratch.img", "v.sock") == ["scratch.img", "v.sock"]
+    room.prepare("save1", ("state", "memory"))
+    assert written_by_the_vmm(room, "save1/state", "save1/memory", "save1/x") == ["save1/state", "save1/memory"]
+
+
+@pytest.mark.parametrize("name", ["x", "dev/x", "run/x"])
+def test_a_vmm_that_makes_something_while_it_may_is_given_away(tmp_path, name):
+    os.chmod(tmp_path, 0o755)
+    room = chroot_of(tmp_path)
+    with pytest.raises(HostError, match=f"a VMM has made {name} in its jail"), room.closing("v.sock"):
+        assert written_by_the_vmm(room, "v.sock", name) == ["v.sock", name]
+    assert written_by_the_vmm(room, "y") == []
+
+
 def test_a_copy_for_a_running_vmm_changes_no_mode_of_what_a_link_leads_to(tmp_path, monkeypatch):
     source, secret, target = tmp_path / "source", tmp_path / "secret", tmp_path / "target"
     for path in (source, secret):

@@ -247,8 +247,7 @@ class FirecrackerMachine:
         self._since_known = False
         self._note()
         try:
-            saved.mkdir(mode=0o700)
-            self._vmm.room.own(saved.name)
+            self._vmm.room.prepare(saved.name, (config.STATE, config.MEMORY))
             await self._send(config.create_snapshot(SnapshotType.FULL, saved.name))
         finally:
             await asyncio.to_thread(tree.remove, saved)
@@ -280,8 +279,7 @@ class FirecrackerMachine:
 
     async def _save(self, kind: SnapshotType, saved: Path, target: Path) -> None:
         try:
-            saved.mkdir(mode=0o700)
-            self._vmm.room.own(saved.name)
+            self._vmm.room.prepare(saved.name, (config.STATE, config.MEMORY))
             try:
                 await self._send(config.create_snapshot(kind, saved.name))
             finally:

@@ -12,5 +12,6 @@ gate        where bubblewrap waits
 open        rooms without a jail
 jailer      rooms of Firecracker's own jailer
 bubble      rooms of QEMU, by bubblewrap
+walls       a chroot in which nothing new can be made
 sealed      the memory of a snapshot, as a file no jail can change
 """

@@ -14,15 +14,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from firebrick.machine.errors import HostError, SpecError
-from firebrick.machine.jail import bwrap, files, starter
+from firebrick.machine.jail import bwrap, files, starter, walls
 from firebrick.machine.jail.group import PARENT, Group, Groups, need_groups
 from firebrick.machine.jail.limits import Limits
 from firebrick.machine.jail.record import CHROOTS, Record, ended
@@ -134,6 +135,23 @@ class JailerRoom:
         if name in self._shared:
             raise HostError(f"cannot give {name} to a jailed machine: it is shared")
         files.own(self._inside(name), self._seat, shared=self._files)
+
+    def prepare(self, name: str, files: Sequence[str]) -> None:
+        """See Room."""
+        directory = self._inside(name)
+        try:
+            directory.mkdir(mode=0o710)
+            os.chown(directory, 0, self._seat.gid)
+            for file in files:
+                (directory / file).touch(mode=0o600, exist_ok=False)
+                os.chown(directory / file, self._seat.uid, self._seat.gid)
+        except OSError as error:
+            raise HostError(
+                f"cannot make {name} in a jail: {error.strerror}", hint="See that there is space."
+            ) from error
+
+    def closing(self, *made: str) -> AbstractContextManager[None]:
+        return walls.rising(self.root, self._seat, frozenset(made))
 
     def argv(self, arguments: Sequence[str], *, netns: Path | None = None) -> list[str]:
         return [
