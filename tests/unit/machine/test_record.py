@@ -29,7 +29,7 @@ async def lived(seats: Seats, directory: Path, error: Exception | None = None) -
     """A jailed machine's whole life on the host; `error` ends it."""
     with owner.claimed(directory, directory.name), seats.take(directory) as seat:
         jailed = Record.of(seat, None)
-        async with ended(jailed, directory):
+        async with ended(jailed, directory, lambda: False):
             jailed.write(directory)
             (directory / owner.ADOPTABLE).touch()
             if error is not None:
