@@ -1,5 +1,6 @@
 """The parts of a jail that touch nothing: command lines, limits, and whose status is whose."""
 
+import errno
 import mmap
 import os
 import signal
@@ -207,3 +208,22 @@ def test_a_mapping_that_can_be_written_is_noticed_too(tmp_path):
     with mapping:
         assert is_written(path)
     assert not is_written(path)
+
+
+def test_what_comes_when_the_mounts_were_made_is_copied(tmp_path, monkeypatch):
+    """From another file system: there is no name to be had, and nothing is mounted any more."""
+    room = room_of_jailer(tmp_path)
+    room.root.mkdir(parents=True)
+    image = tmp_path / "image"
+    image.write_bytes(b"an image")
+    image.chmod(0o444)
+
+    def link(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", link)
+    room.share(image, "first.img")
+    argv = room.argv(["--api-sock", "api.sock"])
+    assert [str(image), str(room.root / "first.img")] == argv[argv.index(str(image)) :][:2]
+    room.share(image, "second.img")
+    assert (room.root / "second.img").read_bytes() == b"an image"

@@ -79,7 +79,7 @@ class Jailer:
                 hint="Make the driver without rooms, as the machine's was.",
             )
         room = JailerRoom(self, directory, seat, Group(Path(record.group)), 0)
-        room.root = roots[0]
+        room.root, room._is_built = roots[0], True  # noqa: SLF001 - its maker
         async with ended(record, directory, lambda: room.left):
             yield room
 
@@ -117,15 +117,17 @@ class JailerRoom:
         self._shared: set[str] = set()
         self._files: set[files.Identity] = set()
         self._bound: dict[Path, Path] = {}
+        self._is_built = False
 
     def share(self, source: Path, name: str) -> None:
-        """See Room. The file gets one more name in the chroot, or is mounted there; one that others may not read is copied."""
+        """See Room. The file gets one more name in the chroot, or is mounted there; one that others may not read is copied, and so is one that comes
+        when the mounts have been made."""
         target = self._inside(name)
         self._shared.add(name)
         with contextlib.suppress(OSError):  # told below
             self._files.add(files.identity(source.stat()))
         if not files.link(source, target):
-            if files.is_open_to_read(source.stat()):
+            if files.is_open_to_read(source.stat()) and not self._is_built:
                 target.touch(exist_ok=False)
                 self._bound[target] = source.resolve()
             else:
@@ -154,6 +156,7 @@ class JailerRoom:
         return walls.rising(self.root, self._seat, frozenset(made))
 
     def argv(self, arguments: Sequence[str], *, netns: Path | None = None) -> list[str]:
+        self._is_built = True
         return [
             *(bwrap.PROGRAM, "--cap-add", "ALL", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--clearenv"),
             *(() if netns is not None else ("--unshare-net",)),  # the jailer alone would stay in the host's network
