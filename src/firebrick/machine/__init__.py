@@ -28,6 +28,7 @@ from firebrick.machine.qemu import Qemu
 from firebrick.machine.restoring import restore
 from firebrick.machine.snapshot import Snapshot
 from firebrick.machine.spec import Balloon, Cache, Drive, IoEngine, MachineSpec, Network, RateLimit
+from firebrick.machine.standby import Standby, standby
 from firebrick.machine.state import State
 
 __all__ = [
@@ -62,6 +63,7 @@ __all__ = [
     "Snapshot",
     "SnapshotError",
     "SpecError",
+    "Standby",
     "State",
     "StateError",
     "Transport",
@@ -72,4 +74,5 @@ __all__ = [
     "launch",
     "reap",
     "restore",
+    "standby",
 ]

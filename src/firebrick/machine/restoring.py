@@ -37,11 +37,16 @@ async def restore(
     chosen, home = choose(taken.driver if driver == "auto" else driver, home)
     async with AsyncExitStack() as stack:
         with taken.used():
-            taken.check(await chosen.facts(taken.spec))
-            if not all(trust.is_trusted(link, home / "cache") for link in taken.chain):
-                await asyncio.to_thread(trust.verify, taken, home / "cache")
+            await check(taken, chosen, home)
             place = Place(chosen, home, stack.enter_context(own_directory(directory, home)), detached)
             identity = identity or place.fresh_identity(taken.spec, hostname)
             starting = started_from(taken, place, identity, deadline, origin=taken)
             machine = await stack.enter_async_context(starting)
         yield machine
+
+
+async def check(taken: Snapshot, driver: Driver, home: Path) -> None:
+    """See that a snapshot fits this host, and read through what was not read before. Raises SnapshotError."""
+    taken.check(await driver.facts(taken.spec))
+    if not all(trust.is_trusted(link, home / "cache") for link in taken.chain):
+        await asyncio.to_thread(trust.verify, taken, home / "cache")

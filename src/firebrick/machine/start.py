@@ -8,11 +8,12 @@ import shutil
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from firebrick.guest.client import Identity
 from firebrick.guest.errors import GuestError
-from firebrick.machine.driver import Exit, VirtualMachine
+from firebrick.machine.driver import Exit, Prepared, VirtualMachine
 from firebrick.machine.errors import BootError
 from firebrick.machine.machine import END_PATIENCE_S, Machine
 from firebrick.machine.place import Place, own_directory
@@ -52,16 +53,27 @@ async def met(
 async def started_from(
     taken: Snapshot, place: Place, identity: Identity, deadline: float, *, origin: Snapshot | None
 ) -> AsyncIterator[Machine]:
-    """A machine from a snapshot that was checked: of a difference, and what it builds on, one memory is made first."""
-    source = taken.path if taken.base is None else place.directory / _WHOLE
-    if taken.base is not None:
-        source.mkdir()
-        await shielded(asyncio.to_thread(taken.make_whole, source))
+    """A machine from a snapshot that was checked."""
+    source = await _source(taken, place)
     virtual = place.driver.restore(taken.spec, source, place.directory, detached=place.detached)
     async with met(taken.spec, place, virtual, identity, deadline, origin=origin) as machine:
-        if taken.base is not None:
-            await shielded(asyncio.to_thread(shutil.rmtree, source))
+        await _drop(source, taken)
         yield machine
+
+
+@asynccontextmanager
+async def prepared_from(taken: Snapshot, place: Place) -> AsyncIterator[Prepared[VirtualMachine]]:
+    """The same, up to where it would begin to run; for `begun`."""
+    source = await _source(taken, place)
+    async with place.driver.prepare(taken.spec, source, place.directory) as prepared:
+        await _drop(source, taken)
+        yield prepared
+
+
+@asynccontextmanager
+async def begun(prepared: Prepared[VirtualMachine]) -> AsyncIterator[VirtualMachine]:
+    """What was prepared, as what a driver makes: for `met`. It ends with what prepared it."""
+    yield await prepared.begin()
 
 
 @asynccontextmanager
@@ -72,6 +84,22 @@ async def forked(taken: Snapshot, like: Place, hostname: str | None) -> AsyncIte
         identity = place.fresh_identity(taken.spec, hostname)
         async with started_from(taken, place, identity, BOOT_DEADLINE_S, origin=None) as machine:
             yield machine
+
+
+async def _source(taken: Snapshot, place: Place) -> Path:
+    """The directory a driver restores from: of a difference, and what it builds on, one memory is made."""
+    if taken.base is None:
+        return taken.path
+    source = place.directory / _WHOLE
+    source.mkdir()
+    await shielded(asyncio.to_thread(taken.make_whole, source))
+    return source
+
+
+async def _drop(source: Path, taken: Snapshot) -> None:
+    """The machine has names of its own for all in it."""
+    if source != taken.path:
+        await shielded(asyncio.to_thread(shutil.rmtree, source))
 
 
 async def _boot_error(machine: Machine, error: Exception, deadline: float) -> BootError:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from firebrick.machine import disk
+from firebrick.machine.driver import Prepared
 from firebrick.machine.errors import BootError, HostError, MachineGoneError, SnapshotError, SpecError
 from firebrick.machine.firecracker import config, disks, record
 from firebrick.machine.firecracker.api import FirecrackerError
@@ -119,29 +120,23 @@ class Firecracker:
         empty = await disk.empty_filesystem(self._cache, spec.scratch_mib)
         async with self._place(spec, directory, detached=detached) as place:
             placed = await shielded(asyncio.to_thread(disks.place_new, place.room, spec, empty))
-            async with self._machine(place, spec, placed) as machine:
-                yield machine
+            async with self._vmm(place) as vmm:
+                await self._start(vmm, spec)
+                async with self._machine(place, spec, placed, vmm) as machine:
+                    yield machine
 
     @asynccontextmanager
     async def restore(
         self, spec: MachineSpec, snapshot: Path, directory: Path, *, detached: bool = False
     ) -> AsyncIterator[FirecrackerMachine]:
-        _check_alone(spec, detached=detached, pager=self._pages)
-        if spec.huge_pages and self._pages is None:
-            raise SnapshotError(
-                f"cannot restore {snapshot}: memory of huge pages cannot be mapped from a file",
-                hint="Make the driver with a page server.",
-            )
-        async with self._place(spec, directory, detached=detached) as place, AsyncExitStack() as stack:
-            room = place.room
-            placed = await shielded(
-                asyncio.to_thread(disks.place_saved, room, snapshot, with_memory=self._pages is None)
-            )
-            served = None
-            if self._pages is not None:
-                served = await stack.enter_async_context(self._pages.serving(room, snapshot))
-            machine = self._machine(place, spec, placed, snapshot=snapshot, served=served)
-            yield await stack.enter_async_context(machine)
+        async with self._prepared(spec, snapshot, directory, detached=detached) as prepared:
+            yield await prepared.begin()
+
+    def prepare(
+        self, spec: MachineSpec, snapshot: Path, directory: Path
+    ) -> AbstractAsyncContextManager[Prepared[FirecrackerMachine]]:
+        """See Driver: Firecracker waits in its room, with its files and its network, for the one request that loads the snapshot."""
+        return self._prepared(spec, snapshot, directory)
 
     @asynccontextmanager
     async def adopt(self, spec: MachineSpec, directory: Path) -> AsyncIterator[FirecrackerMachine]:
@@ -183,34 +178,57 @@ class Firecracker:
         return self._network.slot(spec.policy, occupant=directory)
 
     @asynccontextmanager
-    async def _machine(
-        self,
-        place: _Place,
-        spec: MachineSpec,
-        placed: disks.Disks,
-        *,
-        snapshot: Path | None = None,
-        served: Served | None = None,
-    ) -> AsyncIterator[FirecrackerMachine]:
-        room, kept = place.room, place.directory if place.detached else None
+    async def _prepared(
+        self, spec: MachineSpec, snapshot: Path, directory: Path, *, detached: bool = False
+    ) -> AsyncIterator[Prepared[FirecrackerMachine]]:
+        _check_alone(spec, detached=detached, pager=self._pages)
+        if spec.huge_pages and self._pages is None:
+            raise SnapshotError(
+                f"cannot restore {snapshot}: memory of huge pages cannot be mapped from a file",
+                hint="Make the driver with a page server.",
+            )
+        async with self._place(spec, directory, detached=detached) as place, AsyncExitStack() as stack:
+            room = place.room
+            placed = await shielded(
+                asyncio.to_thread(disks.place_saved, room, snapshot, with_memory=self._pages is None)
+            )
+            served = None
+            if self._pages is not None:
+                served = await stack.enter_async_context(self._pages.serving(room, snapshot))
+            vmm = await stack.enter_async_context(self._vmm(place, served))
+
+            async def begin() -> FirecrackerMachine:
+                await self._load(vmm, spec, snapshot)
+                return await stack.enter_async_context(self._machine(place, spec, placed, vmm, served))
+
+            yield Prepared(begin, lambda: vmm.ended)
+
+    @asynccontextmanager
+    async def _vmm(self, place: _Place, served: Served | None = None) -> AsyncIterator[Vmm]:
+        """Firecracker, which has been told nothing yet."""
+        kept = place.directory if place.detached else None
         netns = None if place.slot is None else place.slot.netns
         async with (
-            running(room, netns, kept) as vmm,
+            running(place.room, netns, kept) as vmm,
             watched(vmm, served),
-            _linked(self.settings.socket_dir, place.directory, room),
+            _linked(self.settings.socket_dir, place.directory, place.room),
         ):
-            if snapshot is None:
-                await self._start(vmm, spec)
-            else:
-                await self._load(vmm, spec, snapshot)
-            made = Record(disks=dict(placed), tracked=self._tracked)
-            leave = partial(_leave, self._seats, room.seat)
-            machine = FirecrackerMachine(vmm, Made(spec=spec, record=made, kept=kept, leave=leave, slot=place.slot))
-            try:
-                async with noted(served):
-                    yield machine
-            finally:
-                await shielded(machine.close())
+            yield vmm
+
+    @asynccontextmanager
+    async def _machine(
+        self, place: _Place, spec: MachineSpec, placed: disks.Disks, vmm: Vmm, served: Served | None = None
+    ) -> AsyncIterator[FirecrackerMachine]:
+        """What has been told all it needs to run, and does."""
+        kept = place.directory if place.detached else None
+        made = Record(disks=dict(placed), tracked=self._tracked)
+        leave = partial(_leave, self._seats, place.room.seat)
+        machine = FirecrackerMachine(vmm, Made(spec=spec, record=made, kept=kept, leave=leave, slot=place.slot))
+        try:
+            async with noted(served):
+                yield machine
+        finally:
+            await shielded(machine.close())
 
     async def _start(self, vmm: Vmm, spec: MachineSpec) -> None:
         try:
