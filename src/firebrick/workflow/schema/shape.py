@@ -58,12 +58,10 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A mapping with known keys, and with `others` for the rest where it is not None. One that is not `offered` is understood where
-    its keys are there, and not named among what could have been meant."""
+    """A mapping with known keys, and with `others` for the rest where it is not None."""
 
     keys: Mapping[str, Key] = field(default_factory=dict)
     others: Shape | None = None
-    offered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +229,6 @@ class Walk:
             fields[name] = read
 
     def _complete(self, fields: Fields, records: list[Record], seen: set[str]) -> None:
-        records = [record for record in records if record.offered] or records
         if len(records) > 1:
             counted = [name for record in records for name in record.keys]
             names = sorted({name for name in counted if counted.count(name) == 1})
