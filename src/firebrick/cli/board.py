@@ -36,6 +36,11 @@ class StepLine:
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL))
     lines: int = 0
     summary: str = ""
+    shown: bool = False
+
+    @property
+    def runs(self) -> bool:
+        return self.started is not None and self.conclusion is None
 
 
 @dataclass(slots=True)
@@ -52,7 +57,6 @@ class JobCard:
     seconds: float = 0.0
     conclusion: Conclusion | None = None
     message: str = ""
-    shown: int = 0
     headed: bool = False
 
 

@@ -20,6 +20,17 @@ class Cancellation:
         self.began = 0.0
         self._patience = patience
         self._timer: asyncio.TimerHandle | None = None
+        self._whole: Cancellation | None = None
+        self._parts: list[Cancellation] = []
+
+    def part(self) -> Cancellation:
+        """Of something within the work, that may be ended alone, and is when the whole is. To be closed."""
+        part = Cancellation(self._patience)
+        part._whole = self
+        self._parts.append(part)
+        if self.cause is not None:
+            part.request(self.cause, self.began)
+        return part
 
     def request(self, cause: CancelCause, began: float | None = None) -> None:
         """Idempotent: the first cause counts. `began` is now, or earlier for what was not under way then."""
@@ -28,6 +39,8 @@ class Cancellation:
             self.began = asyncio.get_running_loop().time() if began is None else began
             self.requested.set()
             self._timer = asyncio.get_running_loop().call_later(self._patience, self.expired.set)
+            for part in self._parts:
+                part.request(cause, self.began)
 
     @property
     def next_end(self) -> asyncio.Event:
@@ -37,3 +50,6 @@ class Cancellation:
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._whole is not None:
+            self._whole._parts.remove(self)  # noqa: SLF001 - another of its kind
+            self._whole = None
