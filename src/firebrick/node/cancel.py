@@ -21,13 +21,13 @@ class Cancellation:
         self._patience = patience
         self._timer: asyncio.TimerHandle | None = None
         self._whole: Cancellation | None = None
-        self._parts: list[Cancellation] = []
+        self._parts: dict[Cancellation, None] = {}
 
     def part(self) -> Cancellation:
         """Of something within the work, that may be ended alone, and is when the whole is. To be closed."""
         part = Cancellation(self._patience)
         part._whole = self
-        self._parts.append(part)
+        self._parts[part] = None
         if self.cause is not None:
             part.request(self.cause, self.began)
         return part
@@ -51,5 +51,5 @@ class Cancellation:
         if self._timer is not None:
             self._timer.cancel()
         if self._whole is not None:
-            self._whole._parts.remove(self)  # noqa: SLF001 - another of its kind
+            del self._whole._parts[self]  # noqa: SLF001 - another of its kind
             self._whole = None

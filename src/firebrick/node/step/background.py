@@ -14,6 +14,7 @@ from typing import Final
 from firebrick.node.action.use import Entry
 from firebrick.node.errors import StepError, told
 from firebrick.node.event import CancelCause
+from firebrick.node.log import NODE_STEP
 from firebrick.node.step.bench import Bench
 from firebrick.node.step.filecommand import add_environment, add_path
 from firebrick.node.step.intime import in_time
@@ -24,6 +25,8 @@ from firebrick.workflow.outcome import CANCELLED, FAILURE, SKIPPED, SUCCESS, Ste
 from firebrick.workflow.syntax import Control, ControlKind
 
 MOST_AT_ONCE: Final = 10
+_MOST_NAMES: Final = 50
+"""So many steps are named in one line."""
 _SAID: Final = {
     ControlKind.WAIT: (
         "Waiting for background step(s) to complete",
@@ -43,7 +46,7 @@ _WORDS: Final = {SUCCESS: "Succeeded", FAILURE: "Failed", CANCELLED: "Canceled",
 
 class BackgroundStep:
     """One that has begun. `decided`: its condition was asked, and it has its turn or waits for one. `ending` is None until it has ended; `stopped`: a
-    step has cancelled it; `joined`: what it left is the job's; `answered`: a step that waited has ended as this one did."""
+    step has cancelled it; `answered`: a step that waited has ended as this one did; `ran`: it had its turn."""
 
     def __init__(self, bench: Bench, number: int, entry: Entry, turns: asyncio.Semaphore) -> None:
         self.bench = bench
@@ -52,10 +55,9 @@ class BackgroundStep:
         self.decided = asyncio.Event()
         self.ending: Ending | None = None
         self.stopped = False
-        self.joined = False
         self.answered = False
+        self.ran = False
         self._turns = turns
-        self._has_turn = False
 
     @property
     def title(self) -> str:
@@ -72,7 +74,8 @@ class BackgroundStep:
         finally:
             self.decided.set()
             self.bench.cancellation.close()
-            if self._has_turn:
+            if self.ran:
+                self.bench.variables.forget()
                 self._turns.release()
 
     async def take(self) -> None:
@@ -80,7 +83,8 @@ class BackgroundStep:
         if self._turns.locked():
             self.decided.set()
         await in_time(self.bench, None, self._turns.acquire())
-        self._has_turn = True
+        self.ran = True
+        self.bench.stand_alone()
 
     def taken(self) -> None:
         """It runs from now on."""
@@ -94,19 +98,20 @@ class Background:
         self._bench = bench
         self._tasks = tasks
         self._turns = asyncio.Semaphore(MOST_AT_ONCE)
-        self._steps: list[BackgroundStep] = []
-        self._running: dict[BackgroundStep, asyncio.Task[None]] = {}
+        self._steps: dict[Entry, BackgroundStep] = {}
+        self._open: dict[int, BackgroundStep] = {}  # by number: those whose effects are not the job's yet
+        self._tasks_of: dict[BackgroundStep, asyncio.Task[None]] = {}
 
     def pending(self, besides: int = -1) -> bool:
         """Whether there are steps, `besides` that with this number, whose effects are not the job's yet."""
-        return any(not step.joined and step.number != besides for step in self._steps)
+        return len(self._open) > (besides in self._open)
 
     async def begin(self, number: int, entry: Entry) -> None:
         """Begin the step, if its condition holds; returns when that is known."""
         step = BackgroundStep(self._bench.beside(), number, entry, self._turns)
-        self._steps.append(step)
+        self._steps[entry] = self._open[number] = step
         task = self._tasks.create_task(step.run(), name=f"step-{self._bench.log.job}-{number}")
-        self._running[step] = task
+        self._tasks_of[step] = task
         await step.decided.wait()
         if step.ending is not None and step.ending.outcome == SKIPPED:
             self._join(step)
@@ -114,10 +119,9 @@ class Background:
     async def control(self, number: int, control: Control) -> Ending:
         """Do what step `number` says of those that have begun. What was skipped, or is not in this run of the job, is passed over."""
         steps, log = self._meant(control), self._bench.log
-        names = ", ".join(step.title for step in steps)
         before, after = _SAID[control.kind]
         empty = not steps and control.kind is ControlKind.WAIT_ALL
-        log.line(number, "No background steps remaining to wait for." if empty else f"{before}: {names or '(none)'}")
+        log.line(number, "No background steps remaining to wait for." if empty else f"{before}: {_names(steps)}")
         if control.kind is ControlKind.CANCEL:
             self._stop(steps)
         await self._ended(steps)
@@ -134,30 +138,29 @@ class Background:
     async def finish(self) -> None:
         """Wait for all that nobody has waited for: the last step of the job is over. One that has failed fails the job, also where a step cancelled
         it later."""
-        left = [step for step in self._steps if not step.joined]
+        left = tuple(self._open.values())
         if left:
-            names = ", ".join(step.title for step in left)
-            self._bench.log.node(f"Waiting for the steps that still run in the background: {names}")
+            self._bench.log.node(f"Waiting for the steps that still run in the background: {_names(left)}")
         await self._ended(left)
-        failed = self._join_all(left, left[-1].number) if left else False
-        self._bench.failed |= failed or any(step.conclusion == FAILURE and not step.answered for step in self._steps)
+        failed = self._join_all(left, NODE_STEP)
+        unanswered = (step for step in self._steps.values() if not step.answered)
+        self._bench.failed |= failed or any(step.conclusion == FAILURE for step in unanswered)
 
     def _meant(self, control: Control) -> Sequence[BackgroundStep]:
         if control.kind is ControlKind.WAIT_ALL:
-            return [step for step in self._steps if not step.joined]
-        entries = [self._bench.entries[target] for target in control.targets]
-        began = {step.entry: step for step in self._steps if step.conclusion != SKIPPED}
-        return [began[entry] for entry in entries if entry in began]
+            return tuple(self._open.values())
+        named = (self._steps.get(self._bench.entries[target]) for target in control.targets)
+        return tuple(step for step in named if step is not None and step.conclusion != SKIPPED)
 
     def _stop(self, steps: Iterable[BackgroundStep]) -> None:
         for step in steps:
-            if not self._running[step].done():
+            if not self._tasks_of[step].done():
                 step.stopped = True
                 step.bench.cancellation.request(CancelCause.STEP)
 
     async def _ended(self, steps: Iterable[BackgroundStep]) -> None:
         """Until all of them have. What loses the job ends this, too: the group cancels it."""
-        if tasks := [self._running[step] for step in steps]:
+        if tasks := [self._tasks_of[step] for step in steps]:
             await asyncio.wait(tasks)
 
     def _join_all(self, steps: Iterable[BackgroundStep], number: int) -> bool:
@@ -174,15 +177,20 @@ class Background:
 
     def _join(self, step: BackgroundStep) -> None:
         """Raises FileCommandError where the environment of the job would be too much."""
-        if step.joined or step.ending is None:
+        if step.ending is None or self._open.pop(step.number, None) is None:
             return
-        step.joined = True
         if step.entry.step.id:
             ending = step.ending
             self._bench.outcomes[step.entry.step.id] = StepOutcome(ending.outcome, ending.conclusion, ending.outputs)
-        left = step.bench.variables
-        add_path(self._bench, left.new_path)
-        add_environment(self._bench, left.new_env)
+        if step.ran:
+            left = step.bench.variables
+            add_path(self._bench, left.new_path)
+            add_environment(self._bench, left.new_env)
+
+
+def _names(steps: Sequence[BackgroundStep]) -> str:
+    more = f" and {len(steps) - _MOST_NAMES} more" if len(steps) > _MOST_NAMES else ""
+    return ", ".join(step.title for step in steps[:_MOST_NAMES]) + more or "(none)"
 
 
 def _together(steps: Iterable[BackgroundStep]) -> str:

@@ -64,12 +64,17 @@ class Variables:
     _added: dict[str, int] = field(default_factory=dict)
     _added_bytes: int = 0
 
-    def beside(self) -> Variables:
-        """Of a step that runs beside those of this one: what it changes is its own. Matchers are those of all."""
+    def copy(self) -> Variables:
+        """For a step that runs beside others: what it changes is its own. Matchers are those of all."""
         env, added = dict(self.env), dict(self._added)
         return replace(
             self, env=env, command=None, spare="", new_env={}, new_path=(), _added=added, _added_bytes=self._added_bytes
         )
+
+    def forget(self) -> None:
+        """But what was changed."""
+        self.env.clear()
+        self._added.clear()
 
     def add(self, variables: Mapping[str, str], *, most: int) -> None:
         """Change `env`. Takes time with what is added alone: a step may add one variable a line. Raises FileCommandError, changing nothing, where
@@ -157,16 +162,13 @@ class Bench:
         return replace(self, caller=caller, defaults=RunDefaults(), action="", posts=[], outcomes={}, failed=False)
 
     def beside(self) -> Bench:
-        """The bench of a step that runs in the background: it sees what there is now, and what it leaves is its own until somebody waits for it. Its
-        cancellation is to be closed."""
-        return replace(
-            self,
-            variables=self.variables.beside(),
-            outcomes=dict(self.outcomes),
-            cancellation=self.cancellation.part(),
-            action="",
-            title="",
-        )
+        """The bench of a step that will run in the background. Until it stands alone it is for looking at what there is. Its cancellation is to be
+        closed."""
+        return replace(self, cancellation=self.cancellation.part(), action="", title="")
+
+    def stand_alone(self) -> None:
+        """From now on it sees nothing of what others leave, and what it leaves is its own."""
+        self.variables, self.outcomes = self.variables.copy(), dict(self.outcomes)
 
     def go_on_for(self, caller: Caller) -> None:
         """Another phase of the composite action begins: its steps are those of this step now."""
