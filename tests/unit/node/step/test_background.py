@@ -6,10 +6,13 @@ import textwrap
 import msgspec
 import pytest
 
+from firebrick.node.action.definition import docker_file
+from firebrick.node.action.use import DockerUse, Place, entries_of, images_at_once
 from firebrick.node.cancel import Cancellation
 from firebrick.node.event import Annotation, CancelCause, LogLine, MachineKept, StepFinished, StepStarted
 from firebrick.node.kept.rerun import Rerun
 from firebrick.node.kept.shelf import Kind
+from firebrick.workflow.reader import read_workflow
 
 
 def job(steps: str) -> str:
@@ -132,6 +135,31 @@ async def test_steps_of_a_composite_action_have_the_environment_of_the_job_in_it
         job("- {id: act, uses: ./outer, background: true}\n- wait: act\n- run: echo FROM=later >> $GITHUB_ENV\n")
     )
     assert told.lines(step=3) == ["post later"]
+
+
+async def test_steps_that_run_at_once_may_use_one_action(bed):
+    action = "runs: {using: composite, steps: [{shell: bash, run: 'echo $GITHUB_ACTION_PATH'}]}"
+    bed.actions.add("octo/act@v1", {"action.yml": action})
+    bed.local("act", {"action.yml": "runs: {using: composite, steps: [{uses: octo/act@v1}]}"})
+    told = await bed.run(
+        job("- parallel: [{uses: octo/act@v1}, {uses: ./act}, {uses: octo/act@v1}]\n- uses: octo/act@v1\n")
+    )
+    assert told.steps() == ["success"] * 5
+    assert {line for line in told.lines() if "act/v1" in line} == {"/home/runner/work/_actions/octo/act/v1"}
+    assert bed.actions.fetched == ["octo/act@v1"]
+
+
+def test_a_job_has_room_for_all_machines_its_steps_have_at_once():
+    steps = "- parallel: [{uses: docker://tool}, {run: x}, {uses: docker://tool}]\n- uses: docker://tool\n"
+    entries = entries_of(read_workflow(job(steps), "ci.yml").jobs["build"].steps)
+    file = docker_file("docker://tool", "docker://tool")
+    for entry in entries:
+        if entry.step.uses is not None:
+            entry.use = DockerUse(file=file, runs=file.runs, place=Place(path=""))
+    assert images_at_once(entries, most=10) == 3
+    assert images_at_once(entries, most=1) == 2
+    assert images_at_once(entries[3:], most=10) == 1
+    assert images_at_once(entries[1:2], most=10) == 0
 
 
 async def test_a_machine_that_is_lost_ends_all(bed):
