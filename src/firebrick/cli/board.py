@@ -36,7 +36,6 @@ class StepLine:
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL))
     lines: int = 0
     summary: str = ""
-    shown: bool = False
 
     @property
     def runs(self) -> bool:

@@ -58,7 +58,7 @@ class LiveView:
     def show(self, event: Event) -> None:
         self._board.show(event)
         if isinstance(event, StepFinished | JobFinished):
-            self._settle(self._board.jobs[event.job])
+            self._settle(self._board.jobs[event.job], event)
 
     def tick(self) -> None:
         self._live.refresh()
@@ -66,17 +66,15 @@ class LiveView:
     def notice(self, text: str) -> None:
         self._console.print(Text(tame_block(text), "yellow"))
 
-    def _settle(self, card: JobCard) -> None:
-        """Print the steps of the job that are over, each once; they leave the part that is redrawn."""
+    def _settle(self, card: JobCard, event: StepFinished | JobFinished) -> None:
+        """Print what is over; it leaves the part that is redrawn."""
         if card.machine and self._under != card.id:
             self._console.print(self._heading(card, again=card.headed))
             self._under, card.headed = card.id, True
-        for step in card.steps:
-            if step.conclusion is not None and not step.shown:
-                self._console.print(self._finished_step(step))
-                step.shown = True
-        if card.conclusion is not None:
-            self._console.print(self._finished_job(card))
+        over = (
+            self._finished_step(card.steps[event.step]) if isinstance(event, StepFinished) else self._finished_job(card)
+        )
+        self._console.print(over)
 
     def _render(self) -> RenderableType:
         parts: list[RenderableType] = []
@@ -93,7 +91,7 @@ class LiveView:
         parts: list[RenderableType] = [] if self._under == card.id else [self._heading(card, again=card.headed)]
         lines = max(2, RUNNING_TAIL // max(1, sum(step.runs for step in card.steps)))
         for step in card.steps:
-            if not step.shown:
+            if step.conclusion is None:
                 parts += self._step_now(step, lines)
         return parts
 

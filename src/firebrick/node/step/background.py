@@ -45,8 +45,8 @@ _WORDS: Final = {SUCCESS: "Succeeded", FAILURE: "Failed", CANCELLED: "Canceled",
 
 
 class BackgroundStep:
-    """One that has begun. `decided`: its condition was asked, and it has its turn or waits for one. `ending` is None until it has ended; `stopped`: a
-    step has cancelled it; `answered`: a step that waited has ended as this one did; `ran`: it had its turn."""
+    """One that has begun. `decided`: its condition was asked, and it has its turn or waits for one. `ending` is None until it has ended;
+    `answered`: a step that waited has ended as this one did; `ran`: it had its turn."""
 
     def __init__(self, bench: Bench, number: int, entry: Entry, turns: asyncio.Semaphore) -> None:
         self.bench = bench
@@ -54,7 +54,6 @@ class BackgroundStep:
         self.entry = entry
         self.decided = asyncio.Event()
         self.ending: Ending | None = None
-        self.stopped = False
         self.answered = False
         self.ran = False
         self._turns = turns
@@ -155,7 +154,6 @@ class Background:
     def _stop(self, steps: Iterable[BackgroundStep]) -> None:
         for step in steps:
             if not self._tasks_of[step].done():
-                step.stopped = True
                 step.bench.cancellation.request(CancelCause.STEP)
 
     async def _ended(self, steps: Iterable[BackgroundStep]) -> None:
@@ -195,7 +193,7 @@ def _names(steps: Sequence[BackgroundStep]) -> str:
 
 def _together(steps: Iterable[BackgroundStep]) -> str:
     """How who waited for them ends. That a step was cancelled by another one is what was wanted."""
-    conclusions = {step.conclusion for step in steps if not (step.stopped and step.conclusion == CANCELLED)}
+    conclusions = {step.conclusion for step in steps if not (step.bench.stopped and step.conclusion == CANCELLED)}
     return next((each for each in (FAILURE, CANCELLED) if each in conclusions), SUCCESS)
 
 
