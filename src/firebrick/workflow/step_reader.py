@@ -84,15 +84,15 @@ class _Steps:
 
     def _target(self, target: Template, own: str) -> int | None:
         """The place of the step that is meant; None, with what is wrong reported, where it cannot be."""
-        place = self._places.get(target.raw.lower())
-        if target.raw.startswith("__"):
-            message = f"The identifier '{target.raw}' is invalid. IDs starting with '__' are reserved."
+        place, called = self._places.get(target.raw.lower()), target.raw[:_MAX_ID]
+        if called.startswith("__"):
+            message = f"The identifier '{called}' is invalid. IDs starting with '__' are reserved."
         elif target.raw.lower() == own.lower():
-            message = f"Step '{own}' cannot reference itself"
+            message = f"Step '{called}' cannot reference itself"
         elif place is None:
-            message = f"Step references unknown step ID '{target.raw[:_MAX_ID]}'"
+            message = f"Step references unknown step ID '{called}'"
         elif not self.done[place].background:
-            message = f"Step references step ID '{target.raw}', which does not run in the background"
+            message = f"Step references step ID '{called}', which does not run in the background"
         else:
             return place
         self._walk.problem(target.position, message, "the id of a step before this one, with `background: true`")
@@ -106,7 +106,7 @@ class _Steps:
     def _check_id(self, name: str, position: Position) -> None:
         check_id(name, position, self._walk)
         if name.lower() in self._places:
-            message = f"The identifier '{name}' may not be used more than once within the same scope."
+            message = f"The identifier '{name[:_MAX_ID]}' may not be used more than once within the same scope."
             self._walk.problem(position, message, "an identifier of its own for each step of a job")
         self._places.setdefault(name.lower(), len(self.done))
 
