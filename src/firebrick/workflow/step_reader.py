@@ -84,10 +84,11 @@ class _Steps:
 
     def _target(self, target: Template, own: str) -> int | None:
         """The place of the step that is meant; None, with what is wrong reported, where it cannot be."""
-        place, called = self._places.get(target.raw.lower()), target.raw[:_MAX_ID]
+        called = target.raw[:_MAX_ID]  # no id is longer
+        place = self._places.get(called.lower())
         if called.startswith("__"):
             message = f"The identifier '{called}' is invalid. IDs starting with '__' are reserved."
-        elif target.raw.lower() == own.lower():
+        elif called.lower() == own[:_MAX_ID].lower():
             message = f"Step '{called}' cannot reference itself"
         elif place is None:
             message = f"Step references unknown step ID '{called}'"
@@ -105,10 +106,11 @@ class _Steps:
 
     def _check_id(self, name: str, position: Position) -> None:
         check_id(name, position, self._walk)
-        if name.lower() in self._places:
+        known = name[:_MAX_ID].lower()
+        if known in self._places:
             message = f"The identifier '{name[:_MAX_ID]}' may not be used more than once within the same scope."
             self._walk.problem(position, message, "an identifier of its own for each step of a job")
-        self._places.setdefault(name.lower(), len(self.done))
+        self._places.setdefault(known, len(self.done))
 
 
 def check_id(name: str, position: Position, walk: Walk) -> None:
