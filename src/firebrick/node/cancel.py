@@ -20,6 +20,7 @@ class Cancellation:
         self.began = 0.0
         self._patience = patience
         self._timer: asyncio.TimerHandle | None = None
+        self.stopped = False
         self._whole: Cancellation | None = None
         self._parts: dict[Cancellation, None] = {}
 
@@ -31,6 +32,12 @@ class Cancellation:
         if self.cause is not None:
             part.request(self.cause, self.began)
         return part
+
+    def stop(self) -> None:
+        """Ask a part to end, and nothing but that: `stopped` says so then."""
+        if self.cause is None:
+            self.stopped = True
+            self.request(CancelCause.USER)
 
     def request(self, cause: CancelCause, began: float | None = None) -> None:
         """Idempotent: the first cause counts. `began` is now, or earlier for what was not under way then."""
@@ -48,8 +55,8 @@ class Cancellation:
         return self.expired if self.requested.is_set() else self.requested
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
         if self._whole is not None:
             del self._whole._parts[self]  # noqa: SLF001 - another of its kind
             self._whole = None
+        if self._timer is not None:
+            self._timer.cancel()

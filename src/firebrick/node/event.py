@@ -20,15 +20,13 @@ class Conclusion(StrEnum):
 
 class CancelCause(StrEnum):
     """Why a run, or a job of it, was cancelled; `TIMEOUT` makes its conclusion a failure, the others `cancelled`. `MATRIX`: another
-    combination of the job's matrix failed, and the strategy says fail-fast. `CONCURRENCY`: another run or job took its place in a group. `STEP`, of a step
-    that runs in the background alone: another step has cancelled it."""
+    combination of the job's matrix failed, and the strategy says fail-fast. `CONCURRENCY`: another run or job took its place in a group."""
 
     USER = "user"
     TIMEOUT = "timeout"
     SHUTDOWN = "shutdown"
     MATRIX = "matrix"
     CONCURRENCY = "concurrency"
-    STEP = "step"
 
 
 def _tag(name: str) -> str:

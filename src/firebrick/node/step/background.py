@@ -13,7 +13,6 @@ from typing import Final
 
 from firebrick.node.action.use import Entry
 from firebrick.node.errors import StepError, told
-from firebrick.node.event import CancelCause
 from firebrick.node.log import NODE_STEP
 from firebrick.node.step.bench import Bench
 from firebrick.node.step.filecommand import add_environment, add_path
@@ -154,7 +153,7 @@ class Background:
     def _stop(self, steps: Iterable[BackgroundStep]) -> None:
         for step in steps:
             if not self._tasks_of[step].done():
-                step.bench.cancellation.request(CancelCause.STEP)
+                step.bench.cancellation.stop()
 
     async def _ended(self, steps: Iterable[BackgroundStep]) -> None:
         """Until all of them have. What loses the job ends this, too: the group cancels it."""

@@ -223,7 +223,7 @@ class Bench:
     @property
     def stopped(self) -> bool:
         """Whether another step has cancelled this one, which runs in the background."""
-        return self.cancellation.cause is CancelCause.STEP
+        return self.cancellation.stopped
 
     async def _goes_on(self) -> bool:
         """Whether the conditions of the step, and of the steps it is within, hold though the run is cancelled."""

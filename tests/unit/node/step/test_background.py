@@ -239,10 +239,12 @@ async def test_each_step_that_fails_keeps_the_machine(forks):
 async def test_a_part_ends_when_the_whole_does_and_may_end_before():
     whole = Cancellation(10.0)
     first, second = whole.part(), whole.part()
-    first.request(CancelCause.STEP)
-    assert (whole.cause, second.cause) == (None, None)
+    first.stop()
+    assert (first.stopped, whole.cause, second.cause) == (True, None, None)
     whole.request(CancelCause.TIMEOUT)
-    assert (first.cause, second.cause) == (CancelCause.STEP, CancelCause.TIMEOUT)
+    assert (first.cause, second.cause) == (CancelCause.USER, CancelCause.TIMEOUT)
+    second.stop()
+    assert not second.stopped
     assert whole.part().cause is CancelCause.TIMEOUT
     second.close()
     second.close()
