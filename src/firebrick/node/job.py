@@ -18,7 +18,7 @@ from firebrick.image.errors import ImageError
 from firebrick.machine.errors import BootError, MachineError
 from firebrick.node.action.book import JobActions
 from firebrick.node.action.source import ActionSource
-from firebrick.node.action.use import Entry, NativeUse, Phase, entries_of, has_phase, uses_image
+from firebrick.node.action.use import Entry, NativeUse, Phase, entries_of, has_phase, images_at_once
 from firebrick.node.cancel import Cancellation
 from firebrick.node.container.companion import Companions
 from firebrick.node.container.services import Served
@@ -37,6 +37,7 @@ from firebrick.node.results.shelf import ArtifactShelf
 from firebrick.node.run.fork import Branch, Trunk
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader, open_source
+from firebrick.node.step.background import MOST_AT_ONCE, open_background
 from firebrick.node.step.bench import Bench, Facts, Supplies
 from firebrick.node.step.hook import Hook, run_hook
 from firebrick.node.step.phase import posts_of
@@ -150,7 +151,7 @@ async def _on_machine(task: JobTask, branch: Branch) -> JobResult:
     actions.open_known(entries, depth=0)
     node = await actions.find_node(entries, task.order.source.path)
     limit = task.settings.source_limit_mib << 20
-    companions = len(around.services) + uses_image(entries)
+    companions = len(around.services) + images_at_once(entries, MOST_AT_ONCE)
     async with (
         _lent(task, around.image, branch.resume, node, companions) as loan,
         open_source(task.order.source, loan.scratch / "source", limit=limit) as source,
@@ -280,10 +281,16 @@ async def _run_steps(bench: Bench, branch: Branch, loan: Loan) -> None:
     """What comes before the first step, the steps, and what comes after the last one. What has run before a snapshot was taken is left out."""
     first = await branch.begin(bench)
     known = _known_phases(bench.entries)
-    for number, (entry, phase) in enumerate(known):
-        if number >= first:
+    async with open_background(bench) as background:
+        for number, (entry, phase) in enumerate(known):
+            if number < first:
+                continue
             await branch.arrive(bench, loan, number)
-            await run_step(bench, number, entry, phase)
+            if entry.step.background and phase is Phase.MAIN:
+                await background.begin(number, entry)
+            else:
+                await run_step(bench, number, entry, phase)
+        await background.finish()
     posts = posts_of(bench)
     for number, entry in enumerate(posts, len(known)):
         await run_step(bench, number, entry, Phase.POST)
