@@ -60,7 +60,7 @@ class ToolShelf:
             if each.record.size <= left:
                 left -= each.record.size
                 records.touch(each.file)
-                chosen.append(self._stored(each))
+                chosen.append(self._stored(each.name, each.record))
         return tuple(sorted(chosen, key=lambda tool: tool.name))
 
     def knows(self, job: JobScope, name: ToolName) -> bool:
@@ -84,8 +84,8 @@ class ToolShelf:
         known = [record for record in found if record is not None]
         return frozenset(path for record in known for path in record.tools) if known else None
 
-    def _stored(self, each: ToolEntry) -> StoredTool:
-        return StoredTool(each.name, each.record.sha256, each.record.size, self._trees / each.record.sha256)
+    def _stored(self, name: ToolName, record: ToolRecord) -> StoredTool:
+        return StoredTool(name, record.sha256, record.size, self._trees / record.sha256)
 
     async def check(self, tool: StoredTool) -> None:
         """Raises ToolLostError for one that is gone, or is not what its digest says; then it is forgotten."""
@@ -127,8 +127,8 @@ class ToolShelf:
             await shielded(asyncio.to_thread(_discard, draft))
 
     async def put(self, draft: Path, name: ToolName, job: JobScope | None) -> StoredTool | None:
-        """Make the draft the tool that later jobs find by this name, in the scope of `job`, or everywhere, in place of the one that was
-        there. None where there is no room for it beside what is worth more.
+        """Make the draft the tool that later jobs find by this name: in the scope of `job`, unless there is one, or everywhere, in place of the one
+        that was there. None where there is no room for it beside what is worth more.
 
         Raises ToolError for what is no tool, or too large a one."""
         found = await shielded(asyncio.to_thread(measure, draft, most_bytes=self.limits.tool_bytes))
@@ -143,17 +143,19 @@ class ToolShelf:
             at=time.time(),
         )
         async with self._locked():
-            is_there = await shielded(asyncio.to_thread(self._put, draft, record, name))
-        return StoredTool(name, found.sha256, found.size, self._trees / found.sha256) if is_there else None
+            there = await shielded(asyncio.to_thread(self._put, draft, record, name))
+        return self._stored(name, there) if there is not None else None
 
-    def _put(self, draft: Path, record: ToolRecord, name: ToolName) -> bool:
+    def _put(self, draft: Path, record: ToolRecord, name: ToolName) -> ToolRecord | None:
+        file = records.entry_file(self._root, record.tenant, record.scope, name)
+        if record.tenant and (there := records.read(file, ToolRecord)) is not None:  # another job was faster
+            return there
         target = self._trees / record.sha256
         if not target.exists():
             draft.rename(target)
-        file = records.entry_file(self._root, record.tenant, record.scope, name)
         records.write(file, record)
         self._sweep()
-        return file.exists()
+        return record if file.exists() else None
 
     async def note(self, job: JobScope, used: Sequence[ToolName]) -> None:
         """The job has succeeded, and has used these tools besides those it had used before. Raises OSError."""

@@ -113,6 +113,13 @@ async def test_everybody_who_searches_finds_what_an_administrator_adds_and_that_
     assert found(shelf, job(tenant="b"), searching=False) == {}
 
 
+async def test_the_first_of_two_jobs_that_bring_the_same_stays(shelf: ToolShelf):
+    assert await put(shelf, NODE, job(), b"first")
+    assert await put(shelf, NODE, job(name="other"), b"second")
+    assert found(shelf, job()) == {"node/20.1.0/x64": b"first"}
+    assert len(trees(shelf)) == 1
+
+
 async def test_one_tree_for_all_that_is_the_same(shelf: ToolShelf):
     for whose in (job(), job(PULL), job(tenant="b"), None):
         await put(shelf, NODE, whose)
