@@ -154,7 +154,7 @@ async def _on_machine(task: JobTask, branch: Branch) -> JobResult:
     entries = entries_of(task.planned.job.steps)
     actions.open_known(entries, depth=0)
     node = await actions.find_node(entries, task.order.source.path)
-    tools = _tools(task)
+    tools = _tools(task, branch)
     given = await _given(task, tools, searching=node is not None or speaks_of_tools(entries))
     limit = task.settings.source_limit_mib << 20
     companions = len(around.services) + uses_image(entries)
@@ -185,8 +185,9 @@ def _lent(
     )
 
 
-def _tools(task: JobTask) -> JobTools | None:
-    if task.tools is None:
+def _tools(task: JobTask, branch: Branch) -> JobTools | None:
+    """None also where a job goes on from a snapshot: it has the tools that are in there, and nobody knows which of them are new."""
+    if task.tools is None or branch.resume is not None:
         return None
     return JobTools(task.tools, scope_of(task.order, task.planned.job.id), task.log)
 
@@ -271,8 +272,8 @@ async def _work(task: JobTask, bench: Bench, branch: Branch, loan: Loan, tools: 
     try:
         if branch.resume is None:
             await _set_up(bench)
-            if tools is not None:
-                await tools.look(bench.guest)
+        if tools is not None:
+            await tools.look(bench.guest)
         bench.env.update(await bench.evaluate(task.order.workflow.env.texts))
         bench.env.update(await bench.evaluate(job.env.texts))
         bench.env = {**fixed_environment(task.order), **bench.env}

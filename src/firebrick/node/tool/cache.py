@@ -16,7 +16,7 @@ from firebrick.guest.client import TreeLimits
 from firebrick.guest.errors import GuestError
 from firebrick.node.action.use import CompositeUse, Entry
 from firebrick.node.context import TOOL_CACHE
-from firebrick.node.errors import NodeError, told
+from firebrick.node.errors import NodeError, ToolError, told
 from firebrick.node.guest import Guest
 from firebrick.node.log import JobLog
 from firebrick.node.tool.inside import tools_inside, tools_named
@@ -62,8 +62,8 @@ class JobTools:
             return
         try:
             self._before = await tools_inside(guest.files)
-        except GuestError as error:
-            self._log.node(f"The tools of this job are not kept: {error}")
+        except (GuestError, ToolError) as error:
+            self._log.node(f"The tools of this job are not kept: {told(error)}")
 
     async def keep(self, bench: Bench) -> None:
         """What goes wrong is said, and changes nothing about the job. A cancellation of the job ends it: a tool is kept whole or not at all."""
@@ -82,16 +82,16 @@ class JobTools:
         try:
             now = await tools_inside(bench.guest.files)
             new = sorted(now - before)
-            for name in new[:MOST_ADDED] if self._shelf.limits.keep else ():
-                await self._keep_one(bench.guest, name)
+            if new and self._shelf.limits.keep:
+                known = await asyncio.to_thread(self._shelf.known, self._job)
+                for name in [name for name in new if name not in known][:MOST_ADDED]:
+                    await self._keep_one(bench.guest, name)
             named = tools_named([*bench.path, *bench.env.values()]) & now
             await self._shelf.note(self._job, [*new, *sorted(named - set(new))])
         except (GuestError, NodeError, OSError) as error:
             self._log.node(f"The tools of this job are not kept: {told(error)}")
 
     async def _keep_one(self, guest: Guest, name: ToolName) -> None:
-        if self._shelf.knows(self._job, name):
-            return
         limits = TreeLimits(
             entries=MOST_FILES, bytes=self._shelf.limits.tool_bytes, file_bytes=self._shelf.limits.tool_bytes
         )

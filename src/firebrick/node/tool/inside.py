@@ -10,22 +10,25 @@ from firebrick.guest.client import Files
 from firebrick.guest.errors import FileMissingError, NotADirectoryInGuestError
 from firebrick.guest.message import Entry
 from firebrick.node.context import TOOL_CACHE
+from firebrick.node.errors import ToolError
 from firebrick.node.tool.name import MARKER, ToolName
 
 _MOST_TOOLS: Final = 64
 _MOST_VERSIONS: Final = 256  # of all tools
+_MOST_ENTRIES: Final = 20_000  # in all directories that are listed
 _NAMED: Final = re.compile(re.escape(TOOL_CACHE) + r"/([^/:\s]{1,100}/[^/:\s]{1,100}/[^/:\s]{1,100})(?=[/:\s]|$)")
 
 
 async def tools_inside(files: Files) -> frozenset[ToolName]:
-    """Those that are complete. Raises AgentError, OutputTooLargeError."""
+    """Those that are complete. Raises AgentError, OutputTooLargeError, ToolError where there is too much to look at."""
+    listing = _Listing(files)
     found: set[ToolName] = set()
     left = _MOST_VERSIONS
-    for tool in (await _directories(files, TOOL_CACHE))[:_MOST_TOOLS]:
-        versions = (await _directories(files, f"{TOOL_CACHE}/{tool}"))[:left]
+    for tool in (await listing.directories(TOOL_CACHE))[:_MOST_TOOLS]:
+        versions = (await listing.directories(f"{TOOL_CACHE}/{tool}"))[:left]
         left -= len(versions)
         for version in versions:
-            found |= _complete(tool, version, await _list(files, f"{TOOL_CACHE}/{tool}/{version}"))
+            found |= _complete(tool, version, await listing.entries(f"{TOOL_CACHE}/{tool}/{version}"))
     return frozenset(found)
 
 
@@ -35,17 +38,29 @@ def _complete(tool: str, version: str, entries: Iterable[Entry]) -> set[ToolName
     return {name for name in names if name is not None and kinds.get(name.arch + MARKER) == "file"}
 
 
-async def _directories(files: Files, path: str) -> list[str]:
-    """Of those that may be a part of a tool's name."""
-    names = (entry.name.decode(errors="replace") for entry in await _list(files, path) if entry.kind == "directory")
-    return [name for name in names if ToolName.parse(name, name, "any") is not None]
+class _Listing:
+    """What directories hold, as long as that is not too much altogether."""
 
+    def __init__(self, files: Files) -> None:
+        self._files = files
+        self._left = _MOST_ENTRIES
 
-async def _list(files: Files, path: str) -> list[Entry]:
-    try:
-        return await files.list(path)
-    except (FileMissingError, NotADirectoryInGuestError):
-        return []
+    async def directories(self, path: str) -> list[str]:
+        """Those whose names may be a part of a tool's."""
+        found = await self.entries(path)
+        names = (entry.name.decode(errors="replace") for entry in found if entry.kind == "directory")
+        return [name for name in names if ToolName.parse(name, name, "any") is not None]
+
+    async def entries(self, path: str) -> list[Entry]:
+        """None where there is no such directory."""
+        try:
+            found = await self._files.list(path)
+        except (FileMissingError, NotADirectoryInGuestError):
+            return []
+        self._left -= len(found)
+        if self._left < 0:
+            raise ToolError(f"{TOOL_CACHE} has more than {_MOST_ENTRIES} entries where tools and their versions are")
+        return found
 
 
 def tools_named(texts: Iterable[str]) -> set[ToolName]:

@@ -25,7 +25,7 @@ class JobScope:
 
 
 def scope_of(order: RunOrder, job: str) -> JobScope:
-    """Of the job with the id `job`."""
+    """Of the job with the id `job`. One whose machine is to be the same each time keeps nothing: the next one would find it."""
     source = order.source
     scopes = scopes_of(source.event_name, source.ref, source.event)
     return JobScope(
@@ -34,5 +34,5 @@ def scope_of(order: RunOrder, job: str) -> JobScope:
         workflow=encodable(order.workflow.path),
         job=job,
         read=tuple(map(encodable, scopes.read)),
-        write=encodable(scopes.write) if scopes.write is not None else None,
+        write=encodable(scopes.write) if scopes.write is not None and order.resources.fixed is None else None,
     )

@@ -63,9 +63,9 @@ class ToolShelf:
                 chosen.append(self._stored(each.name, each.record))
         return tuple(sorted(chosen, key=lambda tool: tool.name))
 
-    def knows(self, job: JobScope, name: ToolName) -> bool:
-        """Whether the job may read such a tool."""
-        return name in self._readable(job)
+    def known(self, job: JobScope) -> frozenset[ToolName]:
+        """All that the job may read. Blocking, and quick."""
+        return frozenset(self._readable(job))
 
     def _readable(self, job: JobScope) -> dict[ToolName, ToolEntry]:
         """Of tools with the same name, an administrator's, else the one whose scope is searched first."""

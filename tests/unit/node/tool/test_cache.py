@@ -10,7 +10,9 @@ import pytest
 
 from firebrick.node.event import CancelCause, LogLine
 from firebrick.node.journal import Journal
+from firebrick.node.order import Fixed, Resources
 from firebrick.node.run.run import start_run
+from firebrick.node.tool import inside
 from firebrick.node.tool.inside import tools_named
 from firebrick.node.tool.limits import ToolLimits
 from firebrick.node.tool.name import StoredTool, ToolName
@@ -154,6 +156,24 @@ async def test_a_job_that_fails_keeps_nothing(kept: Bed):
     assert tools(kept) == []
     await run(kept, puts())
     assert kept.lender.tools == [(), ()]
+
+
+async def test_a_tool_cache_that_is_flooded_is_told_and_left(kept: Bed, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inside, "_MOST_ENTRIES", 30)
+    flood = "\n".join(f"echo >> {CACHE}/flood/{number}" for number in range(31))
+    told = await run(kept, {"action.yml": ACTION, "index.js": flood})
+    assert told.result.conclusion == "success"
+    assert said(told) == [
+        "The tools of this job are not kept: /opt/hostedtoolcache has more than 30 entries where tools and their versions are"
+    ]
+
+
+async def test_a_run_that_is_to_be_the_same_each_time_keeps_nothing(kept: Bed):
+    fixed = Resources(fixed=Fixed(time_s=10**9, hostname="same", seed="x"))
+    kept.local("setup", puts("node/20.1.0/x64"))
+    told = await kept.run(SETUP, resources=fixed)
+    assert told.result.conclusion == "success"
+    assert (said(told), tools(kept)) == ([], [])
 
 
 async def test_nothing_is_kept_where_the_settings_say_so(kept: Bed):

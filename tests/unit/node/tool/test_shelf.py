@@ -87,7 +87,7 @@ async def test_a_branch_never_finds_what_a_pull_request_keeps(shelf: ToolShelf):
     await put(shelf, NODE, job(PULL), b"poison")
     await shelf.note(job(PULL), [NODE])
     assert found(shelf, job()) == {}
-    assert not shelf.knows(job(), NODE)
+    assert shelf.known(job()) == frozenset()
     await put(shelf, NODE, job(), b"good")
     await shelf.note(job(), [NODE])
     assert found(shelf, job()) == {"node/20.1.0/x64": b"good"}
