@@ -62,7 +62,7 @@ async def test_what_was_kept_is_whole_and_the_rest_is_swept(tmp_path: Path):
     shelf = ToolShelf(tmp_path / "tools", ToolLimits(repository_mib=1, free_mib=1, tool_mib=1))
     job = JobScope(tenant="a", repository="o/r", workflow="ci.yml", job="build", read=("main",), write="main")
     chance = random.Random(4)
-    for _ in range(8):
+    for _ in range(5):
         await keep_and_die(shelf._root, chance.uniform(0, 0.1))
         kept = shelf.choose(job, searching=True, most_bytes=1 << 40)
         assert kept
