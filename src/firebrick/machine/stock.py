@@ -19,7 +19,7 @@ from firebrick.machine.errors import MachineError
 from firebrick.task import end_tasks, shielded
 
 _AT_ONCE: Final = 2
-# About as long as a machine takes to start.
+# About as long as a machine takes to start, on a host that is not slow.
 _LULL_S: Final = 0.5
 
 T = TypeVar("T")
@@ -46,6 +46,7 @@ class Stock(Generic[T]):
         self._fillers: list[asyncio.Task[None]] = []
         self._underway = 0
         self._taken = -_LULL_S
+        self._making_took = 0.0
         self._over = False
         self._failure: MachineError | None = None
 
@@ -91,8 +92,10 @@ class Stock(Generic[T]):
         return taken
 
     async def _make(self) -> tuple[T, AsyncExitStack]:
+        began = time.monotonic()
         async with AsyncExitStack() as stack:
             thing = await self._make_one(stack)
+            self._making_took = time.monotonic() - began
             return thing, stack.pop_all()
 
     async def _fill(self) -> None:
@@ -120,9 +123,9 @@ class Stock(Generic[T]):
                 self._filled.set()
 
     def _lull(self) -> float:
-        """How many seconds the next one has time."""
+        """How many seconds the next one has time. Where making one takes long, so does starting a machine."""
         plenty = 2 * len(self._ready) > self._size
-        return self._taken + _LULL_S - time.monotonic() if plenty else 0.0
+        return self._taken + max(_LULL_S, self._making_took) - time.monotonic() if plenty else 0.0
 
     async def _pause(self, lull: float) -> None:
         """Until the lull is over, or another one is taken."""

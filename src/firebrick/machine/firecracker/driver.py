@@ -35,8 +35,11 @@ from firebrick.process import ProcessError, find_program, run
 from firebrick.task import shielded
 
 PAGES_SOCKET: Final = "uffd.sock"
+_Program = tuple[str, int, int]
+"""Which file it is: path, size and age."""
+
 _ELF: Final = b"\x7fELF"
-_VERSIONS: Final[dict[tuple[str, int, int], Version]] = {}  # of programs, by path, size and age
+_VERSIONS: Final[dict[_Program, Version]] = {}
 _CPU_LINES: Final = {"vendor_id": "vendor", "cpu family": "family", "model": "model", "stepping": "stepping"}
 
 
@@ -84,6 +87,7 @@ class Firecracker:
         self._pages = None if pager is None else Pages(pager, prefetch)
         self._tracked = track_dirty_pages
         self._version: Version | None = None
+        self._said: dict[_Program, Version] = {}  # by the first machine of each program
 
     async def facts(self, spec: MachineSpec) -> Mapping[str, str]:
         version = await self.version()
@@ -208,11 +212,13 @@ class Firecracker:
         """Firecracker, which has been told nothing yet."""
         kept = place.directory if place.detached else None
         netns = None if place.slot is None else place.slot.netns
+        program = _program(self.settings.binary)
         async with (
-            running(place.room, netns, kept) as vmm,
+            running(place.room, netns, kept, version=self._said.get(program)) as vmm,
             watched(vmm, served),
             _linked(self.settings.socket_dir, place.directory, place.room),
         ):
+            self._said[program] = vmm.version
             yield vmm
 
     @asynccontextmanager
@@ -284,8 +290,8 @@ def processor(cpuinfo: str) -> str:
     return " ".join(f"{name} {found[name]}" for name in _CPU_LINES.values() if name in found) or "unknown"
 
 
-async def _ask_version(binary: str) -> Version:
-    """Remembered as long as the program is the same file."""
+def _program(binary: str) -> _Program:
+    """Raises HostError where there is none."""
     program = find_program(binary)
     if program is None:
         raise HostError(
@@ -293,10 +299,15 @@ async def _ask_version(binary: str) -> Version:
             hint="Install Firecracker, or say where it is with MICROVM_FIRECRACKER_BIN.",
         )
     facts = os.stat(program)  # noqa: PTH116
-    key = (program, facts.st_size, facts.st_mtime_ns)
+    return program, facts.st_size, facts.st_mtime_ns
+
+
+async def _ask_version(binary: str) -> Version:
+    """Remembered as long as the program is the same file."""
+    key = _program(binary)
     if key not in _VERSIONS:
         try:
-            text = (await run([program, "--version"], timeout=30)).text
+            text = (await run([key[0], "--version"], timeout=30)).text
         except ProcessError as error:
             raise HostError(f"cannot ask Firecracker for its version: {error}") from error
         match = re.search(r"Firecracker (v\S+)", text)
