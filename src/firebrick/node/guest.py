@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Protocol, Unpack
 
-from firebrick.guest.client import ExecOptions, Files, Listener, Process, TreeCount, TreeLimits, Tunnel
+from firebrick.guest.client import ExecOptions, Files, Listener, Process, TreeCount, TreeEntry, TreeLimits, Tunnel
 from firebrick.machine import Snapshot
+from firebrick.node.container.built import BuiltImages
 from firebrick.node.container.image import ContainerImage
 from firebrick.node.kept.shelf import Entry, Kept
 from firebrick.node.order import Resources
@@ -48,6 +49,17 @@ class Guest(Protocol):
         limits: TreeLimits = TreeLimits(),  # noqa: B008 - frozen
     ) -> TreeCount: ...
 
+    async def upload_entries(self, entries: Iterable[TreeEntry], target: str | bytes) -> None: ...
+
+    async def archive(
+        self,
+        source: str | bytes,
+        target: int,
+        *,
+        exclude: Iterable[str | bytes] = (),
+        limits: TreeLimits = TreeLimits(),  # noqa: B008 - frozen
+    ) -> TreeCount: ...
+
     def connect_port(self, port: int, host: str = "127.0.0.1") -> AbstractAsyncContextManager[Tunnel]: ...
 
     def listen(self, port: int, address: str = "127.0.0.1") -> AbstractAsyncContextManager[Listener]: ...
@@ -79,6 +91,10 @@ class Lender(Protocol):
 
     async def images(self) -> Sequence[str]:
         """The names of images a machine can be had of."""
+
+    @property
+    def built(self) -> BuiltImages:
+        """The images that are made of Dockerfiles."""
 
     async def container(self, image: str, login: Login | None, say: Say) -> ContainerImage:
         """The image of a container or service, made first where it is missing. Raises ContainerError, firebrick.image.errors.ImageError."""

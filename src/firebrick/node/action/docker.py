@@ -21,10 +21,12 @@ from firebrick.image.oci_config import ImageConfig
 from firebrick.machine.errors import MachineError
 from firebrick.node.action.inputs import Inputs, action_variables
 from firebrick.node.action.use import DockerUse, Phase
+from firebrick.node.build.action import built_image
+from firebrick.node.container.image import ContainerImage
 from firebrick.node.content import find_content
 from firebrick.node.errors import ActionError, told
 from firebrick.node.guest import Guest
-from firebrick.node.step.deadline import Deadline
+from firebrick.node.step.deadline import Deadline, earlier
 from firebrick.node.step.intime import in_time
 from firebrick.node.step.script import Program, Result, run_program
 from firebrick.workflow.expression.function import MAX_TOGETHER, Budget
@@ -114,7 +116,7 @@ async def _run(
     env: Mapping[str, str],
     deadline: Deadline | None,
 ) -> Result:
-    image = await in_time(bench, deadline, bench.supplies.companions.image(name))
+    image = await _image(bench, number, use, name, deadline)
     argv = _argv(call, image.config, name)
     async with (
         bench.supplies.companions.lend(image, f"action {name}") as loan,
@@ -137,6 +139,15 @@ async def _run(
         if not result.interrupted:
             await _carry_out(bench, loan.guest, env, loan.scratch / "out")
         return result
+
+
+async def _image(bench: Bench, number: int, use: DockerUse, name: str, deadline: Deadline | None) -> ContainerImage:
+    if use.runs.image.startswith("docker://"):
+        return await in_time(bench, deadline, bench.supplies.companions.image(name))
+    if use.built is None:
+        limit = Deadline.after(bench.settings.build_minutes * 60, bench.title)
+        use.built = await in_time(bench, earlier(deadline, limit), built_image(bench, number, use))
+    return use.built
 
 
 def _argv(call: Call, config: ImageConfig, name: str) -> tuple[str, ...]:

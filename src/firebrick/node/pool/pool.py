@@ -20,6 +20,7 @@ from firebrick.home import Home
 from firebrick.image.model import Image, Kernel
 from firebrick.image.store import ImageStore
 from firebrick.machine import BootError, Driver, Machine, MachineSpec, Network, Snapshot, SnapshotError, owner, restore
+from firebrick.node.container.built import StoredImages
 from firebrick.node.container.image import ContainerImage, Containers, may_be_named
 from firebrick.node.errors import NodeError
 from firebrick.node.guest import Loan, Say
@@ -48,7 +49,7 @@ class _Beginning:
 
 
 class Pool:
-    """A `Lender`. `roster` has the machines that are lent; `store` is where kernels and images come from."""
+    """A `Lender`. `roster` has the machines that are lent, `built` the images made of Dockerfiles; `store` is where kernels and images come from."""
 
     def __init__(
         self, home: Home, driver: Driver, settings: NodeSettings, *, capacity: int, store: ImageStore | None = None
@@ -62,6 +63,7 @@ class Pool:
         self._templates = TemplateShelf(home, driver, self._store, kept=settings.templates_kept)
         self._turns = Turns(capacity)
         self._containers = Containers(home, self._store, settings)
+        self.built = StoredImages(self._store, limit_mib=settings.built_limit_mib)
         self.kept = KeptShelf(home, Quota(mib=settings.keep_mib, count=settings.keep_count))
 
     async def images(self) -> Sequence[str]:

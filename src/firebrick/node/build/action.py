@@ -1,0 +1,71 @@
+"""The image of an action that has a Dockerfile, with what its build says in the log of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from firebrick.node.action.use import DockerUse
+from firebrick.node.build.build import Build, Terms
+from firebrick.node.build.key import scopes_of_order
+from firebrick.node.build.source import find_source
+from firebrick.node.build.stage import Report
+from firebrick.node.container.image import ContainerImage
+from firebrick.node.context import architecture
+
+if TYPE_CHECKING:
+    from firebrick.node.step.bench import Bench
+
+_ARCHITECTURES: Final = {"X64": "amd64", "ARM64": "arm64", "X86": "386", "ARM": "arm"}
+
+
+async def built_image(bench: Bench, number: int, use: DockerUse) -> ContainerImage:
+    """Found, or built and kept; nothing is left of a build that fails or is given up.
+
+    Raises ActionError with the line of the Dockerfile, ImageError, MachineError, ChannelError, AgentError, TreeError, NodeError."""
+    job = bench.supplies.companions.job
+    system = f"linux/{_ARCHITECTURES.get(architecture(), architecture().lower())}"
+    with job.lender.shelter() as scratch:
+        source = await find_source(bench, use, scratch, platform=system)
+        group = _Group(bench, number, source.called)
+        terms = Terms(
+            job=job,
+            tenant=bench.order.source.tenant,
+            scopes=scopes_of_order(bench.order),
+            limit=bench.settings.containers_limit_mib << 20,
+            scratch=scratch,
+            report=Report(say=group.say, lines=group.lines, masker=bench.log.masker),
+        )
+        with group:
+            return await Build(source, terms).run()
+
+
+class _Group:
+    """The group in the log that a build has; one that has nothing to say has none."""
+
+    def __init__(self, bench: Bench, number: int, called: str) -> None:
+        self._log = bench.log
+        self._number = number
+        self._called = called
+        self._open = False
+
+    def say(self, text: str) -> None:
+        if not self._open:
+            self._open = True
+            self._log.line(self._number, f"##[group]Build container for action use: '{self._called}'")
+        self._log.line(self._number, text)
+
+    def lines(self, texts: Sequence[str]) -> None:
+        self._log.lines(self._number, texts)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._open:
+            self._log.line(self._number, "##[endgroup]")
+        elif error is None:
+            self._log.line(self._number, f"The image of '{self._called}' is here already.")
