@@ -157,7 +157,8 @@ class _Reader:
 
 def _flags(text: str) -> tuple[tuple[tuple[str, str], ...], str]:
     flags: list[tuple[str, str]] = []
-    while match := _FLAG.match(text):
+    at = 0
+    while match := _FLAG.match(text, at):
         flags.append((match[1], match[2] or ""))
-        text = text[match.end() :]
-    return tuple(flags), text
+        at = match.end()
+    return tuple(flags), text[at:]

@@ -113,6 +113,11 @@ class Lender(Protocol):
     ) -> AbstractAsyncContextManager[Loan]:
         """As `lend`, for who has said so; does not wait."""
 
+    def lend_booted(
+        self, image: str, resources: Resources, *, purpose: str, say: Say
+    ) -> AbstractAsyncContextManager[Loan]:
+        """As `lend_companion`, of an image that few machines will be of: it is booted, and no template is made that would take another one's place."""
+
     def revive(
         self, taken: Snapshot, image: str, *, purpose: str, say: Say, companions: int = 0
     ) -> AbstractAsyncContextManager[Loan]:
@@ -141,3 +146,8 @@ class Borrower:
         """A machine with this image, for `what`, as large as the job's own unless `resources` say otherwise. See `Lender.lend_companion`."""
         purpose = f"{what} of {self.purpose}"
         return self.lender.lend_companion(image.name, resources or self.resources, purpose=purpose, say=self.say)
+
+    def booted(self, image: ContainerImage, what: str) -> AbstractAsyncContextManager[Loan]:
+        """As `companion`, but see `Lender.lend_booted`."""
+        purpose = f"{what} of {self.purpose}"
+        return self.lender.lend_booted(image.name, self.resources, purpose=purpose, say=self.say)

@@ -22,7 +22,23 @@ from tests.scenarios.runs.test_runs import repository
 pytestmark = pytest.mark.machine
 PATIENCE_S = 240.0
 
-TOOLS = ("sh", "cat", "chmod", "chown", "echo", "env", "id", "ln", "ls", "mkdir", "sleep", "stat", "tar", "test", "gzip")
+TOOLS = (
+    "sh",
+    "cat",
+    "chmod",
+    "chown",
+    "echo",
+    "env",
+    "id",
+    "ln",
+    "ls",
+    "mkdir",
+    "sleep",
+    "stat",
+    "tar",
+    "test",
+    "gzip",
+)
 ROOT = layer(
     ("bin", None, 0o755, 0),
     ("bin/busybox", BUSYBOX.read_bytes() if BUSYBOX.exists() else b"", 0o755, 0),
@@ -148,7 +164,9 @@ async def test_a_command_that_fails_says_its_line(node: Node, tmp_path: Path) ->
     assert conclusion == "failure"
     assert "one" in lines
     [error] = [line for line in lines if line.startswith("##[error]")]
-    assert error.startswith("##[error]mine/Dockerfile:2: `RUN echo one   && ls /nowhere` failed: it exited with status 1")
+    assert error.startswith(
+        "##[error]mine/Dockerfile:2: `RUN echo one   && ls /nowhere` failed: it exited with status 1"
+    )
 
 
 async def test_a_build_that_is_cancelled_leaves_nothing(node: Node, home: Home, tmp_path: Path) -> None:

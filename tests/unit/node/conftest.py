@@ -65,7 +65,8 @@ class DoubleBuilt:
         with TemporaryFile() as file:
             await write(file.fileno())
             file.seek(0)
-            self.disks[key] = disk_of(tarfile.open(fileobj=file))
+            with tarfile.open(fileobj=file) as archive:
+                self.disks[key] = disk_of(archive)
         self.made.append(description)
         return key
 
@@ -139,6 +140,11 @@ class DoubleLender:
             yield loan
 
     def lend_companion(
+        self, image: str, resources: Resources, *, purpose: str, say: Callable[[str], None]
+    ) -> AbstractAsyncContextManager[Loan]:
+        return self._lend(image, resources, purpose, {})
+
+    def lend_booted(
         self, image: str, resources: Resources, *, purpose: str, say: Callable[[str], None]
     ) -> AbstractAsyncContextManager[Loan]:
         return self._lend(image, resources, purpose, {})

@@ -171,7 +171,7 @@ class Build:
     @asynccontextmanager
     async def _lent(self, name: str) -> AsyncIterator[Guest]:
         image = ContainerImage(name=name, config=ImageConfig())
-        async with self._terms.job.companion(image, f"build of {self._source.called}") as loan:
+        async with self._terms.job.booted(image, f"build of {self._source.called}") as loan:
             yield loan.guest
 
     async def _root(self, origin: Origin) -> str:

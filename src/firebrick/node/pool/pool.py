@@ -19,7 +19,18 @@ from firebrick.guest.protocol import MAX_ENTROPY
 from firebrick.home import Home
 from firebrick.image.model import Image, Kernel
 from firebrick.image.store import ImageStore
-from firebrick.machine import BootError, Driver, Machine, MachineSpec, Network, Snapshot, SnapshotError, owner, restore
+from firebrick.machine import (
+    BootError,
+    Driver,
+    Machine,
+    MachineSpec,
+    Network,
+    Snapshot,
+    SnapshotError,
+    launch,
+    owner,
+    restore,
+)
 from firebrick.node.container.built import StoredImages
 from firebrick.node.container.image import ContainerImage, Containers, may_be_named
 from firebrick.node.errors import NodeError
@@ -96,6 +107,17 @@ class Pool:
         return self._lend(image, resources, purpose, say, None)
 
     @asynccontextmanager
+    async def lend_booted(self, image: str, resources: Resources, *, purpose: str, say: Say) -> AsyncIterator[Loan]:
+        """See `Lender.lend_booted`."""
+        found, _, spec = await self._finalize(image, resources, say)
+        began = time.perf_counter()
+        async with launch(spec, self._driver, home=self._home.root) as machine:
+            milliseconds = (time.perf_counter() - began) * 1000
+            self._store.claim(found, machine.directory)
+            with self.roster.registered(machine, image, purpose):
+                yield self._loan(machine, image, milliseconds, start="boot")
+
+    @asynccontextmanager
     async def _lend(
         self, image: str, resources: Resources, purpose: str, say: Say, node: Path | None
     ) -> AsyncIterator[Loan]:
@@ -148,11 +170,11 @@ class Pool:
         async with self._turns.take(1 + companions):
             yield
 
-    def _loan(self, machine: Machine, image: str, milliseconds: float) -> Loan:
+    def _loan(self, machine: Machine, image: str, milliseconds: float, start: str = "fork") -> Loan:
         return Loan(
             guest=machine,
             machine=machine.id,
-            start="fork",
+            start=start,
             start_ms=milliseconds,
             scratch=machine.directory,
             image=image,

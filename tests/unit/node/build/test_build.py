@@ -53,7 +53,9 @@ def built(bed: Bed) -> list[MemoryDisk]:
 
 
 def left_nothing(bed: Bed) -> bool:
-    return bed.lender.lent == 0 and bed.lender.built.making_now == 0 and not any(d.exists() for d in bed.lender.shelters)
+    return (
+        bed.lender.lent == 0 and bed.lender.built.making_now == 0 and not any(d.exists() for d in bed.lender.shelters)
+    )
 
 
 async def test_an_image_is_built_run_and_found_again(building: Bed) -> None:
@@ -139,7 +141,9 @@ async def test_stages(building: Bed) -> None:
     assert said(told)[-3:] == ["/from/common 644 0:0 common", "/from/out-1 644 0:0 built", "/from/out-2 644 0:0 more"]
     assert building.lender.most == 2, "one machine beside the job's at a time"
     assert left_nothing(building)
-    assert len(building.lender.built.made) == 3, "what others begin from is kept as well: common, the empty root, the last"
+    assert len(building.lender.built.made) == 3, (
+        "what others begin from is kept as well: common, the empty root, the last"
+    )
 
 
 async def test_what_changes_is_built_anew(building: Bed) -> None:
@@ -175,7 +179,9 @@ async def test_a_branch_uses_nothing_a_pull_request_has_built(building: Bed) -> 
 
 async def test_an_action_of_the_workspace(building: Bed) -> None:
     files = {"action.yml": ACTION.replace("Dockerfile", "image/Dockerfile"), "image/made": "of the workspace"}
-    building.local("mine", {**files, "image/Dockerfile": "FROM tool:1\nCOPY . /etc\n", "image/.dockerignore": "Dockerfile\n"})
+    building.local(
+        "mine", {**files, "image/Dockerfile": "FROM tool:1\nCOPY . /etc\n", "image/.dockerignore": "Dockerfile\n"}
+    )
     told = await building.run(job("uses: ./mine"))
     assert told.steps() == ["success"], said(told)
     assert said(told)[0] == "##[group]Build container for action use: 'mine/image/Dockerfile'"
@@ -304,7 +310,11 @@ async def test_an_archive_is_taken_apart_by_the_machine(building: Bed, tmp_path:
         return 0
 
     building.lender.programs["tar"] = tar
-    add(building, "FROM tool:1\nADD a.tar.gz plain.gz /etc/\nCMD [\"/etc/made\", \"/etc/plain.gz\"]\n", plain_gz="no archive")
+    add(
+        building,
+        'FROM tool:1\nADD a.tar.gz plain.gz /etc/\nCMD ["/etc/made", "/etc/plain.gz"]\n',
+        plain_gz="no archive",
+    )
     with tarfile.open(building.actions.directory / "octo/d@v1/a.tar.gz", "w:gz") as archive:
         info = tarfile.TarInfo("made")
         info.size = 4
