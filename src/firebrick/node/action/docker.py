@@ -21,9 +21,9 @@ from firebrick.image.oci_config import ImageConfig
 from firebrick.machine.errors import MachineError
 from firebrick.node.action.inputs import Inputs, action_variables
 from firebrick.node.action.use import DockerUse, Phase
-from firebrick.node.build.action import built_image
 from firebrick.node.container.image import ContainerImage
 from firebrick.node.content import find_content
+from firebrick.node.dockerfile.action import built_image
 from firebrick.node.errors import ActionError, told
 from firebrick.node.guest import Guest
 from firebrick.node.step.deadline import Deadline, earlier

@@ -13,7 +13,7 @@ from firebrick.image.errors import InUseError, UnknownImageError
 from firebrick.image.store import ImageStore
 
 _PREFIX: Final = "built-"
-_SPARED_S: Final = 900.0
+_SPARED_S: Final = 300.0
 """What was wanted so lately may be what a machine is being made of."""
 
 

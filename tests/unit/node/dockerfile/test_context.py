@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from firebrick.dockerfile.pattern import Ignored
-from firebrick.node.build.archive import is_archive, unpacked
-from firebrick.node.build.context import Context, ContextError, File
+from firebrick.node.dockerfile.archive import is_archive, unpacked
+from firebrick.node.dockerfile.context import Context, ContextError, File
 
 
 @pytest.fixture
@@ -44,6 +44,8 @@ def test_what_is_chosen(root: Path) -> None:
     context = Context(root)
     assert paths(context, "a.txt") == [["a.txt", ""]]
     assert paths(context, "*.txt") == [["a.txt", ""], ["b.txt", ""]]
+    assert [chosen[0] for chosen in paths(context, "[a-c]*", "d*")] == ["a.txt", "b.txt", "dir", "dir.d"]
+    assert "" not in [chosen[0] for chosen in paths(context, "*.*")]
     assert paths(context, "dir") == [["dir", "", "in", "in/file", "run", "up"]]
     assert paths(context, "inner") == [["inner", "", "file"]]
     assert paths(context, "inner/file", "dir/up") == [["file", ""], ["up", ""]]
@@ -75,7 +77,8 @@ def test_modes_are_those_git_knows_or_what_they_are(root: Path) -> None:
         ("dir/../../outside", "leads out"),
         ("loop", "a circle"),
         ("fifo", "no file"),
-        ("[", "no file|no pattern|without"),
+        ("[", "without its ]"),
+        ("*", "leads out"),
     ],
 )
 def test_what_cannot_be_chosen(root: Path, source: str, reason: str) -> None:
@@ -108,12 +111,12 @@ def test_the_digest_is_of_names_modes_and_contents(root: Path) -> None:
 
 
 def test_a_context_has_its_limits(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("firebrick.node.build.context._MOST_ENTRIES", 3)
+    monkeypatch.setattr("firebrick.node.dockerfile.context._MOST_ENTRIES", 3)
     with pytest.raises(ContextError, match="more than 3 files"):
         Context(root)
     monkeypatch.undo()
     context = Context(root)
-    monkeypatch.setattr("firebrick.node.build.context._MOST_CHOSEN", 20)
+    monkeypatch.setattr("firebrick.node.dockerfile.context._MOST_CHOSEN", 20)
     with pytest.raises(ContextError, match="more than 20 files"):
         context.choose(["dir"] * 5)
 

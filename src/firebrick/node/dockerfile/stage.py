@@ -12,10 +12,10 @@ from firebrick.dockerfile.pattern import PatternError, is_pattern, matching
 from firebrick.dockerfile.work import Copy, MakeDirectory, Operation, Run, Work
 from firebrick.guest.client import TreeLimits
 from firebrick.guest.errors import AgentError, FileMissingError, OutputTooLargeError, TreeError
-from firebrick.node.build.context import Chosen, Context, ContextError
-from firebrick.node.build.put import put
-from firebrick.node.build.source import BuildSource
 from firebrick.node.container.service import agent_user
+from firebrick.node.dockerfile.context import Chosen, Context, ContextError
+from firebrick.node.dockerfile.put import put
+from firebrick.node.dockerfile.source import BuildSource
 from firebrick.node.guest import Guest, Say
 from firebrick.node.lines import LineSplitter
 from firebrick.workflow.command.masker import Masker

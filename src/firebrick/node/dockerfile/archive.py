@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import BinaryIO, Final, Protocol, cast
 
-from firebrick.node.build.context import ContextError, File
+from firebrick.node.dockerfile.context import ContextError, File
 
 _PIECE: Final = 1 << 16
 _MAGIC_AT: Final = 257

@@ -5,5 +5,5 @@ source       an action's Dockerfile and its context, on this host
 key          what an image is kept by: all it is made of, and who may have it
 put          files into the machine of a stage
 stage        one stage in its machine, and what later ones copy of it
-build        all of that: the image of an action
+builder      all of that: the image of an action
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import posixpath
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,9 @@ from firebrick.dockerfile.file import Dockerfile, read_dockerfile
 from firebrick.dockerfile.pattern import IGNORE_BYTES, Ignored, PatternError
 from firebrick.dockerfile.reader import MAX_BYTES
 from firebrick.guest.client import TreeLimits
+from firebrick.guest.tree import in_thread
 from firebrick.node.action.use import DockerUse
-from firebrick.node.build.context import Context, ContextError
+from firebrick.node.dockerfile.context import Context, ContextError
 from firebrick.node.errors import ActionError
 
 if TYPE_CHECKING:
@@ -46,10 +46,10 @@ async def find_source(bench: Bench, use: DockerUse, scratch: Path, *, platform: 
     )
     if tree is not None:
         root, folder = tree
-        directory, name = await asyncio.to_thread(_in_tree, root, posixpath.join(folder, use.runs.image), called)
+        directory, name = await in_thread(_in_tree, root, posixpath.join(folder, use.runs.image), called)
     else:
         directory, name = await _from_workspace(bench, use, scratch / "context", called)
-    return await asyncio.to_thread(_read, directory, name, called, platform)
+    return await in_thread(_read, directory, name, called, platform)
 
 
 def _is_folder(use: DockerUse) -> bool:

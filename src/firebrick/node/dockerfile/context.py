@@ -153,7 +153,7 @@ class Context:
         if self._patterns > _MOST_PATTERNS:
             raise ContextError(f"there are more than {_MOST_PATTERNS} patterns")
         try:
-            found = matching(source, self._paths)
+            found = matching(source, self._paths[1:])  # without the directory itself
         except PatternError as error:
             raise ContextError(f"{source!r} {error}") from error
         if not found:

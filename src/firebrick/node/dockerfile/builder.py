@@ -20,12 +20,13 @@ from firebrick.dockerfile.errors import DockerfileError
 from firebrick.dockerfile.file import SCRATCH, Origin
 from firebrick.dockerfile.work import Config, Copy, Work, copied_from, work_of
 from firebrick.guest.errors import AgentError, TreeError
+from firebrick.guest.tree import in_thread
 from firebrick.image.oci_config import ImageConfig
-from firebrick.node.build.context import Chosen, ContextError
-from firebrick.node.build.key import content_key, scoped
-from firebrick.node.build.source import BuildSource
-from firebrick.node.build.stage import Report, Room, archive_root, carry_out, taken_out
 from firebrick.node.container.image import ContainerImage
+from firebrick.node.dockerfile.context import Chosen, ContextError
+from firebrick.node.dockerfile.key import content_key, scoped
+from firebrick.node.dockerfile.source import BuildSource
+from firebrick.node.dockerfile.stage import Report, Room, archive_root, carry_out, taken_out
 from firebrick.node.errors import ContainerError
 from firebrick.node.guest import Borrower, Guest
 from firebrick.results.scope import Scopes
@@ -57,7 +58,7 @@ class _Planned:
     files: dict[int, tuple[Chosen, ...]] = field(default_factory=dict)
 
 
-class Build:
+class Builder:
     """Of one Dockerfile. Used by one task."""
 
     def __init__(self, source: BuildSource, terms: Terms) -> None:
@@ -128,8 +129,8 @@ class Build:
         if copy.origin is not None:
             return (await self._begin(copy.line, copy.origin))[0]
         try:
-            planned.files[at] = self._source.context.choose(copy.sources)
-            return self._source.context.digest(planned.files[at])
+            planned.files[at] = await in_thread(self._source.context.choose, copy.sources)
+            return await in_thread(self._source.context.digest, planned.files[at])
         except (ContextError, OSError) as error:
             raise self._source.fault(copy.line, str(error)) from error
 

@@ -16,9 +16,9 @@ from firebrick.dockerfile.work import Copy
 from firebrick.guest.client import Entry, Process, Record, TreeEntry
 from firebrick.guest.errors import AgentError, FileMissingError, NotADirectoryInGuestError, StreamClosedError
 from firebrick.guest.tree import in_thread, next_block
-from firebrick.node.build.archive import is_archive, unpacked
-from firebrick.node.build.context import Chosen, ContextError, File
 from firebrick.node.content import find_content
+from firebrick.node.dockerfile.archive import is_archive, unpacked
+from firebrick.node.dockerfile.context import Chosen, ContextError, File
 from firebrick.node.guest import Guest
 from firebrick.task import end_tasks
 
@@ -57,7 +57,7 @@ async def put(guest: Guest, copy: Copy, chosen: Sequence[Chosen], *, limit: int)
 
 
 async def _is_archive(chosen: Chosen) -> bool:
-    return not chosen.is_directory and await asyncio.to_thread(is_archive, chosen.files[0])
+    return not chosen.is_directory and await in_thread(is_archive, chosen.files[0])
 
 
 async def _laid_out(guest: Guest, copy: Copy, chosen: Sequence[Chosen]) -> dict[str, list[_Item]]:

@@ -7,12 +7,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from firebrick.node.action.use import DockerUse
-from firebrick.node.build.build import Build, Terms
-from firebrick.node.build.key import scopes_of_order
-from firebrick.node.build.source import find_source
-from firebrick.node.build.stage import Report
 from firebrick.node.container.image import ContainerImage
 from firebrick.node.context import architecture
+from firebrick.node.dockerfile.builder import Builder, Terms
+from firebrick.node.dockerfile.key import scopes_of_order
+from firebrick.node.dockerfile.source import find_source
+from firebrick.node.dockerfile.stage import Report
 
 if TYPE_CHECKING:
     from firebrick.node.step.bench import Bench
@@ -38,7 +38,7 @@ async def built_image(bench: Bench, number: int, use: DockerUse) -> ContainerIma
             report=Report(say=group.say, lines=group.lines, masker=bench.log.masker),
         )
         with group:
-            return await Build(source, terms).run()
+            return await Builder(source, terms).run()
 
 
 class _Group:
