@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import tarfile
 
 import pytest
 
+from firebrick.guest.tree import in_thread
 from firebrick.home import Home
 from firebrick.image import BuildError, ImageStore
 from firebrick.node.container.built import StoredImages, name_of
@@ -93,6 +95,31 @@ async def test_one_that_is_cancelled_leaves_nothing(store: ImageStore, home: Hom
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert (store.list_images(), staging_of(home)) == ([], [])
+
+
+async def test_one_that_is_cancelled_while_it_writes_leaves_nothing(store: ImageStore, home: Home, built: StoredImages):
+    """A thread is in the middle of a write nobody will read: it has to see that."""
+    info = tarfile.TarInfo("endless")
+    info.size = 1 << 40
+    loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+    def fill(fd: int) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            os.write(fd, info.tobuf())
+            while True:
+                os.write(fd, bytes(65536))
+                loop.call_soon_threadsafe(begun.set)
+
+    async def write(fd: int) -> None:
+        await in_thread(fill, fd)
+
+    task = asyncio.create_task(built.make(KEY, write, ""), name="test-make")
+    async with asyncio.timeout(60):
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
     assert (store.list_images(), staging_of(home)) == ([], [])
 
 

@@ -97,6 +97,11 @@ class Ignored:
             if cleaned:
                 self._rules.append((kept, _compiled(cleaned, deep=True, below=True)))
 
+    @property
+    def is_final(self) -> bool:
+        """Whether all below a directory that is left out is left out, too: no pattern brings anything back."""
+        return not any(kept for kept, _ in self._rules)
+
     def leaves_out(self, path: str) -> bool:
         out = False
         for kept, matches in self._rules:

@@ -49,17 +49,22 @@ class DoubleBuilt:
     disks: dict[str, MemoryDisk] = field(default_factory=dict)
     made: list[str] = field(default_factory=list)
     making_now: int = 0
+    locks: dict[str, asyncio.Lock] = field(default_factory=dict)
 
     def find(self, key: str) -> str | None:
         return key if key in self.disks else None
 
     @asynccontextmanager
     async def making(self, key: str, waiting: Callable[[], None]) -> AsyncIterator[None]:
-        self.making_now += 1
-        try:
-            yield
-        finally:
-            self.making_now -= 1
+        lock = self.locks.setdefault(key, asyncio.Lock())
+        if lock.locked():
+            waiting()
+        async with lock:
+            self.making_now += 1
+            try:
+                yield
+            finally:
+                self.making_now -= 1
 
     async def make(self, key: str, write: WriteArchive, description: str) -> str:
         with TemporaryFile() as file:

@@ -24,6 +24,7 @@ from firebrick.node.action.use import DockerUse, Phase
 from firebrick.node.container.image import ContainerImage
 from firebrick.node.content import find_content
 from firebrick.node.dockerfile.action import built_image
+from firebrick.node.dockerfile.source import called_of
 from firebrick.node.errors import ActionError, told
 from firebrick.node.guest import Guest
 from firebrick.node.step.deadline import Deadline, earlier
@@ -97,7 +98,7 @@ async def run_docker(
     """Run the image's program. `env` is what a script would have; the variables that lead to the services for actions are those of its own machine.
 
     Raises ActionError, ContainerError, AgentError, TreeError."""
-    name = use.runs.image.removeprefix("docker://")
+    name = called_of(use) if _has_dockerfile(use) else use.runs.image.removeprefix("docker://")
     try:
         return await _run(bench, number, use, call, name, inputs, env, deadline)
     except (ImageError, MachineError) as error:
@@ -141,8 +142,12 @@ async def _run(
         return result
 
 
+def _has_dockerfile(use: DockerUse) -> bool:
+    return not use.runs.image.startswith("docker://")
+
+
 async def _image(bench: Bench, number: int, use: DockerUse, name: str, deadline: Deadline | None) -> ContainerImage:
-    if use.runs.image.startswith("docker://"):
+    if not _has_dockerfile(use):
         return await in_time(bench, deadline, bench.supplies.companions.image(name))
     if use.built is None:
         limit = Deadline.after(bench.settings.build_minutes * 60, bench.title)

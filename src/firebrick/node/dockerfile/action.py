@@ -38,21 +38,24 @@ async def built_image(bench: Bench, number: int, use: DockerUse) -> ContainerIma
             report=Report(say=group.say, lines=group.lines, masker=bench.log.masker),
         )
         with group:
-            return await Builder(source, terms).run()
+            image = await Builder(source, terms).run()
+        if not group.used:
+            bench.log.line(number, f"The image of '{source.called}' is here already: {image.name}")
+        return image
 
 
 class _Group:
-    """The group in the log that a build has; one that has nothing to say has none."""
+    """The group in the log that a build has; one that has nothing to say has none, and is not `used`."""
 
     def __init__(self, bench: Bench, number: int, called: str) -> None:
         self._log = bench.log
         self._number = number
         self._called = called
-        self._open = False
+        self.used = False
 
     def say(self, text: str) -> None:
-        if not self._open:
-            self._open = True
+        if not self.used:
+            self.used = True
             self._log.line(self._number, f"##[group]Build container for action use: '{self._called}'")
         self._log.line(self._number, text)
 
@@ -65,7 +68,5 @@ class _Group:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._open:
+        if self.used:
             self._log.line(self._number, "##[endgroup]")
-        elif error is None:
-            self._log.line(self._number, f"The image of '{self._called}' is here already.")

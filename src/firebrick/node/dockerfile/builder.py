@@ -148,7 +148,9 @@ class Builder:
             async with self._machine(number) as guest:
                 self._terms.report.say("Making an image of what was built")
                 write = partial(archive_root, guest, limit=self._terms.limit)
-                return await built.make(key, write, f"{self._source.called}, {self._terms.job.purpose}")
+                name = await built.make(key, write, f"{self._source.called}, {self._terms.job.purpose}")
+                self._terms.report.say(f"Kept as the image {name}")
+                return name
 
     def _kept(self, key: str) -> str | None:
         terms = self._terms

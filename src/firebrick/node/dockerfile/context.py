@@ -113,12 +113,15 @@ class Context:
         while todo:
             directory = todo.pop()
             for found in self._listed(directory):
+                left_out = ignored is not None and ignored.leaves_out(found.path)
+                if left_out and ignored is not None and ignored.is_final:
+                    continue
                 count += 1
                 if count > _MOST_ENTRIES:
                     raise ContextError(f"its directory has more than {_MOST_ENTRIES} files")
                 if found.kind == "directory":
                     todo.append(found.path)
-                if ignored is None or not ignored.leaves_out(found.path):
+                if not left_out:
                     yield found
 
     def _listed(self, directory: str) -> Iterator[File]:

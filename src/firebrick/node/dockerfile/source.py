@@ -41,9 +41,7 @@ class BuildSource:
 async def find_source(bench: Bench, use: DockerUse, scratch: Path, *, platform: str) -> BuildSource:
     """Read it; `scratch` is a directory for what has to be brought out of the machine. Raises ActionError, AgentError, TreeError."""
     tree = bench.supplies.actions.repository_of(use.place)
-    called = posixpath.normpath(
-        posixpath.join(use.file.path if _is_folder(use) else posixpath.dirname(use.file.path), use.runs.image)
-    )
+    called = called_of(use)
     if tree is not None:
         root, folder = tree
         directory, name = await in_thread(_in_tree, root, posixpath.join(folder, use.runs.image), called)
@@ -52,9 +50,11 @@ async def find_source(bench: Bench, use: DockerUse, scratch: Path, *, platform: 
     return await in_thread(_read, directory, name, called, platform)
 
 
-def _is_folder(use: DockerUse) -> bool:
-    """Whether there is no `action.yml`: then the folder is called by its own name."""
-    return not use.file.path.endswith((".yml", ".yaml"))
+def called_of(use: DockerUse) -> str:
+    """The action and the path of its Dockerfile in it. Where there is no `action.yml` the folder is called by its own name."""
+    path = use.file.path
+    folder = posixpath.dirname(path) if path.endswith((".yml", ".yaml")) else path
+    return posixpath.normpath(posixpath.join(folder, use.runs.image))
 
 
 def _in_tree(root: Path, path: str, called: str) -> tuple[Path, str]:

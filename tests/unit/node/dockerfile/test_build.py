@@ -13,7 +13,7 @@ from firebrick.guest.double.disk import MemoryDisk
 from firebrick.guest.double.programs import PROGRAMS
 from firebrick.guest.double.task import Task
 from firebrick.image.oci_config import ImageConfig
-from firebrick.node.event import CancelCause
+from firebrick.node.event import CancelCause, LogLine
 from tests.unit.node.action.test_action import job, said
 from tests.unit.node.conftest import WORKSPACE, Bed, Told
 
@@ -67,12 +67,17 @@ async def test_an_image_is_built_run_and_found_again(building: Bed) -> None:
         "[1/1] RUN echo $KIND $MORE > /etc/made; echo working",
         "working",
         "Making an image of what was built",
+        f"Kept as the image {next(iter(building.lender.built.disks))}",
         "##[endgroup]",
         "/etc/made 644 0:0 image more",
     ]
     assert left_nothing(building)
     told = await building.run(USES)
-    assert said(told) == ["The image of 'octo/d@v1/Dockerfile' is here already.", "/etc/made 644 0:0 image more"]
+    [name] = building.lender.built.disks
+    assert said(told) == [
+        f"The image of 'octo/d@v1/Dockerfile' is here already: {name}",
+        "/etc/made 644 0:0 image more",
+    ]
     assert len(built(building)) == 1
     assert [image for image, _, _ in building.lender.asked][:2] == ["base", "tool:1"]
 
@@ -105,7 +110,7 @@ async def test_what_is_made_of_the_instructions(building: Bed) -> None:
     (building.actions.directory / "octo/d@v1/tree/link").symlink_to("below/deep")
     told = await building.run(USES)
     assert told.steps() == ["success"], said(told)
-    assert [line for line in said(told) if line[0] not in "#[M"] == [
+    assert [line for line in said(told) if line[0] not in "#[MK"] == [
         "named 640 7:8 1",
         "many/one.txt 644 0:0 1",
         "many/link 777 0:0 below/deep",
@@ -175,6 +180,17 @@ async def test_a_branch_uses_nothing_a_pull_request_has_built(building: Bed) -> 
     async with building.live(USES, source={**source("push", "refs/heads/main"), "tenant": "another"}) as run:
         await run.result()
     assert len(built(building)) == 4
+
+
+async def test_who_wants_the_same_waits_for_it(building: Bed) -> None:
+    add(building, "FROM tool:1\nRUN echo x > /etc/made\n")
+    text = USES.replace("    steps:", "    strategy: {matrix: {n: [1, 2]}}\n    steps:")
+    told = await building.run(text)
+    assert told.result.conclusion == "success"
+    lines = [event.text for event in told.events if isinstance(event, LogLine)]
+    assert lines.count("/etc/made 644 0:0 x") == 2
+    assert lines.count("[1/1] RUN echo x > /etc/made") == 1
+    assert len(building.lender.built.made) == 1
 
 
 async def test_an_action_of_the_workspace(building: Bed) -> None:

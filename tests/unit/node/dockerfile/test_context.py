@@ -114,6 +114,7 @@ def test_a_context_has_its_limits(root: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("firebrick.node.dockerfile.context._MOST_ENTRIES", 3)
     with pytest.raises(ContextError, match="more than 3 files"):
         Context(root)
+    assert paths(Context(root, ignored=Ignored("*")), ".") == [["", ""]], "what is left out is not looked through"
     monkeypatch.undo()
     context = Context(root)
     monkeypatch.setattr("firebrick.node.dockerfile.context._MOST_CHOSEN", 20)
