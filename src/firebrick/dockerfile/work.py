@@ -20,6 +20,7 @@ _MOST_VARIABLES: Final = 500
 _OCTAL: Final = re.compile(r"[0-7]{3,4}")
 _REMOTE: Final = re.compile(r"(?:https?|ftp|ssh|git)://.*|git@.*", re.IGNORECASE | re.DOTALL)
 _NAME: Final = re.compile(r"[^\s=\0]{1,256}")
+_OF_CACHES: Final = frozenset({"id", "sharing", "size"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +36,15 @@ class Config:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A command. `env` is what it has besides what every process of a machine has; `user` may be empty: root."""
+    """A command. `env` is what it has besides what every process of a machine has; `user` may be empty: root. `passing` are directories it has that
+    are no part of what comes of it."""
 
     line: int
     argv: tuple[str, ...]
     env: Mapping[str, str]
     user: str
     directory: str
+    passing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,8 +213,11 @@ class _Worker:
         self._shown.append(f"{instruction.keyword}{flags} {instruction.text}"[:500])
 
     def run(self, instruction: Instruction) -> None:
+        passing = []
         for name, value in instruction.flags:
-            if (name, value) not in (("network", "default"), ("security", "sandbox")):
+            if name == "mount":
+                passing.append(self._passing(instruction, value))
+            elif (name, value) not in (("network", "default"), ("security", "sandbox")):
                 raise DockerfileError(instruction.line, f"RUN --{name} is not supported")
         operation = Run(
             line=instruction.line,
@@ -219,8 +225,25 @@ class _Worker:
             env={**self._arguments, **self._env},
             user=self._user,
             directory=self._directory,
+            passing=tuple(passing),
         )
         self._add(instruction, operation)
+
+    def _passing(self, instruction: Instruction, text: str) -> str:
+        """The directory of a mount that may as well be empty."""
+        fields = dict(field.partition("=")[::2] for field in text.split(","))
+        kind = fields.pop("type", "bind")
+        target = next((fields.pop(name) for name in ("target", "dst", "destination") if name in fields), "")
+        if kind not in ("cache", "tmpfs") or not target or fields.keys() - _OF_CACHES:
+            raise DockerfileError(
+                instruction.line,
+                f"RUN --mount={text[:100]} is not supported",
+                hint="Of mounts there are type=cache and type=tmpfs with a target.",
+            )
+        path = _absolute(instruction, self._expander(instruction).expand(target), self._directory)
+        if path == "/":
+            raise DockerfileError(instruction.line, "a mount needs a target below /")
+        return path
 
     def _script(self, instruction: Instruction) -> tuple[str, ...]:
         """Its words. A here-document that is all of it is the script; others are the shell's matter."""

@@ -94,6 +94,13 @@ def test_what_is_run() -> None:
     assert [run.line for run in runs] == [5, 6, 7, 11]
 
 
+def test_mounts_that_may_be_empty() -> None:
+    text = "FROM a\nENV D=/d\nWORKDIR /w\nRUN --mount=type=cache,id=x,target=$D --mount=type=tmpfs,dst=in --network=default make"
+    run = work(text).operations[-1]
+    assert isinstance(run, Run)
+    assert (run.passing, run.argv[-1]) == (("/d", "/w/in"), "make")
+
+
 @pytest.mark.parametrize(
     ("line", "sources", "target"),
     [
@@ -127,7 +134,12 @@ def test_what_is_copied(line: str, sources: tuple[str, ...], target: str) -> Non
         ("COPY --parents x y", "COPY --parents is not supported"),
         ("COPY --chmod=u+x x y", "the mode 'u\\+x' is not supported"),
         ("COPY --from= x y", "--from is not supported"),
-        ("RUN --mount=type=cache,target=/x y", "RUN --mount is not supported"),
+        ("RUN --mount=type=bind,target=/x y", "RUN --mount=type=bind,target=/x is not supported"),
+        ("RUN --mount=type=secret,id=x y", "is not supported"),
+        ("RUN --mount=type=cache y", "is not supported"),
+        ("RUN --mount=target=/x y", "is not supported"),
+        ("RUN --mount=type=cache,target=/x,from=y z", "is not supported"),
+        ("RUN --mount=type=cache,target=/x/.. z", "below /"),
         ("RUN <<E\n#!/usr/bin/python\nE", "line of its own for its program"),
         ("RUN []", "says nothing"),
         ("WORKDIR $none", "is no path"),

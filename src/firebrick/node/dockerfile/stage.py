@@ -10,7 +10,7 @@ from typing import Final
 
 from firebrick.dockerfile.pattern import PatternError, is_pattern, matching
 from firebrick.dockerfile.work import Copy, MakeDirectory, Operation, Run, Work
-from firebrick.guest.client import TreeLimits
+from firebrick.guest.client import ExitStatus, TreeLimits
 from firebrick.guest.errors import AgentError, FileMissingError, OutputTooLargeError, TreeError
 from firebrick.node.container.service import agent_user
 from firebrick.node.dockerfile.context import Chosen, Context, ContextError
@@ -60,6 +60,17 @@ async def _carry_out(guest: Guest, operation: Operation, files: Sequence[Chosen]
 async def _run(guest: Guest, operation: Run, report: Report) -> None:
     if operation.directory != "/":
         await guest.files.mkdir(operation.directory, parents=True)  # an image may say one that is not there
+    made = [path for path in operation.passing if not await guest.files.exists(path)]
+    for path in made:
+        await guest.files.mkdir(path, parents=True)
+    status = await _ended(guest, operation, report)
+    if not status.ok:
+        raise ContextError(f"it {status}")
+    for path in made:
+        await guest.files.remove(path, recursive=True, missing_ok=True)
+
+
+async def _ended(guest: Guest, operation: Run, report: Report) -> ExitStatus:
     splitter = LineSplitter(masker=report.masker)
     async with guest.exec(
         operation.argv,
@@ -71,9 +82,7 @@ async def _run(guest: Guest, operation: Run, report: Report) -> None:
         async for chunk in process.stdout:
             report.lines(list(splitter.feed(chunk)))
         report.lines(list(splitter.end()))
-        status = await process.wait()
-    if not status.ok:
-        raise ContextError(f"it {status}")
+        return await process.wait()
 
 
 async def archive_root(guest: Guest, fd: int, limit: int) -> None:

@@ -124,6 +124,15 @@ async def test_what_is_made_of_the_instructions(building: Bed) -> None:
     assert disk.file(b"/srv/app/many/two.txt").content.read(0, 9) == b"2\n"
 
 
+async def test_a_cache_is_no_part_of_the_image(building: Bed) -> None:
+    run = "RUN --mount=type=cache,target=/cache/of --mount=type=cache,target=/etc"
+    add(building, f"FROM tool:1\n{run} echo x > /cache/of/file; echo kept > /etc/made\n")
+    told = await building.run(USES)
+    assert said(told)[-1] == "/etc/made 644 0:0 kept", "what was there before stays"
+    [disk] = built(building)
+    assert not disk.directory(b"/cache").names
+
+
 async def test_stages(building: Bed) -> None:
     add(
         building,
@@ -225,7 +234,7 @@ async def test_only_a_dockerfile(building: Bed) -> None:
         ("FROM tool:1\nADD https://example.org/x /\n", "octo/d@v1/Dockerfile:2: ADD from an address is not supported"),
         ("FROM tool:1\nCOPY --chown=who x /\n", "octo/d@v1/Dockerfile:2: `COPY --chown=who x /` failed: there is no user or group 'who'"),
         ("FROM tool:1\nCOPY --from=other /nowhere /x\n", "octo/d@v1/Dockerfile:2: there is no file '/nowhere'"),
-        ("FROM tool:1\nRUN --mount=type=secret,id=x true\n", "octo/d@v1/Dockerfile:2: RUN --mount is not supported"),
+        ("FROM tool:1\nRUN --mount=type=secret,id=x true\n", "octo/d@v1/Dockerfile:2: RUN --mount=type=secret,id=x is not supported"),
         ("FROM tool:1\nNONE such\n", "octo/d@v1/Dockerfile:2: there is no instruction NONE"),
         ("RUN true\n", "octo/d@v1/Dockerfile:1: RUN is before the first FROM"),
         ("", "octo/d@v1/Dockerfile: it has no FROM"),
