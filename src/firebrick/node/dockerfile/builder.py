@@ -148,7 +148,7 @@ class Builder:
             async with self._machine(number) as guest:
                 self._terms.report.say("Making an image of what was built")
                 write = partial(archive_root, guest, limit=self._terms.limit)
-                name = await built.make(key, write, f"{self._source.called}, {self._terms.job.purpose}")
+                name = await built.make(key, write, _described(self._source.called))
                 self._terms.report.say(f"Kept as the image {name}")
                 return name
 
@@ -225,6 +225,11 @@ class Builder:
                     except (ContextError, AgentError, TreeError) as error:
                         raise self._source.fault(operation.line, str(error)) from error
                     self._exported[number, at] = taken
+
+
+def _described(called: str) -> str:
+    """What the owner of the host is shown of it: no more than a line, and no control characters."""
+    return f"built of {''.join(c if c.isprintable() else '?' for c in called)[:200]}"
 
 
 async def _write_nothing(fd: int) -> None:

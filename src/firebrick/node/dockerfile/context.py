@@ -61,8 +61,8 @@ class Chosen:
 
 
 class Context:
-    """The tree below `root`, without what `.dockerignore` leaves out. Blocking. With `plain` modes are those git knows, 755 and 644, whatever
-    they became on the way. Raises ContextError for more than can be looked through."""
+    """The tree below `root`, without what `.dockerignore` leaves out. Blocking. With `plain`, as it is beside a Dockerfile, modes are those git
+    knows, 755 and 644, whatever they became on the way, and names are text. Raises ContextError for more than can be looked through."""
 
     def __init__(self, root: Path, *, ignored: Ignored | None = None, plain: bool = True) -> None:
         self._root = root
@@ -117,8 +117,8 @@ class Context:
                 if left_out and ignored is not None and ignored.is_final:
                     continue
                 count += 1
-                if count > _MOST_ENTRIES:
-                    raise ContextError(f"its directory has more than {_MOST_ENTRIES} files")
+                if count > (most := _MOST_ENTRIES if self._plain else _MOST_CHOSEN):
+                    raise ContextError(f"its directory has more than {most} files")
                 if found.kind == "directory":
                     todo.append(found.path)
                 if not left_out:
@@ -130,7 +130,7 @@ class Context:
         with os.scandir(self._root / directory) as names:
             for each in names:
                 path = f"{directory}/{each.name}" if directory else each.name
-                if not path.isprintable() and not _is_text(path):
+                if self._plain and not path.isprintable() and not _is_text(path):
                     raise ContextError(f"the name {path[:100]!r} is no text")
                 if (file := self._file(path, each)) is not None:
                     yield file

@@ -126,6 +126,8 @@ def test_a_name_that_is_no_text_is_told(root: Path) -> None:
     (root / os.fsdecode(b"\xff")).write_text("")
     with pytest.raises(ContextError, match="no text"):
         Context(root)
+    [whole] = Context(root, plain=False).choose(["."])
+    assert os.fsdecode(b"\xff") in [file.path for file in whole.files], "a stage may have such names"
 
 
 # --- archives ---
