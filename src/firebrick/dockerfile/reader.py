@@ -155,6 +155,10 @@ class _Reader:
         raise DockerfileError(line, f"the here-document {name} has no end")
 
 
+def is_heredoc(word: str) -> bool:
+    return _HEREDOC.fullmatch(word) is not None
+
+
 def _flags(text: str) -> tuple[tuple[tuple[str, str], ...], str]:
     flags: list[tuple[str, str]] = []
     at = 0

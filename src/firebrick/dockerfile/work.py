@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from firebrick.dockerfile.errors import DockerfileError
 from firebrick.dockerfile.file import Dockerfile, Origin, arguments_of
-from firebrick.dockerfile.reader import Instruction
+from firebrick.dockerfile.reader import Heredoc, Instruction, is_heredoc
 from firebrick.dockerfile.words import Expander, split
 
 _SHELL: Final = ("/bin/sh", "-c")
@@ -275,22 +275,14 @@ class _Worker:
         words = instruction.listed or tuple(split(instruction.text, self._escape))
         if len(words) < 2:
             raise DockerfileError(instruction.line, f"{instruction.keyword} needs a source and a target")
-        texts = {f"<<{heredoc.name}": heredoc for heredoc in instruction.heredocs}
-        sources, inline = [], []
-        for word in words[:-1]:
-            plain = re.sub(r"<<-?['\"]?([^'\"]+)['\"]?", r"<<\1", word) if word.startswith("<<") else word
-            if (heredoc := texts.get(plain)) is not None:
-                text = expander.expand(heredoc.content, quotes=False) if heredoc.expands else heredoc.content
-                inline.append((heredoc.name, text))
-            else:
-                sources.append(_source(instruction, expander.expand(word), confined="from" not in flags))
         target = expander.expand(words[-1])
         if len(words) > 2 and not target.endswith("/"):
             raise DockerfileError(instruction.line, "the target of several sources must end in /")
+        texts, paths = _told_apart(instruction, words[:-1])
         operation = Copy(
             line=instruction.line,
-            sources=tuple(sources),
-            texts=tuple(inline),
+            sources=tuple(_source(instruction, expander.expand(path), flags.get("from")) for path in paths),
+            texts=tuple((each.name, _content(each, expander)) for each in texts),
             origin=self._file.origin(flags["from"], before=self._number) if "from" in flags else None,
             target=_absolute(instruction, target, self._directory, slash=True),
             owner=flags.get("chown", ""),
@@ -307,7 +299,23 @@ class _Worker:
         return {name: value if name == "from" else expander.expand(value) for name, value in instruction.flags}
 
 
-def _source(instruction: Instruction, path: str, *, confined: bool) -> str:
+def _told_apart(instruction: Instruction, words: Sequence[str]) -> tuple[list[Heredoc], list[str]]:
+    """Texts that stand in the Dockerfile, and paths. Here-documents are in the order of their words."""
+    left = list(instruction.heredocs)
+    texts, paths = [], []
+    for word in words:
+        if left and is_heredoc(word):
+            texts.append(left.pop(0))
+        else:
+            paths.append(word)
+    return texts, paths
+
+
+def _content(heredoc: Heredoc, expander: Expander) -> str:
+    return expander.expand(heredoc.content, quotes=False) if heredoc.expands else heredoc.content
+
+
+def _source(instruction: Instruction, path: str, origin: str | None) -> str:
     """A path of the context, plain and relative; of a stage or image, absolute."""
     if len(path) > _LONGEST_PATH:
         raise DockerfileError(instruction.line, f"{path[:60]!r} and more is no path")
@@ -317,7 +325,7 @@ def _source(instruction: Instruction, path: str, *, confined: bool) -> str:
             f"{instruction.keyword} from an address is not supported",
             hint="Fetch it with RUN in a job that has a network, or keep the file beside the Dockerfile.",
         )
-    if not confined:
+    if origin is not None:
         return posixpath.normpath("/" + path.lstrip("/"))
     plain = posixpath.normpath(path.lstrip("/") or ".")
     if plain == ".." or plain.startswith("../"):

@@ -46,10 +46,13 @@ class _Item:
 async def put(guest: Guest, copy: Copy, chosen: Sequence[Chosen], *, limit: int) -> None:
     """`limit` is in bytes, for each archive that is taken apart. Raises ContextError, AgentError, TreeError."""
     uid, gid = await _owner(guest, copy.owner)
-    archives = [each for each in chosen if copy.unpacks and await _is_archive(each)]
-    plain = [each for each in chosen if each not in archives]
-    for directory, items in (await _laid_out(guest, copy, plain)).items():
-        await _send(guest, directory, items, uid, gid, copy.mode)
+    archives: list[Chosen] = []
+    plain: list[Chosen] = []
+    for each in chosen:
+        (archives if copy.unpacks and await _is_archive(each) else plain).append(each)
+    if plain or copy.texts:
+        for directory, items in (await _laid_out(guest, copy, plain)).items():
+            await _send(guest, directory, items, uid, gid, copy.mode)
     for each in archives:
         if copy.owner or copy.mode is not None:
             raise ContextError(f"--chown and --chmod of an archive are not supported, and {each.name!r} is one")
