@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import tarfile
 import textwrap
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from firebrick.image.archive import WriteArchive
 from firebrick.image.oci_config import ImageConfig
 from firebrick.node.action.source import ActionTree
 from firebrick.node.container.image import ContainerImage
+from firebrick.node.context import TOOL_CACHE
 from firebrick.node.contract import RunResult
 from firebrick.node.errors import ActionError, ContainerError
 from firebrick.node.event import Annotation, ArtifactStored, Event, JobFinished, LogLine, StepFinished
@@ -32,6 +33,8 @@ from firebrick.node.pool.turns import Turns
 from firebrick.node.results.offer import NodeResults
 from firebrick.node.run.run import Run, start_run
 from firebrick.node.settings import NodeSettings
+from firebrick.node.tool.name import StoredTool
+from firebrick.node.tool.shelf import ToolShelf
 from firebrick.workflow.container.container import Login
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.uses import RemoteAction
@@ -92,7 +95,8 @@ def disk_of(archive: tarfile.TarFile) -> MemoryDisk:
 @dataclass
 class DoubleLender:
     """Lends guests in memory, with these `files` and `programs` in them; `lent` counts those out now, `most` how many there were at once.
-    `containers` are the images there are, and `ports` what listens in machines of an image; `asked` is what was lent, `nodes` with which Node.js."""
+    `containers` are the images there are, and `ports` what listens in machines of an image; `asked` is what was lent, `nodes` with which Node.js,
+    `tools` with which tools, which are in the machine then."""
 
     capacity: int = 4
     failure: Exception | None = None
@@ -107,6 +111,7 @@ class DoubleLender:
     logins: list[Login | None] = field(default_factory=list)
     asked: list[tuple[str, Resources, str]] = field(default_factory=list)
     nodes: list[Path | None] = field(default_factory=list)
+    tools: list[tuple[str, ...]] = field(default_factory=list)
     built: DoubleBuilt = field(default_factory=DoubleBuilt)
     shelters: list[Path] = field(default_factory=list)
 
@@ -134,14 +139,20 @@ class DoubleLender:
         purpose: str,
         say: Callable[[str], None],
         node: Path | None = None,
+        tools: Sequence[StoredTool] = (),
         companions: int = 0,
     ) -> AsyncIterator[Loan]:
         self.nodes.append(node)
+        self.tools.append(tuple(tool.name.path for tool in tools))
         self.turns = self.turns or Turns(self.capacity)
         async with (
             self.turns.take(1 + companions),
             self._lend(image, resources, purpose, self.files) as loan,
         ):
+            for tool in tools:
+                place = f"{TOOL_CACHE}/{tool.name.path}"
+                await loan.guest.upload(tool.tree, place)
+                await loan.guest.files.write(f"{place}.complete", b"")
             yield loan
 
     def lend_companion(
@@ -237,6 +248,7 @@ class Bed:
     settings: NodeSettings
     actions: DoubleActions
     results: NodeResults | None = None
+    shelf: ToolShelf | None = None
 
     def local(self, path: str, files: dict[str, str]) -> None:
         """Put an action into the workspace of every job."""
@@ -266,6 +278,7 @@ class Bed:
                 journal,
                 actions=self.actions,
                 results=self.results,
+                tools=self.shelf,
             ) as run:
                 yield run
             assert self.lender.lent == 0
