@@ -107,11 +107,6 @@ class JobActions:
                 self.open_known(entries, depth + 1)
                 return CompositeUse(file=file, runs=runs, place=place, entries=entries)
             case DockerRuns() as runs:
-                if not runs.image.startswith("docker://"):
-                    raise ActionError(
-                        f"cannot run '{file.path}': actions with a Dockerfile are not supported yet",
-                        hint="One whose `image` is `docker://` and the name of an image is.",
-                    )
                 return DockerUse(file=file, runs=runs, place=place)
 
     async def find_node(self, entries: Iterable[Entry], sources: Path) -> Path | None:
@@ -122,6 +117,15 @@ class JobActions:
             return await self._source.node(self._log.node)
         except ActionError:
             return None  # the step that needs it, if there is one, will say so
+
+    def repository_of(self, place: Place) -> tuple[Path, str] | None:
+        """The tree on this host an action is from, and its folder there; None for one of the workspace."""
+        if not place.tree:
+            return None
+        repository, _, ref = place.tree.partition("@")
+        return self._fetched.trees[place.tree].root, posixpath.relpath(
+            place.path, posixpath.join(ACTIONS, repository, ref)
+        )
 
     # --- what is in the machine ---
 
