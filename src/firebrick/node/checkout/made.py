@@ -14,8 +14,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePath
 from typing import Final
 
+from firebrick.forge.address import Address
 from firebrick.forge.errors import ForgeError
 from firebrick.node.checkout.config import Entry
+from firebrick.node.checkout.lfs import put_objects
 from firebrick.node.checkout.origin import Origin, Origins
 from firebrick.node.checkout.point import Point, own_point
 from firebrick.node.checkout.repository import Repository, Room
@@ -102,7 +104,7 @@ class Making:
     async def _make_own(self, place: Place) -> None:
         source, wish = self._source.source, self._wish
         point = Point(commit=source.sha) if wish.commit else own_point(source.ref, source.sha)
-        deeper = wish.depth != 1 or wish.tags
+        deeper = wish.depth != 1 or wish.tags or wish.lfs
         origin = self._origins.own() if deeper else self._origins.directory()
         self._made.ref = "" if wish.commit else wish.ref or source.ref
         self._made.commit = await self._as_it_is(self._source, origin, point, place, level=0) or source.sha
@@ -133,7 +135,9 @@ class Making:
         commit = await repository.fetch(point, depth=wish.depth, tags=wish.tags and not level)
         await repository.check_out(point, commit, files=True, sparse=None if level else wish.sparse)
         more = await self._with_submodules(repository, commit, place, None, level=level)
+        objects = await self._objects(repository, repository.path, place)
         await self._finish(repository, point, place, more, level=level, files=True)
+        self._made.pieces += objects
         return commit
 
     async def _as_it_is(
@@ -160,7 +164,9 @@ class Making:
         await repository.fetch(point, depth=wish.depth, tags=wish.tags and not level)
         await repository.check_out(point, commit, files=False, sparse=None if level else wish.sparse)
         more = await self._with_submodules(repository, commit, place, reader, level=level)
+        objects = await self._objects(repository, tree.root, place, await reader.git_directory())
         await self._finish(repository, point, place, more, level=level, files=False)
+        self._made.pieces += objects
         return commit
 
     async def _finish(
@@ -175,6 +181,18 @@ class Making:
         if level or files:
             self._made.pieces.append(Piece(repository.path, place.tree))
         self._made.pieces.append(Piece(apart, place.git))
+
+    async def _objects(
+        self, repository: Repository, root: Path, place: Place, history: Path | None = None
+    ) -> list[Piece]:
+        """What takes the places of pointers of Git LFS among the files in `root`, if that is asked for; `history` may have it, before its origin."""
+        if not self._wish.lfs:
+            return []
+        target = self._room.directory / f"{repository.path.name}.lfs"
+        own = [Address("", "file", "", os.fspath(history))] if history is not None else []
+        count = await put_objects(repository, root, target, [*own, repository.origin.address])
+        self._made.said.append(f"{count} objects of Git LFS, in {place.tree}")
+        return [Piece(target, place.tree)] if count else []
 
     # --- submodules ---
 

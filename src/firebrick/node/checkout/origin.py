@@ -147,7 +147,7 @@ def resolved(url: str, base: str) -> str:
     parts, rest = base.rstrip("/").split("/"), url
     if not url.startswith(("./", "../")):
         return url
-    while rest.startswith(("./", "../")):
+    while parts and rest.startswith(("./", "../")):
         if rest.startswith("../"):
             parts.pop()
         rest = rest.partition("/")[2]
