@@ -305,6 +305,15 @@ async def test_a_server_s_clone_gets_the_rest_from_where_it_came_from(
         assert len(server.authorizations) == asked
 
 
+async def test_the_same_name_at_another_forge_is_another_repository(place: Workspaces, tmp_path: Path) -> None:
+    mirrored(tmp_path, "other.example/octo/hello", {"elsewhere": "1"})
+    workspace, _ = await place.checkout(github_server_url="https://other.example")
+    assert [path.name for path in workspace.path.iterdir() if path.name != ".git"] == ["elsewhere"]
+    assert workspace.git("remote", "get-url", "origin") == "https://other.example/octo/hello"
+    workspace, _ = await place.checkout(github_server_url="https://github.com/")
+    assert (workspace.path / "top").read_text() == "2"
+
+
 # --- submodules ---
 
 
@@ -463,6 +472,13 @@ async def test_objects_of_the_runs_own_repository(place: Workspaces, own: Reposi
     keep(own.path / ".git")
     workspace, _ = await place.checkout(lfs="true")
     assert (workspace.path / "a b" / "large.bin").read_bytes() == LARGE
+    assert told(workspace) == "## main...origin/main"
+
+
+async def test_objects_outside_of_a_sparse_checkout_are_not_asked_for(place: Workspaces, own: Repository) -> None:
+    place.source = dataclasses.replace(place.source, sha=own.commit(WITH_LFS))
+    workspace, _ = await place.checkout(lfs="true", sparse_checkout="c")
+    assert not (workspace.path / "a b").exists()
     assert told(workspace) == "## main...origin/main"
 
 

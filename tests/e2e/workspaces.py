@@ -40,8 +40,6 @@ class Workspaces:
         async with self.made(**inputs) as made:
             for piece in made.pieces:
                 copy(piece, root)
-            for path in made.directories:
-                (root / path.lstrip("/")).mkdir(parents=True, exist_ok=True)
         wish = read_wish(hyphens(inputs), workspace=WORKSPACE, own=self.source.repository)
         return Repository(root / wish.path.lstrip("/")), made
 

@@ -38,6 +38,7 @@ _ENVIRONMENT: Final[Mapping[str, str]] = {
     "GIT_PROTOCOL_FROM_USER": "0",
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_NO_LAZY_FETCH": "1",
     "GIT_LFS_SKIP_SMUDGE": "1",
     "GIT_PAGER": "cat",
     "GIT_EDITOR": "false",

@@ -48,7 +48,7 @@ class Tree:
 
 
 class SourceReader:
-    """Reads one order's source. Make it with `open_source`."""
+    """Reads one order's source. Make it with `open_source`. `limit` is the most bytes of its files."""
 
     def __init__(self, source: Source, scratch: Path, limit: int) -> None:
         self.source = source

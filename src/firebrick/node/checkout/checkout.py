@@ -110,6 +110,4 @@ async def _put(bench: Bench, made: Made) -> int:
     await bench.guest.files.mkdir(made.pieces[0].target, parents=True)
     for piece in made.pieces:
         size += (await bench.guest.upload(piece.root, piece.target, only=piece.only, uid=0, gid=0)).bytes
-    for directory in made.directories:
-        await bench.guest.files.mkdir(directory, parents=True)
     return size

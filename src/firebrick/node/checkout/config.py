@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from firebrick.node.errors import CheckoutError
+
 Entry = tuple[str, str, str, str]
 """Section, subsection (or empty), key, value."""
 
 
 def config_text(entries: Iterable[Entry]) -> str:
-    """Entries of one section that follow one another stand below one heading. Raises ValueError for what no line can hold."""
+    """Entries of one section that follow one another stand below one heading. Raises CheckoutError for what no line can hold."""
     text, last = "", None
     for section, subsection, key, value in entries:
         if any(ord(character) < 32 or ord(character) == 127 for character in subsection + value):
-            raise ValueError(f"{section}.{key} has control characters in it")
+            raise CheckoutError(f"cannot write {section}.{key} of the repository: it has control characters in it")
         if last != (section, subsection):
             text += f'[{section} "{_escaped(subsection)}"]\n' if subsection else f"[{section}]\n"
             last = (section, subsection)

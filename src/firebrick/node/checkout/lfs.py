@@ -21,7 +21,8 @@ from firebrick.node.checkout.repository import Repository
 async def put_objects(repository: Repository, root: Path, target: Path, addresses: Sequence[Address]) -> int:
     """Put into `target`, which is made, what the pointers among the files of `root` stand for, under their names; how many they are. `repository` has
     their index. Raises CloneError for an object that cannot be had."""
-    names = await repository.listed("ls-files", "-z", "--", ":(attr:filter=lfs)")
+    listed = await repository.listed("ls-files", "-t", "-z", "--", ":(attr:filter=lfs)")
+    names = [line[2:] for line in listed if line.startswith("H ")]  # others are not in a sparse checkout
     pointers = await asyncio.to_thread(_pointers, root, names)
     if not pointers:
         return 0
@@ -29,8 +30,8 @@ async def put_objects(repository: Repository, root: Path, target: Path, addresse
     objects.mkdir()
     await fetch_objects(addresses, pointers.values(), objects)
     await asyncio.to_thread(_lay_out, root, objects, target, pointers)
-    listed = b"".join(os.fsencode(name) + b"\0" for name in pointers)
-    await repository.git.run("update-index", "--assume-unchanged", "-z", "--stdin", data=listed)
+    data = b"".join(os.fsencode(name) + b"\0" for name in pointers)
+    await repository.git.run("update-index", "--assume-unchanged", "-z", "--stdin", data=data)
     return len(pointers)
 
 

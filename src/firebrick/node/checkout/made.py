@@ -61,14 +61,13 @@ class Piece:
 
 @dataclass(slots=True)
 class Made:
-    """`pieces` go into the machine in their order, `directories` are empty ones; `url` is what `origin` is there, `ref` and `commit` are the outputs of
-    the action, `said` is for the log."""
+    """`pieces` go into the machine in their order; `url` is what `origin` is there, `ref` and `commit` are the outputs of the action, `said` is for
+    the log."""
 
     url: str = ""
     ref: str = ""
     commit: str = ""
     pieces: list[Piece] = field(default_factory=list)
-    directories: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
 
@@ -87,13 +86,14 @@ class Making:
     async def make(self) -> Made:
         """Raises CheckoutError, SourceError, OriginError, ForgeError."""
         wish, place = self._wish, Place(self._wish.path, f"{self._wish.path}/.git")
-        if not wish.repository and self._is_as_it_is():
+        is_own = not wish.repository and self._origins.is_own_forge(wish.server)
+        if is_own and self._is_as_it_is():
             await self._make_own(place)
+        elif is_own:
+            await self._make_fetched(self._origins.own(), place)
         else:
-            origin = self._origins.own()
-            if wish.repository:
-                origin = self._origins.named(wish.repository, wish.ref, wish.server)
-            await self._make_fetched(origin, place)
+            name = wish.repository or self._source.source.repository
+            await self._make_fetched(self._origins.named(name, wish.ref, wish.server), place)
         return self._made
 
     def _is_as_it_is(self) -> bool:
@@ -152,7 +152,7 @@ class Making:
             paths = await sparse_paths(draft, tree.paths, wish.sparse)
         only = tuple(PurePath(os.fsdecode(path)) for path in paths)
         self._made.pieces.append(Piece(tree.root, place.tree, only))
-        self._made.directories += [f"{place.tree}/{os.fsdecode(path)}" for path in tree.submodules]
+        self._made.pieces += await asyncio.to_thread(self._empty, tree.submodules, place)
         self._made.said.append(
             f"{len(paths)} files of {reader.source.repository} as they are on the host, in {place.tree}"
         )
@@ -168,6 +168,14 @@ class Making:
         await self._finish(repository, point, place, more, level=level, files=False)
         self._made.pieces += objects
         return commit
+
+    def _empty(self, directories: Sequence[bytes], place: Place) -> list[Piece]:
+        """The directories of submodules, which git wants to be there."""
+        root = self._room.directory / f"{self._repositories}.empty"
+        for directory in directories:
+            if not directory.startswith(b"/") and b".." not in directory.split(b"/"):
+                (root / os.fsdecode(directory)).mkdir(parents=True, exist_ok=True)
+        return [Piece(root, place.tree)] if root.exists() else []
 
     async def _finish(
         self, repository: Repository, point: Point, place: Place, more: Sequence[Entry], *, level: int, files: bool

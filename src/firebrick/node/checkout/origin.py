@@ -56,6 +56,10 @@ class Origins:
         remote = self._source.remote
         return remote.url if remote is not None and remote.host else f"{self._server_url}/{self._source.repository}"
 
+    def is_own_forge(self, server: str) -> bool:
+        """Whether the run's own repository is of this forge; it is where none is told."""
+        return not server or _host(server) in (_host(self._server_url), _host(self._own_url))
+
     def directory(self) -> Origin:
         """The run's own repository as it is on this host."""
         return _local(self._own_url, self._source.path.resolve())

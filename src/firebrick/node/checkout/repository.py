@@ -90,7 +90,7 @@ class Repository:
         self.path.mkdir()
         await self.git.run("init", "--quiet", "--template=")
         made = [*_QUIET, *(_OWN if self.origin.is_directory else ())]
-        (self.git_directory / "config").write_text(config_text(made))
+        self._configure(made)
 
     # --- what is checked out ---
 
@@ -144,11 +144,11 @@ class Repository:
             if not point.commit:
                 raise
             await self._fetch_all()  # a server that gives no commit by its name
+            if point.ref and await self.commit(point.commit) is not None:
+                await self.git.run("update-ref", point.kept_at, point.commit)
         commit = await self.commit(point.commit or point.kept_at)
         if commit is None:
             raise RefNotFoundError(f"{self.origin.url} has no commit {point.commit or point.ref}")
-        if point.ref and await self.commit(point.kept_at) != commit:
-            await self.git.run("update-ref", point.kept_at, commit)
         return commit
 
     async def _fetch(self, refspecs: Sequence[str], depth: int) -> None:
@@ -186,7 +186,10 @@ class Repository:
     def finish(self, point: Point, more: Sequence[Entry] = ()) -> None:
         """Write the configuration it has in the workspace."""
         (self.git_directory / "config.worktree").unlink(missing_ok=True)
-        (self.git_directory / "config").write_text(config_text([*self._entries(point), *more]))
+        self._configure([*self._entries(point), *more])
+
+    def _configure(self, entries: Sequence[Entry]) -> None:
+        (self.git_directory / "config").write_bytes(config_text(entries).encode(errors="surrogateescape"))
 
     def _entries(self, point: Point) -> list[Entry]:
         entries: list[Entry] = [

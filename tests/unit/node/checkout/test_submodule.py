@@ -81,5 +81,5 @@ def test_no_value_gets_out_of_its_line() -> None:
         '[branch "b"]\n\tmerge = "q\\"\\\\ "\n'
     )
     for value in ("a\nb", "a\x00b", "a\x7fb"):
-        with pytest.raises(ValueError, match="control characters"):
+        with pytest.raises(CheckoutError, match="control characters"):
             config_text([("core", "", "x", value)])
