@@ -168,9 +168,10 @@ async def test_a_ref_that_is_none_is_a_commit(place: Workspaces, ref: str) -> No
 
 
 async def test_what_is_not_there(place: Workspaces) -> None:
-    with pytest.raises(RefNotFoundError, match="A branch or tag with the name 'gone' could not be found"):
+    with pytest.raises(CheckoutError, match="A branch or tag with the name 'gone' could not be found") as raised:
         await place.checkout(ref="gone")
-    with pytest.raises(RefNotFoundError, match=f"has no commit {'1' * 40}"):
+    assert str(place.source.path) in raised.value.hint
+    with pytest.raises(CheckoutError, match=f"has no commit {'1' * 40}"):
         await place.checkout(ref="1" * 40)
     with pytest.raises(ForgeError, match="not a name git could have"):
         await place.checkout(ref="--upload-pack=touch x")
@@ -259,6 +260,20 @@ async def test_the_default_branch_of_another_repository(place: Workspaces, tmp_p
     workspace, made = await place.checkout(repository="Octo/tools".lower(), ref="v1", fetch_depth="0")
     assert (workspace.path / "tool").read_text() == "1"
     assert workspace.git("describe", "--tags") == "v1"
+
+
+async def test_a_pull_request_of_another_repository(place: Workspaces, tmp_path: Path) -> None:
+    tools = mirrored(tmp_path, "octo/tools", {"tool": "1"})
+    tools.git("update-ref", "refs/pull/7/head", tools.commit({"tool": "2"}))
+    tools.git("reset", "--quiet", "--hard", "HEAD~1")
+    tools.git("push", "--quiet", "--mirror", "mirror")
+    for depth in ("1", "0"):
+        workspace, made = await place.checkout(repository="octo/tools", ref="refs/pull/7/head", fetch_depth=depth)
+        assert (workspace.path / "tool").read_text() == "2"
+        assert told(workspace) == "## HEAD (no branch)"
+        assert workspace.git("rev-parse", "refs/remotes/pull/7/head") == made.commit
+    with pytest.raises(RefNotFoundError, match="'refs/pull/8/head' could not be found"):
+        await place.checkout(repository="octo/tools", ref="refs/pull/8/head")
 
 
 async def test_another_repository_that_is_not_to_be_had(place: Workspaces, tmp_path: Path) -> None:

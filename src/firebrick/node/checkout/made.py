@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from typing import Final
 
 from firebrick.forge.address import Address
-from firebrick.forge.errors import ForgeError
+from firebrick.forge.errors import ForgeError, RefNotFoundError
 from firebrick.node.checkout.config import Entry
 from firebrick.node.checkout.lfs import put_objects
 from firebrick.node.checkout.origin import Origin, Origins
@@ -90,7 +90,7 @@ class Making:
         if is_own and self._is_as_it_is():
             await self._make_own(place)
         elif is_own:
-            await self._make_fetched(self._origins.own(), place)
+            await self._make_other(place)
         else:
             name = wish.repository or self._source.source.repository
             await self._make_fetched(self._origins.named(name, wish.ref, wish.server), place)
@@ -110,6 +110,19 @@ class Making:
         self._made.commit = await self._as_it_is(self._source, origin, point, place, level=0) or source.sha
         if self._made.commit:
             self._made.said.append(f"HEAD is {self._made.commit} ({source.ref or 'no ref'})")
+
+    async def _make_other(self, place: Place) -> None:
+        """Another commit of the run's own repository."""
+        origin = self._origins.own()
+        try:
+            await self._make_fetched(origin, place)
+        except RefNotFoundError as error:
+            if not origin.is_directory:
+                raise
+            hint = (
+                f"The repository is the directory {self._source.source.path}: `git fetch` it there, or leave `ref` out."
+            )
+            raise CheckoutError(str(error), hint=hint) from error
 
     async def _make_fetched(self, origin: Origin, place: Place) -> None:
         wish = self._wish

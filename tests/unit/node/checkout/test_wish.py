@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from firebrick.node.action.native import NATIVE
 from firebrick.node.checkout.wish import Sparse, Submodules, Wish, read_wish, remarks
 from firebrick.node.errors import CheckoutError
+from tests.place import ROOT
 
 
 def wish(**inputs: str) -> Wish:
@@ -98,6 +100,14 @@ def test_forges() -> None:
     ):
         with pytest.raises(CheckoutError, match="`github-server-url` is"):
             wish(github_server_url=url)
+
+
+def test_every_input_is_documented() -> None:
+    page = (ROOT / "docs" / "reference" / "workflow.md").read_text()
+    table = page.partition("\n## Checkout\n")[2].partition("\n## ")[0]
+    inputs = NATIVE["actions/checkout"].inputs
+    assert len(inputs) == 21
+    assert [name for name in inputs if f"`{name}`" not in table] == []
 
 
 def test_what_does_nothing_is_said_and_what_is_empty_is_not_given() -> None:
