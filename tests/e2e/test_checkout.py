@@ -490,6 +490,17 @@ async def test_objects_of_the_runs_own_repository(place: Workspaces, own: Reposi
     assert told(workspace) == "## main...origin/main"
 
 
+async def test_objects_that_are_in_their_places_already(place: Workspaces, own: Repository) -> None:
+    """Somebody has git-lfs: the files are there, and one of them has been changed since. No object is asked for."""
+    more = {"b.bin": POINTER, "c.bin": "small, and no pointer", "d.bin": bytes(2000)}
+    place.source = dataclasses.replace(place.source, sha=own.commit({**WITH_LFS, **more}))
+    (own.path / "a b" / "large.bin").write_bytes(LARGE)
+    (own.path / "b.bin").write_bytes(LARGE[::-1])
+    workspace, _ = await place.checkout(lfs="true")
+    assert (workspace.path / "a b" / "large.bin").read_bytes() == LARGE
+    assert told(workspace).splitlines() == ["## main...origin/main", " M b.bin"]
+
+
 async def test_objects_outside_of_a_sparse_checkout_are_not_asked_for(place: Workspaces, own: Repository) -> None:
     place.source = dataclasses.replace(place.source, sha=own.commit(WITH_LFS))
     workspace, _ = await place.checkout(lfs="true", sparse_checkout="c")

@@ -111,9 +111,9 @@ class Git:
         and why git failed."""
         return (await self._run(arguments, limit, data)).text
 
-    async def read(self, *arguments: str, limit: int = 64 << 20) -> bytes:
+    async def read(self, *arguments: str, limit: int = 64 << 20, data: bytes | None = None) -> bytes:
         """The same, for what need not be text."""
-        return (await self._run(arguments, limit, None)).stdout
+        return (await self._run(arguments, limit, data)).stdout
 
     async def _run(self, arguments: Sequence[str], limit: int, data: bytes | None) -> Completed:
         # Without the signal git is told that a file has become too large, and says so, where it would just die.

@@ -16,7 +16,7 @@ from firebrick.confined import OutsideError, open_beneath
 from firebrick.forge.address import Address
 from firebrick.forge.errors import CloneError
 
-LONGEST_POINTER: Final = 1024
+_LONGEST: Final = 1024
 _POINTER: Final = re.compile(
     rb"version https://git-lfs\.github\.com/spec/v1\n(?:ext-[^\n]*\n)*oid sha256:(?P<oid>[0-9a-f]{64})\nsize (?P<size>[0-9]{1,18})\n"
 )
@@ -34,7 +34,7 @@ class Pointer:
 
 def parse_pointer(content: bytes) -> Pointer | None:
     """None for a file that is none."""
-    match = _POINTER.fullmatch(content) if len(content) <= LONGEST_POINTER else None
+    match = _POINTER.fullmatch(content) if len(content) <= _LONGEST else None
     return None if match is None else Pointer(match["oid"].decode(), int(match["size"]))
 
 

@@ -7,46 +7,69 @@ they are, so that git sees no change in them.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO, Final
 
 from firebrick.confined import OutsideError, open_beneath
 from firebrick.forge.address import Address
-from firebrick.forge.lfs import LONGEST_POINTER, Pointer, fetch_objects, parse_pointer
+from firebrick.forge.lfs import Pointer, fetch_objects, parse_pointer
 from firebrick.node.checkout.repository import Repository
+
+_BLOCK: Final = 1 << 20
+_FILTERED: Final = ":(attr:filter=lfs)"
 
 
 async def put_objects(repository: Repository, root: Path, target: Path, addresses: Sequence[Address]) -> int:
     """Put into `target`, which is made, what the pointers among the files of `root` stand for, under their names; how many they are. `repository` has
-    their index. Raises CloneError for an object that cannot be had."""
-    listed = await repository.listed("ls-files", "-t", "-z", "--", ":(attr:filter=lfs)")
-    names = [line[2:] for line in listed if line.startswith("H ")]  # others are not in a sparse checkout
-    pointers = await asyncio.to_thread(_pointers, root, names)
+    their index. Files of `root` that are such objects already stay. Raises CloneError for an object that cannot be had."""
+    pointers = await _pointers(repository)
     if not pointers:
         return 0
-    objects = target.with_name(f"{target.name}.objects")
-    objects.mkdir()
-    await fetch_objects(addresses, pointers.values(), objects)
-    await asyncio.to_thread(_lay_out, root, objects, target, pointers)
-    data = b"".join(os.fsencode(name) + b"\0" for name in pointers)
+    kinds = await asyncio.to_thread(lambda: {name: _look(root, name, pointer) for name, pointer in pointers.items()})
+    missing = {name: pointers[name] for name, is_pointer in kinds.items() if is_pointer}
+    if missing:
+        objects = target.with_name(f"{target.name}.objects")
+        objects.mkdir()
+        await fetch_objects(addresses, missing.values(), objects)
+        await asyncio.to_thread(_lay_out, root, objects, target, missing)
+    data = b"".join(os.fsencode(name) + b"\0" for name, is_pointer in kinds.items() if is_pointer is not None)
     await repository.git.run("update-index", "--assume-unchanged", "-z", "--stdin", data=data)
-    return len(pointers)
+    return len(missing)
 
 
-def _pointers(root: Path, names: Sequence[str]) -> dict[str, Pointer]:
-    """Of the files that are there, those that are pointers."""
-    found = {}
-    for name in names:
-        try:
-            with open_beneath(root, name) as file:
-                pointer = parse_pointer(file.read(LONGEST_POINTER + 1))
-        except (OSError, OutsideError):
-            continue
-        if pointer is not None:
-            found[name] = pointer
-    return found
+async def _pointers(repository: Repository) -> dict[str, Pointer]:
+    """The pointers of the index, without those that are not in a sparse checkout."""
+    entries = [line.partition("\t") for line in await repository.listed("ls-files", "-st", "-z", "--", _FILTERED)]
+    blobs = {name: meta.split()[2] for meta, _, name in entries if meta.startswith("H ")}
+    if not blobs:
+        return {}
+    contents = await repository.small_blobs(sorted(set(blobs.values())))
+    found = {name: parse_pointer(contents.get(blob, b"")) for name, blob in blobs.items()}
+    return {name: pointer for name, pointer in found.items() if pointer is not None}
+
+
+def _look(root: Path, name: str, pointer: Pointer) -> bool | None:
+    """Whether the file is the pointer (true), or what it stands for (false); None where it is neither, or not there."""
+    try:
+        with open_beneath(root, name) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == pointer.size and _digest(file) == pointer.oid:
+                return False
+            file.seek(0)
+            return True if parse_pointer(file.read(2048)) == pointer else None
+    except (OSError, OutsideError):
+        return None
+
+
+def _digest(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(_BLOCK):
+        digest.update(block)
+    return digest.hexdigest()
 
 
 def _lay_out(root: Path, objects: Path, target: Path, pointers: Mapping[str, Pointer]) -> None:

@@ -32,6 +32,7 @@ _FETCH: Final = (
     *("--update-shallow", "--stdin"),
 )
 _LISTED: Final = 64 << 20
+_SMALL: Final = 1024
 _LINE: Final = re.compile(r"(?P<sha>[0-9a-f]{40}|[0-9a-f]{64})\t(?P<ref>refs/\S+)")
 _SYMBOLIC: Final = re.compile(r"ref: (?P<ref>refs/heads/\S+)\tHEAD")
 # What the host wants of it while it is made: nothing of how it was made may be read in it.
@@ -213,9 +214,31 @@ class Repository:
             ]
         return entries
 
+    async def small_blobs(self, names: Sequence[str]) -> dict[str, bytes]:
+        """The content of objects by their names, of those that are files of no more than a KiB."""
+        data = "".join(f"{name}\n" for name in names).encode()
+        told = await self.git.run("cat-file", "--batch-check", limit=_LISTED, data=data)
+        sizes = [line.split() for line in told.splitlines()]
+        small = [words[0] for words in sizes if words[1] == "blob" and int(words[2]) <= _SMALL]
+        content = await self.git.read(
+            "cat-file", "--batch", limit=_LISTED, data="".join(f"{name}\n" for name in small).encode()
+        )
+        return _contents(content)
+
     async def listed(self, *arguments: str) -> list[str]:
         """What a git command prints of paths, with `-z`."""
         said = await self.git.read(*arguments, limit=_LISTED)
         return await asyncio.to_thread(
             lambda: [name.decode(errors="surrogateescape") for name in said.split(b"\0") if name]
         )
+
+
+def _contents(batch: bytes) -> dict[str, bytes]:
+    """What `git cat-file --batch` prints: of each object a line with its name, its kind and its size, its content, and a newline."""
+    found, at = {}, 0
+    while at < len(batch):
+        end = batch.index(b"\n", at)
+        name, _, size = batch[at:end].decode().split()
+        found[name] = batch[end + 1 : end + 1 + int(size)]
+        at = end + 2 + int(size)
+    return found
