@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import hashlib
 import os
@@ -13,12 +14,13 @@ from firebrick.forge.address import Credential, parse_address
 from firebrick.forge.errors import CloneLimitError, ForgeError, RefNotFoundError
 from firebrick.forge.limits import CloneLimits
 from firebrick.node.errors import CheckoutError, OriginError
+from firebrick.node.event import CancelCause
 from firebrick.node.order import Source
 from firebrick.node.settings import NodeSettings
 from tests.e2e.git_http import GitServer
 from tests.e2e.repository import Repository, make_repository
 from tests.e2e.workspaces import Workspaces
-from tests.unit.node.conftest import Bed, DoubleActions, DoubleLender
+from tests.unit.node.conftest import Bed, DoubleActions, DoubleLender, Told
 
 pytestmark = pytest.mark.network
 TREE = {"top": "1", "a/x": "x", "a/b/y": "y", "c/z": "z"}
@@ -192,6 +194,17 @@ async def test_a_clone_that_is_shallow_itself(place: Workspaces, own: Repository
     for depth in ("1", "0"):
         workspace, _ = await place.checkout(fetch_depth=depth)
         assert told(workspace) == "## main...origin/main"
+
+
+async def test_a_linked_worktree(place: Workspaces, own: Repository, tmp_path: Path) -> None:
+    own.git("worktree", "add", "--quiet", str(tmp_path / "linked"), "feature/x")
+    linked = Repository(tmp_path / "linked")
+    place.source = source_of(linked, ref="refs/heads/feature/x")
+    for depth in ("1", "0"):
+        workspace, _ = await place.checkout(fetch_depth=depth)
+        assert told(workspace) == "## feature/x...origin/feature/x"
+    workspace, _ = await place.checkout(ref="main")
+    assert (workspace.path / "top").read_text() == "2"
 
 
 async def test_nothing_of_the_configuration_gets_in_and_nothing_of_the_repository_runs(
@@ -454,6 +467,21 @@ async def test_a_link_without_an_address_and_one_that_is_not_wanted(place: Works
         await place.checkout(submodules="true")
 
 
+@pytest.mark.parametrize("name", [".git", ".GIT", "git~1", "..", ".g\u200cit"])
+@pytest.mark.parametrize("as_submodule", [False, True])
+async def test_trees_that_would_write_into_git_itself_are_refused(
+    place: Workspaces, own: Repository, tmp_path: Path, name: str, *, as_submodule: bool
+) -> None:
+    lib = mirrored(tmp_path, "octo/lib", {"lib": "1"})
+    inner = lib.tree(("100755", "post-checkout", lib.blob(b"#!/bin/sh\ntouch ran\n")))
+    bad = lib.point_main_at(lib.tree(("40000", name, lib.tree(("40000", "hooks", inner)))))
+    lib.git("push", "--quiet", "--mirror", "mirror")
+    place.source = dataclasses.replace(place.source, sha=with_submodule(own, "../lib", bad))
+    with pytest.raises((CheckoutError, ForgeError)):
+        await place.checkout(**({"submodules": "true"} if as_submodule else {"repository": "octo/lib"}))
+    assert not list(tmp_path.rglob("ran"))
+
+
 # --- Git LFS ---
 
 LARGE = b"large" * 100_000
@@ -618,6 +646,19 @@ async def test_a_step_that_is_out_of_time_leaves_nothing(tmp_path: Path) -> None
     assert told.steps() == ["failure"]
     assert "has timed out after 0.02 minutes" in "".join(told.lines())
     assert server.paths
+
+
+async def test_a_cancelled_run_gives_a_checkout_up(tmp_path: Path) -> None:
+    asked = asyncio.Event()
+    async with GitServer(tmp_path, silent=True, on_request=asked.set).running() as server:
+        bed = Bed(tmp_path, DoubleLender(), NodeSettings(actions_url=server.url), DoubleActions(tmp_path / "actions"))
+        text = STEP.replace("{with}", "{repository: octo/tools}").replace("0.02", "10")
+        async with bed.live(text) as run:
+            await asyncio.wait_for(asked.wait(), 10)
+            run.cancel(CancelCause.USER)
+            told = Told([event async for event in run.events()], await run.result())
+    assert (told.steps(), told.result.conclusion.value) == (["cancelled"], "cancelled")
+    assert told.lines()[-1] == "##[error]The operation was canceled."
 
 
 async def test_what_has_no_effect_is_said(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ _WITHOUT_EFFECT: Final[Mapping[str, Iterable[str]]] = {
     "the files belong to the user steps run as": ("set-safe-directory",),
     "every object of what is fetched is there": ("filter",),
     "nothing is shown while it is fetched": ("show-progress",),
-    "there is no token in the machine that anybody could take": ("allow-unsafe-pr-checkout",),
+    "nothing is refused for coming from a fork": ("allow-unsafe-pr-checkout",),
 }
 
 
