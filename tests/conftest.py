@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
 from tests.guard import sealed
+from tests.lanes import place_of, share_of
 from tests.leak import Belongings, adopt_orphans
 from tests.skip import is_allowed
 
@@ -16,6 +18,26 @@ _STARTS_PROCESSES = ("agent", "conformance", "image", "machine", "e2e", "lab", "
 
 def pytest_configure() -> None:
     adopt_orphans()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `-n`, whatever `--dist` says: see `tests.lanes`."""
+    from xdist.scheduler import LoadScopeScheduling  # the lab has none
+
+    class Lanes(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return share_of(nodeid)
+
+    config.option.loadscopereorder = False
+    return Lanes(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a lane the order is that of `tests.lanes`."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: place_of(item.nodeid))
 
 
 def _part(item: pytest.Item) -> str:
