@@ -9,15 +9,22 @@ import pytest
 
 from tests.guard import sealed
 from tests.lanes import place_of, share_of
-from tests.leak import Belongings, adopt_orphans
+from tests.leak import Belongings, adopt_orphans, end_with_parent
 from tests.skip import is_allowed
 
 # Tests that start processes: they shall be gone, with their files, when the test is over.
 _STARTS_PROCESSES = ("agent", "conformance", "image", "machine", "e2e", "lab", "network", "pager", "scenarios", "docs")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     adopt_orphans()
+    if _is_lane(config):
+        end_with_parent()
+
+
+def _is_lane(config: pytest.Config) -> bool:
+    """Whether this process was started by another one that shares the tests out."""
+    return hasattr(config, "workerinput")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -36,7 +43,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """In a lane the order is that of `tests.lanes`."""
-    if hasattr(config, "workerinput"):
+    if _is_lane(config):
         items.sort(key=lambda item: place_of(item.nodeid))
 
 

@@ -11,12 +11,14 @@ import gc
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _SETTLE_S = 5.0
 _NAMESPACES = Path("/run/netns")
@@ -30,6 +32,11 @@ _OWN_FILES = ("anon_inode:[eventpoll]", "/dev/null", "/dev/urandom", "/proc/", "
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent ends."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_with_parent() -> None:
+    """A lane does not go on when whoever reads its results was killed."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
