@@ -35,8 +35,9 @@ def adopt_orphans() -> None:
 
 
 def end_with_parent() -> None:
-    """A lane does not go on when whoever reads its results was killed."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    """A lane is interrupted, and cleans up after itself, when whoever reads its results is killed."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
