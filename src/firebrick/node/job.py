@@ -19,7 +19,7 @@ from firebrick.machine.errors import BootError, MachineError
 from firebrick.node.action.book import JobActions
 from firebrick.node.action.source import ActionSource
 from firebrick.node.action.use import Entry, NativeUse, Phase, entries_of, has_phase, uses_image
-from firebrick.node.cancel import Cancellation
+from firebrick.node.cancel import Cancellation, job_limit, run_limit
 from firebrick.node.container.companion import Companions
 from firebrick.node.container.services import Served
 from firebrick.node.context import TEMP, TOOL_CACHE, architecture, fixed_environment, guest_paths, run_facts
@@ -101,7 +101,7 @@ async def _give_up(task: JobTask, body: asyncio.Task[JobResult]) -> None:
 
 def _result(task: JobTask, body: asyncio.Task[JobResult]) -> JobResult:
     if body.cancelled():
-        return JobResult(conclusion=_cancelled(task), message=cause_message(task.cancellation.cause))
+        return JobResult(conclusion=_cancelled(task), message=task.cancellation.message)
     try:
         return body.result()
     except _LOSSES as error:
@@ -117,20 +117,6 @@ def _result(task: JobTask, body: asyncio.Task[JobResult]) -> JobResult:
 
 def _cancelled(task: JobTask) -> Conclusion:
     return Conclusion.FAILURE if task.cancellation.cause is CancelCause.TIMEOUT else Conclusion.CANCELLED
-
-
-def cause_message(cause: CancelCause | None) -> str:
-    match cause:
-        case CancelCause.TIMEOUT:
-            return "The time for this job or run is over."
-        case CancelCause.MATRIX:
-            return "Cancelled, because another job of the matrix failed."
-        case CancelCause.CONCURRENCY:
-            return "Cancelled, because another run or job took its place in the concurrency group."
-        case CancelCause.SHUTDOWN:
-            return "Cancelled, because the node ends."
-        case _:
-            return "Cancelled."
 
 
 async def _carry_out(task: JobTask) -> JobResult:
@@ -240,8 +226,7 @@ def _known_phases(entries: Sequence[Entry]) -> list[tuple[Entry, Phase]]:
 
 async def _work(task: JobTask, bench: Bench, branch: Branch, loan: Loan) -> JobResult:
     job = task.planned.job
-    limit = timeout_s(job.timeout_minutes, task.scope, task.order.resources.timeout_s)
-    timer = asyncio.get_running_loop().call_later(limit, task.cancellation.request, CancelCause.TIMEOUT)
+    timer = _limited(task)
     try:
         if branch.resume is None:
             await _set_up(bench)
@@ -258,6 +243,15 @@ async def _work(task: JobTask, bench: Bench, branch: Branch, loan: Loan) -> JobR
         return await _finish(task, bench)
     finally:
         timer.cancel()
+
+
+def _limited(task: JobTask) -> asyncio.TimerHandle:
+    """The time of the job begins. Raises EvaluationError."""
+    whole, minutes = task.order.resources.timeout_s, task.planned.job.timeout_minutes
+    limit = timeout_s(minutes, task.scope, whole)
+    message = run_limit(whole) if minutes is None else job_limit(task.planned.job.id, limit)
+    end = partial(task.cancellation.request, CancelCause.TIMEOUT, message=message)
+    return asyncio.get_running_loop().call_later(limit, end)
 
 
 @asynccontextmanager
@@ -310,7 +304,7 @@ async def _finish(task: JobTask, bench: Bench) -> JobResult:
     if bench.conclusion == "success" and task.order.collect:
         await _collect(task, bench, task.order.collect)
     conclusion = Conclusion(bench.conclusion)
-    message = cause_message(task.cancellation.cause) if bench.status == CANCELLED else ""
+    message = task.cancellation.message if bench.status == CANCELLED else ""
     return JobResult(conclusion=conclusion, outputs=outputs, message=message)
 
 

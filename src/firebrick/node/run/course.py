@@ -9,13 +9,14 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from firebrick.node.cancel import Cancellation
+from firebrick.node.cancel import Cancellation, cause_message
 from firebrick.node.context import debugging
 from firebrick.node.contract import JobResult
 from firebrick.node.event import CancelCause, Conclusion, JobFinished, JobsPlanned
-from firebrick.node.job import JobTask, cause_message, run_job
+from firebrick.node.job import JobTask, run_job
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
 from firebrick.node.run.call import called_order
@@ -112,10 +113,10 @@ class Course:
         return ()
 
     def _closed(self, planned: PlannedJob) -> tuple[PlannedJob, ...]:
-        cause = above.cause if (above := self._cancelled_above) is not None else None
+        above = self._cancelled_above
         contexts = self._contexts(planned.job.id)
-        if not self._should_run(planned, contexts, cancelled=cause is not None):
-            self._end(planned, _not_run(cause))
+        if not self._should_run(planned, contexts, cancelled=above is not None):
+            self._end(planned, _not_run(above))
             return ()
         scope = job_scope(self._plan, planned, self._known, contexts)
         copies = expand(self._order.workflow, planned.job, scope, self._plan.caller)
@@ -136,8 +137,8 @@ class Course:
     async def _run_copy(self, copy: PlannedJob, turns: asyncio.Semaphore, outcomes: list[JobOutcome]) -> None:
         """One combination of a job, or the job itself where it has no matrix: its turn, its work, its report."""
         cancellation = self._shared.live[copy.key] = Cancellation(self._patience(copy))
-        if (above := self._cancelled_above) is not None and above.cause is not None:
-            cancellation.request(above.cause, above.began)
+        if (above := self._cancelled_above) is not None:
+            cancellation.follow(above)
         began = time.monotonic()
         ended = _Ended(JobResult(conclusion=Conclusion.CANCELLED, message=cause_message(CancelCause.SHUTDOWN)))
         try:
@@ -174,7 +175,7 @@ class Course:
         cancelled = cancellation.cause is not None
         try:
             if not self._should_run(copy, contexts, cancelled=cancelled):
-                return _Ended(_not_run(cancellation.cause))
+                return _Ended(_not_run(cancellation))
             scope = job_scope(self._plan, copy, self._known, contexts, cancelled=cancelled)
         except EvaluationError as error:
             return _Ended(self._failed(copy, f"The template is not valid. `if` of the job: {error}"))
@@ -197,7 +198,8 @@ class Course:
         loop = asyncio.get_running_loop()
         left = cancellation.began + self._shared.settings.cancel_s - loop.time()
         granted = self._shared.live[copy.key] = Cancellation(0.0)
-        timer = loop.call_later(max(0.0, left), granted.request, cancellation.cause)
+        end = partial(granted.request, cancellation.cause, message=cancellation.message)
+        timer = loop.call_later(max(0.0, left), end)
         try:
             yield granted
         finally:
@@ -213,7 +215,7 @@ class Course:
             return _Ended(self._failed(copy, f"The template is not valid. {error}"))
         async with self._admitted(asked, copy, cancellation, self._held, "job") as held:
             if held is None:
-                return _Ended(_not_run(cancellation.cause))
+                return _Ended(_not_run(cancellation))
             if copy.job.call is not None:
                 return await self._call(copy, copy.job.call, scope, cancellation, held)
             return _Ended(await run_job(self._task(copy, scope, cancellation)))
@@ -285,7 +287,7 @@ class Course:
         async with self._admitted(asked, copy, cancellation, held, "workflow") as within:
             course = Course(self._shared, order, planned, above=cancellation, held=within or held)
             if within is None:
-                course.give_up(cancellation.cause)
+                course.give_up(cancellation)
             else:
                 await course.carry_out()
         return self._called_end(copy, course, order.workflow, contexts)
@@ -298,10 +300,10 @@ class Course:
             return _Ended(self._failed(copy, f"The outputs of the called workflow cannot be evaluated: {error}"))
         return _Ended(JobResult(conclusion=conclusion, outputs=outputs), reported=True)
 
-    def give_up(self, cause: CancelCause | None) -> None:
+    def give_up(self, cancellation: Cancellation) -> None:
         """Report every job as one that did not run."""
         for planned in self._plan.jobs:
-            self._end(planned, _not_run(cause))
+            self._end(planned, _not_run(cancellation))
 
     # --- what is said ---
 
@@ -347,7 +349,7 @@ class Course:
         )
 
 
-def _not_run(cause: CancelCause | None) -> JobResult:
-    if cause is None:
+def _not_run(cancellation: Cancellation | None) -> JobResult:
+    if cancellation is None or cancellation.cause is None:
         return JobResult(conclusion=Conclusion.SKIPPED)
-    return JobResult(conclusion=Conclusion.CANCELLED, message=cause_message(cause))
+    return JobResult(conclusion=Conclusion.CANCELLED, message=cancellation.message)
