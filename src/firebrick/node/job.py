@@ -7,7 +7,7 @@ import json
 import time
 import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -120,17 +120,18 @@ def _cancelled(task: JobTask) -> Conclusion:
 
 
 async def _carry_out(task: JobTask) -> JobResult:
-    if task.trunk is None:
-        return await _on_machine(
-            task, Branch(resume=Resume.of(task.order.rerun.entry) if task.order.rerun is not None else None)
-        )
-    async with task.trunk.joined() as branch:
-        return await _on_machine(task, branch)
+    with ExitStack() as held:
+        if task.trunk is None:
+            resume = Resume.of(task.order.rerun.entry) if task.order.rerun is not None else None
+            return await _on_machine(task, Branch(resume=resume), held)
+        async with task.trunk.joined() as branch:
+            return await _on_machine(task, branch, held)
 
 
-async def _on_machine(task: JobTask, branch: Branch) -> JobResult:
+async def _on_machine(task: JobTask, branch: Branch, held: ExitStack) -> JobResult:
+    """`held` is what stays on the host for as long as the job may need it."""
     around = await find_surroundings(task.order, task.planned, task.scope, task.borrower, task.settings)
-    actions = JobActions(task.actions, task.settings, task.log)
+    actions = JobActions(task.actions, task.settings, task.log, held)
     await actions.prepare(task.planned.job.steps)
     entries = entries_of(task.planned.job.steps)
     actions.open_known(entries, depth=0)

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import textwrap
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -127,7 +127,7 @@ class DoubleActions:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(textwrap.dedent(text))
 
-    async def fetch(self, action: RemoteAction, say: Callable[[str], None]) -> ActionTree:
+    async def fetch(self, action: RemoteAction, say: Callable[[str], None], held: ExitStack) -> ActionTree:
         name = f"{action.repository}@{action.ref}"
         self.fetched.append(name)
         if not (self.directory / name).is_dir():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -36,12 +37,12 @@ _MOST_STEPS: Final = 10_000
 
 
 class JobActions:
-    """See above. Used by one task at a time."""
+    """See above. Used by one task at a time. What it fetches stays until `held` is left."""
 
-    def __init__(self, source: ActionSource, settings: NodeSettings, log: JobLog) -> None:
+    def __init__(self, source: ActionSource, settings: NodeSettings, log: JobLog, held: ExitStack) -> None:
         self._source = source
         self._log = log
-        self._fetched = FetchedActions(source, settings, log)
+        self._fetched = FetchedActions(source, settings, log, held)
         self._placed: set[str] = set()
         self._opened = 0
         self._steps = 0

@@ -238,7 +238,7 @@ class Stuck:
     def __init__(self):
         self.asked, self.ended = asyncio.Event(), asyncio.Event()
 
-    async def fetch(self, action, say):
+    async def fetch(self, action, say, held):
         self.asked.set()
         try:
             await asyncio.Event().wait()
