@@ -167,7 +167,8 @@ class Containers:
         source = definition.source
         assert isinstance(source, Oci)
         config = await read_config(definition.confined(source.path), name)
-        image = await self._store.ensure_defined(definition, progress=progress)
+        bounded = msgspec.structs.replace(definition, limit_mib=self._settings.containers_limit_mib)
+        image = await self._store.ensure_defined(bounded, progress=progress)
         return ContainerImage(name=image.name, config=config)
 
     # --- registries ---
