@@ -19,6 +19,7 @@ from firebrick.node.event import MachineKept
 from firebrick.node.guest import Keep as KeepMachine
 from firebrick.node.kept import checkpoint, shelf
 from firebrick.node.kept.shelf import Ended, Kept, Kind
+from firebrick.node.results.offer import tenant_of
 from firebrick.node.settings import Keep, NodeSettings
 from firebrick.node.step.bench import Bench
 from firebrick.workflow.syntax import Step
@@ -90,7 +91,8 @@ class Keeper:
             return
         if entry is None:
             bench.log.node(
-                f"The machine is not kept: it takes more than the {self.settings.keep_mib} MiB of `keep_mib`.",
+                f"The machine is not kept: with what others keep it would be more than the {self.settings.keep_mib} MiB of `keep_mib`, or "
+                f"the {self.settings.keep_count} machines of `keep_count`. `firebrick kept ls` lists them.",
                 moment.number,
             )
             return
@@ -109,6 +111,7 @@ class Keeper:
         return Kept(
             version=shelf.VERSION,
             run=bench.order.id,
+            tenant=mask(tenant_of(bench.order)),
             workflow=mask(bench.order.workflow.name),
             job=bench.log.job,
             kind=moment.kind,

@@ -23,7 +23,8 @@ from firebrick.machine import BootError, Driver, Machine, MachineSpec, Network, 
 from firebrick.node.container.image import ContainerImage, Containers, may_be_named
 from firebrick.node.errors import NodeError
 from firebrick.node.guest import Loan, Say
-from firebrick.node.kept.shelf import Entry, Kept, KeptShelf, Quota
+from firebrick.node.kept.quota import Quota
+from firebrick.node.kept.shelf import Entry, Kept, KeptShelf
 from firebrick.node.order import Fixed, Resources
 from firebrick.node.pool.driver import network_kind, policy_of
 from firebrick.node.pool.template import TemplateShelf, machine_spec
