@@ -204,7 +204,7 @@ class Pool:
     async def sweep(self) -> None:
         """Remove what processes that died while they made kernels or images, or fetched them, have left, and machines that were kept long enough."""
         await self._store.sweep()
-        self._containers.sweep()
+        await asyncio.to_thread(self._containers.sweep)
         await self.kept.sweep()
 
     async def _finalize(self, image: str, resources: Resources, say: Say) -> tuple[Image, Kernel, MachineSpec]:
@@ -223,7 +223,7 @@ class Pool:
             machine = await stack.enter_async_context(self._fork(template, begin.spec, begin.identity))
         except (SnapshotError, BootError) as error:
             say(f"The template cannot be used and is made anew: {error}")
-            self._templates.discard(template)
+            await self._templates.discard(template)
             template = await self._template(begin, say)
             began = time.perf_counter()
             machine = await stack.enter_async_context(self._fork(template, begin.spec, begin.identity))
