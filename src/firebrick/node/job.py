@@ -30,6 +30,7 @@ from firebrick.node.glob import find_files, parse_searches
 from firebrick.node.guest import Borrower, Guest, Lender, Loan
 from firebrick.node.kept.keeper import Keeper
 from firebrick.node.kept.resume import Resume, needs_of
+from firebrick.node.kept.shelf import Ended
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
 from firebrick.node.results.offer import NodeResults
@@ -58,7 +59,7 @@ _LOSSES: Final = (MachineError, GuestError, ImageError, NodeError, ResultsError,
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobTask:
     """Everything one job needs from its run and its node. `scope` is what the job's own expressions see, `trunk` the
-    common part it shares with the other jobs of its matrix."""
+    common part it shares with the other jobs of its matrix, `callers` what the jobs that call its workflow need."""
 
     order: RunOrder
     planned: PlannedJob
@@ -71,6 +72,7 @@ class JobTask:
     log: JobLog
     cancellation: Cancellation
     trunk: Trunk | None = None
+    callers: tuple[Mapping[str, Ended], ...] = ()
 
     @property
     def borrower(self) -> Borrower:
@@ -198,8 +200,15 @@ def _facts(task: JobTask, loan: Loan, around: Surroundings, served: Served) -> F
 
 def _keeper(task: JobTask, loan: Loan) -> Keeper:
     begun_at = task.order.rerun.entry.record.step if task.order.rerun is not None else None
-    needs = needs_of(task.scope)
-    return Keeper(settings=task.settings, keep=loan.keep, machine=loan.machine, needs=needs, begun_at=begun_at)
+    return Keeper(
+        settings=task.settings,
+        keep=loan.keep,
+        machine=loan.machine,
+        title=task.planned.name,
+        needs=needs_of(task.scope),
+        callers=task.callers,
+        begun_at=begun_at,
+    )
 
 
 def _report_start(task: JobTask, loan: Loan, image: str, entries: Sequence[Entry], resume: Resume | None) -> None:

@@ -42,12 +42,14 @@ class _Moment:
 @dataclass(kw_only=True)
 class Keeper:
     """That of one job. `keep` is None where its machine cannot be saved; `begun_at` is the step the job begins with where that is a checkpoint
-    already, `anything` whether a machine was kept. Nothing that goes wrong here touches the job: the log says it."""
+    already, `anything` whether a machine was kept. `title`, `needs` and `callers` are those of the records. Nothing that goes wrong here touches the job: the log says it."""
 
     settings: NodeSettings
     keep: KeepMachine | None
     machine: str
+    title: str = ""
     needs: Mapping[str, Ended] = field(default_factory=dict)
+    callers: tuple[Mapping[str, Ended], ...] = ()
     begun_at: int | None = None
     anything: bool = False
 
@@ -114,6 +116,7 @@ class Keeper:
             tenant=mask(tenant_of(bench.order)),
             workflow=mask(bench.order.workflow.name),
             job=bench.log.job,
+            title=mask(self.title),
             kind=moment.kind,
             step=moment.number,
             index=moment.index,
@@ -125,6 +128,7 @@ class Keeper:
             environment={mask(n): mask(v) for n, v in command.env.items()} if command is not None else {},
             secrets=tuple(sorted(bench.order.secrets)),
             needs=self.needs,
+            callers=self.callers,
             sha=bench.order.source.sha,
             image="",
             machine=self.machine,

@@ -58,13 +58,16 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """One record. `step` counts from 0, as in events, what actions do before the first step included; `index` is that of the step in the job. Text
     is masked: no secret is in a record, only the names of those the order had, in `secrets`; what the guest knows, values included, is in its
     memory and so in the snapshot. `argv` is empty where no command ran. `state` is the digest of what lies in the guest to go on from there (see
-    `firebrick.node.kept.checkpoint`); `needs` is how the jobs before ended. `tenant` says whose it is: that of the run's repository."""
+    `firebrick.node.kept.checkpoint`); `needs` is how the jobs before ended. `tenant` says whose it is: that of the run's
+    repository. `title` is what people call the job, `caller / job` of a called workflow; `callers` is how the jobs before the calling ones ended, the
+    outermost first."""
 
     version: int
     run: str
     tenant: str = ""
     workflow: str
     job: str
+    title: str = ""
     kind: Kind
     step: int
     index: int
@@ -76,6 +79,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str] = {}
     secrets: tuple[str, ...] = ()
     needs: Mapping[str, Ended] = {}
+    callers: tuple[Mapping[str, Ended], ...] = ()
     sha: str = ""
     image: str
     machine: str
@@ -84,6 +88,10 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     expires: float
     milliseconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+    def is_of(self, job: str) -> bool:
+        """Whether this is the job's key or what people call it."""
+        return self.job == job or (_title(self.title) == _title(job) != "")
 
     @property
     def is_checkpoint(self) -> bool:
@@ -186,7 +194,7 @@ class KeptShelf:
         entries = [entry for entry in self.entries() if kind is None or entry.record.kind is kind]
         what, ask = _CHECKPOINT if kind is Kind.BEFORE else _MACHINE
         run = _chosen_run(run, entries, what, ask)
-        found = [entry for entry in entries if entry.record.run == run and job in (None, entry.record.job)]
+        found = [entry for entry in entries if entry.record.run == run and (job is None or entry.record.is_of(job))]
         if label is not None:
             found = [entry for entry in found if entry.record.label == label]
         if not found:
@@ -250,6 +258,11 @@ def _remove(path: Path) -> None:
         draft = path.with_name(owner.draft_name(path.name))
         path.rename(draft)
         tree.remove(draft)
+
+
+def _title(text: str) -> str:
+    """However the `/` between a caller and its job is set off."""
+    return "/".join(part.strip() for part in text.split("/"))
 
 
 def _plain(name: str) -> str:

@@ -17,6 +17,8 @@ from firebrick.node.context import debugging
 from firebrick.node.contract import JobResult
 from firebrick.node.event import CancelCause, Conclusion, JobFinished, JobsPlanned
 from firebrick.node.job import JobTask, run_job
+from firebrick.node.kept.resume import needs_of
+from firebrick.node.kept.shelf import Ended
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
 from firebrick.node.run.call import called_order
@@ -55,7 +57,7 @@ class _Ended:
 
 class Course:
     """One workflow at work. `order` is the run's, with this workflow and its secrets; `above` is the cancellation of the calling job, `held` are
-    the concurrency groups it is in."""
+    the concurrency groups it is in, `callers` how the jobs ended that it and those around it need."""
 
     def __init__(
         self,
@@ -65,6 +67,7 @@ class Course:
         *,
         above: Cancellation | None = None,
         held: frozenset[str] = frozenset(),
+        callers: tuple[Mapping[str, Ended], ...] = (),
     ) -> None:
         self.outcomes: dict[str, JobOutcome] = {}
         self._shared = shared
@@ -72,10 +75,13 @@ class Course:
         self._plan = planned
         self._above = above
         self._held = held
+        self._callers = callers
         self._copies: dict[str, tuple[PlannedJob, ...]] = {}
         self._trunks: dict[str, Trunk | None] = {}
         rerun = order.rerun
-        self._known = self.outcomes if rerun is None else rerun.outcomes()  # what jobs see of those they need
+        self._known = (
+            self.outcomes if rerun is None else rerun.outcomes(len(callers))
+        )  # what jobs see of those they need
 
     async def carry_out(self) -> None:
         """A task for each job of the workflow; each waits for those it needs. All have reported when this returns."""
@@ -233,6 +239,7 @@ class Course:
             log=self._log(copy),
             cancellation=cancellation,
             trunk=self._trunks.get(copy.job.id),
+            callers=self._callers,
         )
 
     @asynccontextmanager
@@ -278,6 +285,8 @@ class Course:
             caller, order = called_order(self._order, self._plan, copy, call, scope, self._shared.calls)
             contexts = order_contexts(order)
             planned = plan(order.workflow, contexts=contexts, caller=caller)
+            if order.rerun is not None:
+                planned = order.rerun.narrow(planned)
             self._shared.count(len(planned.jobs) - 1)
             asked = group_request(order.workflow.concurrency, Scope(contexts))
         except _MISTAKES as error:
@@ -285,7 +294,8 @@ class Course:
         jobs = tuple(job.key for job in planned.jobs)
         self._shared.emit(JobsPlanned(at=time.time(), job=copy.key, jobs=jobs))
         async with self._admitted(asked, copy, cancellation, held, "workflow") as within:
-            course = Course(self._shared, order, planned, above=cancellation, held=within or held)
+            callers = (*self._callers, needs_of(scope))
+            course = Course(self._shared, order, planned, above=cancellation, held=within or held, callers=callers)
             if within is None:
                 course.give_up(cancellation)
             else:
