@@ -97,7 +97,9 @@ class Course:
         outcomes: list[JobOutcome] = []
         if copies:
             turns = asyncio.Semaphore(copies[0].max_parallel if len(copies) > 1 else 1)
-            async with open_trunk(copies, self._shared.lender) as self._trunks[job_id], asyncio.TaskGroup() as group:
+            may_fork = self._order.resources.fixed is None  # a fork is somebody else than what it is a fork of
+            trunk = open_trunk(copies, self._shared.lender, may_fork=may_fork)
+            async with trunk as self._trunks[job_id], asyncio.TaskGroup() as group:
                 for copy in copies:
                     name = f"run-{self._order.id}-{copy.key}"
                     group.create_task(self._run_copy(copy, turns, outcomes), name=name)
