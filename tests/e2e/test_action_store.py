@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from firebrick.forge.clone import clone
 from firebrick.image.lock import hold_lock
 from firebrick.node.action.definition import read_from_tree
 from firebrick.node.action.store import ActionStore
@@ -256,3 +257,29 @@ async def test_an_action_file_that_is_a_link_out_of_the_tree_is_not_read(
     for path in ("out", "loop", "above", "missing"):
         with pytest.raises(ActionError, match=f"Can't find .* under '{path}'"):
             await read_from_tree(tree.root, path, called=path)
+
+
+async def test_only_so_many_are_on_their_way_at_once(
+    tmp_path: Path, work: Repository, held: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mirror"
+    for number in range(12):
+        target = folder / "octo" / f"hello{number}.git"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work.git("clone", "--quiet", "--bare", str(work.path), str(target))
+    busy, most = 0, 0
+
+    async def counted(*arguments: Any, **options: Any) -> Any:
+        nonlocal busy, most
+        busy += 1
+        most = max(most, busy)
+        try:
+            await asyncio.sleep(0.2)
+            return await clone(*arguments, **options)
+        finally:
+            busy -= 1
+
+    monkeypatch.setattr("firebrick.node.action.store.clone", counted)
+    source = store(tmp_path, actions=str(folder))
+    await asyncio.gather(*(source.fetch(named(f"octo/hello{number}@main"), quiet, held) for number in range(12)))
+    assert most == 8

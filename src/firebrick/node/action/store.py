@@ -32,6 +32,8 @@ from firebrick.tree import remove as remove_tree
 from firebrick.workflow.uses import RemoteAction
 
 _PROTOCOLS: Final = frozenset({"https", "http", "ssh", "file"})
+_AT_ONCE: Final = 8
+"""Repositories on their way at once: nothing bounds them together before they are here."""
 _HAVE: Final = "Set `actions` in the [node] table of config.toml to a folder of bare repositories, or `actions_url` to the address of a forge."
 
 
@@ -43,6 +45,7 @@ class ActionStore:
         self._externals = Externals(cache / "externals")
         self._settings = settings
         self._trees = Trees(self._cache, settings.actions_cache_mib << 20)
+        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._limits = CloneLimits(size_mib=settings.actions_limit_mib)
 
     async def node(self, say: Say) -> Path:
@@ -104,7 +107,10 @@ class ActionStore:
             commit = action.ref.lower()
             if not action.is_pinned:
                 commit = await resolve_ref(address, action.ref, scratch=shelf / f".draft-{secrets.token_hex(4)}")
-            return self._trees.find(shelf / commit, held) or await self._clone(action, commit, address, shelf, held)
+            if (kept := self._trees.find(shelf / commit, held)) is not None:
+                return kept
+            async with self._turns:
+                return await self._clone(action, commit, address, shelf, held)
 
     async def _clone(
         self, action: RemoteAction, commit: str, address: Address, shelf: Path, held: ExitStack
