@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from firebrick.results.serve import Results
-from firebrick.results.token import Grant
+from firebrick.results.token import Grant, sign_grant
 from firebrick.results.variables import runtime_variables
 from tests.place import ROOT
 
@@ -165,7 +165,8 @@ class Job:
 
     @property
     def variables(self) -> dict[str, str]:
-        given = runtime_variables(self.results.parts.key, self.grant, port=self.port, lifetime_s=3600)
+        token = sign_grant(self.results.parts.key, self.grant, lifetime_s=3600)
+        given = runtime_variables(token, self.grant, port=self.port)
         # The host has no name `forge.localhost`; a guest does.
         given = {name: value.replace("forge.localhost", "127.0.0.1") for name, value in given.items()}
         place = str(self.place)

@@ -67,7 +67,7 @@ class Guest(Protocol):
 
 
 Keep = Callable[[Kept], Awaitable[Entry | None]]
-"""Makes a snapshot and keeps it under this record, its costs filled in. None where it is larger than all that may be kept. Raises MachineError, OSError,
+"""Makes a snapshot and keeps it under this record, its costs filled in. None where that is more than may be kept. Raises MachineError, OSError,
 NodeError; the machine goes on."""
 
 

@@ -6,6 +6,7 @@ never checks anything out, so no filter of the repository runs.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import stat
@@ -18,6 +19,7 @@ from typing import Final
 from firebrick import process
 from firebrick.node.errors import SourceError
 from firebrick.node.order import Source
+from firebrick.task import shielded
 
 _TIMEOUT: Final = 300.0
 _LIST_LIMIT: Final = 256 << 20
@@ -69,8 +71,8 @@ class SourceReader:
             done = await self._git("ls-files", "-z", "--cached", "--others", "--exclude-standard")
             names = sorted({name for name in done.stdout.split(b"\0") if name})
         else:
-            names = sorted(_walk(self.source.path))
-        return self._measured(names)
+            names = await asyncio.to_thread(lambda: sorted(_walk(self.source.path)))
+        return await asyncio.to_thread(self._measured, names)
 
     async def commit(self) -> str | None:
         """The order's commit, or else the one that is checked out; None where there is none."""
@@ -141,7 +143,7 @@ async def open_source(source: Source, scratch: Path, *, limit: int) -> AsyncIter
     try:
         yield SourceReader(source, scratch, limit)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        await shielded(asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True))
 
 
 def _walk(root: Path) -> Iterator[bytes]:

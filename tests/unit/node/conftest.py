@@ -7,7 +7,7 @@ import hashlib
 import tarfile
 import textwrap
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
@@ -203,7 +203,7 @@ class DoubleActions:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(textwrap.dedent(text))
 
-    async def fetch(self, action: RemoteAction, say: Callable[[str], None]) -> ActionTree:
+    async def fetch(self, action: RemoteAction, say: Callable[[str], None], held: ExitStack) -> ActionTree:
         name = f"{action.repository}@{action.ref}"
         self.fetched.append(name)
         if not (self.directory / name).is_dir():

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import posixpath
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -37,12 +38,12 @@ _MOST_STEPS: Final = 10_000
 
 
 class JobActions:
-    """See above. Steps that run at once ask for one thing after the other."""
+    """See above. Steps that run at once ask for one thing after the other. What it fetches stays until `held` is left."""
 
-    def __init__(self, source: ActionSource, settings: NodeSettings, log: JobLog) -> None:
+    def __init__(self, source: ActionSource, settings: NodeSettings, log: JobLog, held: ExitStack) -> None:
         self._source = source
         self._log = log
-        self._fetched = FetchedActions(source, settings, log)
+        self._fetched = FetchedActions(source, settings, log, held)
         self._placed: set[str] = set()
         self._turn = asyncio.Lock()
         self._opened = 0

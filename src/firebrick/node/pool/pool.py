@@ -35,7 +35,8 @@ from firebrick.node.container.built import StoredImages
 from firebrick.node.container.image import ContainerImage, Containers, may_be_named
 from firebrick.node.errors import NodeError, ToolLostError, told
 from firebrick.node.guest import Loan, Say
-from firebrick.node.kept.shelf import Entry, Kept, KeptShelf, Quota
+from firebrick.node.kept.quota import Quota
+from firebrick.node.kept.shelf import Entry, Kept, KeptShelf
 from firebrick.node.order import Fixed, Resources
 from firebrick.node.pool.driver import network_kind, policy_of
 from firebrick.node.pool.template import TemplateShelf, machine_spec
@@ -48,6 +49,7 @@ from firebrick.workflow.container.container import Login
 
 _KERNEL: Final = "debian"
 _DISK_SPARED_MIB: Final = 1024
+_LAYOUT: Final = "/proc/sys/kernel/randomize_va_space"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +157,8 @@ class Pool:
             begin = _Beginning(spec=spec, image=found, kernel=kernel, node=node, tools=tools, identity=identity)
             machine, milliseconds = await self._start(stack, begin, say)
             stack.enter_context(self.roster.registered(machine, image, purpose))
+            if resources.fixed is not None:  # programs that order things by their addresses do it the same each time
+                await machine.files.write(_LAYOUT, b"0\n", parents=True)
             yield self._loan(machine, image, milliseconds)
 
     @asynccontextmanager
@@ -255,7 +259,7 @@ class Pool:
     async def sweep(self) -> None:
         """Remove what processes that died while they made kernels or images, or fetched them, have left, and machines that were kept long enough."""
         await self._store.sweep()
-        self._containers.sweep()
+        await asyncio.to_thread(self._containers.sweep)
         await self.kept.sweep()
 
     async def _finalize(self, image: str, resources: Resources, say: Say) -> tuple[Image, Kernel, MachineSpec]:
@@ -274,7 +278,7 @@ class Pool:
             machine = await stack.enter_async_context(self._fork(template, begin.spec, begin.identity))
         except (SnapshotError, BootError) as error:
             say(f"The template cannot be used and is made anew: {error}")
-            self._templates.discard(template)
+            await self._templates.discard(template)
             template = await self._template(begin, say)
             began = time.perf_counter()
             machine = await stack.enter_async_context(self._fork(template, begin.spec, begin.identity))

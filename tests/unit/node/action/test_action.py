@@ -336,7 +336,7 @@ async def test_a_cancelled_action_ends_and_is_cleaned_up(bed):
 
 
 async def test_what_the_node_does_for_a_step_ends_with_it(bed):
-    async def hang(action, say):
+    async def hang(action, say, held):
         bed.actions.fetched.append(str(action))
         await asyncio.Event().wait()
 
