@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """`limit` bounds `ratio` (value / floor): from above for what should be small, from below where `more_is_better`.
+    """`limit` bounds `ratio` (value / floor): from above for what should be small, from below where `more_is_better`. What nobody has set a limit
+    for has none, and is there to be compared.
 
     `spread` is how far the value's single measurements lie apart, (max - min) / median: what the figure is worth."""
 
@@ -17,7 +18,7 @@ class Row:
     unit: str
     floor: float
     value: float
-    limit: float
+    limit: float | None
     more_is_better: bool = False
     spread: float = 0.0
 
@@ -27,6 +28,8 @@ class Row:
 
     @property
     def ok(self) -> bool:
+        if self.limit is None:
+            return True
         return self.ratio >= self.limit if self.more_is_better else self.ratio <= self.limit
 
     def as_json(self) -> dict[str, object]:
@@ -42,7 +45,13 @@ class Row:
 
 
 def compared(
-    name: str, unit: str, floor: Sequence[float], value: Sequence[float], limit: float, *, more_is_better: bool = False
+    name: str,
+    unit: str,
+    floor: Sequence[float],
+    value: Sequence[float],
+    limit: float | None,
+    *,
+    more_is_better: bool = False,
 ) -> Row:
     """The row of two series of measurements: their medians."""
     middle = statistics.median(value)

@@ -1,4 +1,4 @@
-"""Rows about steps: what the runner adds to a command, and how fast what a step writes comes to the disk, masked."""
+"""Rows about jobs and steps: what the runner adds to a machine and to a command, and how fast what a step writes comes to the disk, masked."""
 
 from __future__ import annotations
 
@@ -11,16 +11,19 @@ from types import SimpleNamespace
 from typing import Any
 
 from bench import machines
-from bench.bed import Bed
+from bench.bed import MEMORY_MIB, Bed
 from bench.row import Row, compared
-from firebrick.machine import Machine
+from firebrick import machine
+from firebrick.machine import Machine, Snapshot
 from firebrick.node.action.use import Entry, entries_of
 from firebrick.node.cancel import Cancellation
+from firebrick.node.event import Conclusion, JobFinished
 from firebrick.node.journal import Journal
 from firebrick.node.kept.keeper import Keeper
 from firebrick.node.lines import LineSplitter
 from firebrick.node.log import JobLog
-from firebrick.node.order import RunOrder, Source
+from firebrick.node.node import Node
+from firebrick.node.order import Resources, RunOrder, Source
 from firebrick.node.settings import NodeSettings
 from firebrick.node.step.bench import Bench, Facts
 from firebrick.node.step.listener import Listener
@@ -30,9 +33,12 @@ from firebrick.workflow.context import GuestPaths
 from firebrick.workflow.expression.expression import Scope
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.shell import DEFAULT
-from firebrick.workflow.syntax import RunDefaults
+from firebrick.workflow.syntax import RunDefaults, Workflow
 
 _ROUNDS = 3
+_JOBS = 7
+_SHELL = ("bash", "-e", "-c", "echo first")
+_SMALL = Resources(memory_mib=MEMORY_MIB)
 _STEPS = 40
 _MORE_MS = 5.0
 _SCRIPT = "/tmp/step.sh"  # noqa: S108 - in the guest
@@ -45,7 +51,46 @@ _CHUNK = 1 << 16
 
 
 async def steps(bed: Bed) -> list[Row]:
-    return [await _step(bed), await _lines()]
+    return [await _job(bed), await _step(bed), await _lines()]
+
+
+async def _job(bed: Bed) -> Row:
+    """By turns: a fork to the first output of the shell that steps have, and a job of one step that does nothing, from its order to its end, on a node that
+    has its template."""
+    async with machines.snapshot(bed, _SHELL) as taken, Node.open(bed.home) as node:
+        forks, jobs = [], []
+        for number in range(_JOBS + 1):
+            forks.append(await _shell_of_fork(bed, taken))
+            jobs.append(await _milliseconds(_run(node, bed.home.root, number)) / 1000)
+    return compared("job that does nothing", "s", forks[1:], jobs[1:], 1.5)
+
+
+async def _shell_of_fork(bed: Bed, taken: Snapshot) -> float:
+    began = time.monotonic()
+    async with machine.restore(taken, home=bed.home.root) as fork, fork.exec(_SHELL) as process:
+        assert await anext(aiter(process.stdout))
+        return time.monotonic() - began
+
+
+async def _run(node: Node, directory: Path, number: int) -> None:
+    source = Source(path=directory, repository="octo/bench", ref="refs/heads/main", sha="0" * 40)
+    order = RunOrder(
+        id=f"bench-{number}",
+        workflow=_workflow(),
+        source=source,
+        artifact_dir=directory / "artifacts",
+        resources=_SMALL,
+    )
+    async with node.start_run(order) as run:
+        async for event in run.events():
+            if isinstance(event, JobFinished):
+                if event.conclusion is not Conclusion.SUCCESS:
+                    raise RuntimeError(f"the job of the benchmark has failed: {event}")
+                return
+
+
+def _workflow() -> Workflow:
+    return read_workflow("on: push\njobs: {build: {runs-on: base, steps: [{run: 'true'}]}}\n", "bench.yml")
 
 
 async def _step(bed: Bed) -> Row:
@@ -74,7 +119,7 @@ async def _milliseconds(work: Awaitable[object]) -> float:
 
 def _bench(guest: Machine, log: JobLog) -> tuple[Bench, Entry]:
     """A job with one step, without what that step does not use."""
-    workflow = read_workflow("on: push\njobs: {build: {runs-on: base, steps: [{run: 'true'}]}}\n", "bench.yml")
+    workflow = _workflow()
     source = Source(path=Path("/"), repository="octo/bench", ref="refs/heads/main", sha="0" * 40)
     settings = NodeSettings()
     unused: Any = None

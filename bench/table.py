@@ -27,8 +27,8 @@ def print_table(console: Console, rows: Sequence[Row], title: str) -> None:
         table.add_column(heading, justify="right")
     table.add_column("")
     for row in rows:
-        bound = f"{'≥' if row.more_is_better else '≤'} {row.limit:g}"
-        verdict = "[green]met[/]" if row.ok else "[red]missed[/]"
+        bound = "" if row.limit is None else f"{'≥' if row.more_is_better else '≤'} {row.limit:g}"
+        verdict = "" if row.limit is None else "[green]met[/]" if row.ok else "[red]missed[/]"
         table.add_row(
             row.name,
             row.unit,

@@ -21,7 +21,9 @@ from lab.ground import Ground
 
 async def _calls(place: Place) -> list[Row]:
     async with restored(place, place.plain, place.open) as machine:
-        return [await overhead("driver overhead of an API call, emulated", machine.directory / API_SOCKET)]
+        socket = machine.directory / API_SOCKET
+        # Python on an emulated processor says nothing of a real one: the row that is measured outside has the limit.
+        return [await overhead("driver overhead of an API call, emulated", socket, limit=None)]
 
 
 _GROUPS: Final[dict[str, Callable[[Place], Awaitable[list[Row]]]]] = {

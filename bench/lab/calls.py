@@ -20,7 +20,7 @@ _BATCH: Final = 25
 _LIMIT_MS: Final = 1.0
 
 
-async def overhead(name: str, path: Path) -> Row:
+async def overhead(name: str, path: Path, *, limit: float | None = 1.0) -> Row:
     """Of the API behind the socket `path`. Batches of both sides take turns; what is compared are the medians of batches."""
     bare, own = [], []
     with _connected(path) as connection, contextlib.closing(connection):
@@ -38,7 +38,7 @@ async def overhead(name: str, path: Path) -> Row:
         unit="ms",
         floor=_LIMIT_MS,
         value=max(middle, 0.0),
-        limit=1.0,
+        limit=limit,
         spread=(max(differences) - min(differences)) / abs(middle),
     )
 

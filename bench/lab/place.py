@@ -40,7 +40,8 @@ def say(text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`plain` is a snapshot of a machine without a network, `linked` of one that has a tap. `open` has no jail, `paged` none either, and a page server;
+    """`plain` is a snapshot of a machine without a network, `linked` of one that has a tap. `open` has no jail, `paged` none either, and a page server that has the
+    list of the first machine's pages;
     `jailed` has both a jail and networks from `pool`."""
 
     home: Path
@@ -52,11 +53,12 @@ class Place:
     jailed: Firecracker
     pool: SlotPool
 
-    async def settled(self) -> None:
-        """Wait until the pool is as it was before a slot was taken, the used one removed: that work is not to be in the next measurement."""
+    async def settled(self, held: int = 0) -> None:
+        """Wait until the pool is as it was before a slot was taken, `held` others still being in use, and the used one removed: that work is not to be
+        in the next measurement."""
         await self.pool.full()
         async with asyncio.timeout(DEADLINE_S):
-            while len(list(NAMESPACES.glob("fb*"))) > SLOTS:  # noqa: ASYNC110 - the pool does not say
+            while len(list(NAMESPACES.glob("fb*"))) > SLOTS + held:  # noqa: ASYNC110 - the pool does not say
                 await asyncio.sleep(0.05)
 
     def fresh(self, kind: str) -> Path:
@@ -107,7 +109,7 @@ async def _make(ground: Ground, home: Path, stack: AsyncExitStack) -> Place:
         plain=plain,
         linked=linked,
         open=open_,
-        paged=Firecracker(home / "cache", settings, pager=serving),
+        paged=Firecracker(home / "cache", settings, pager=serving, prefetch=True),
         jailed=jailed,
         pool=pool,
     )

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from typing import Final
 
 from bench import bare_firecracker as bare
@@ -17,9 +17,10 @@ from bench.lab.place import DEADLINE_S, FIRST_COMMAND, Place, say
 from bench.machines import own_mib
 from bench.row import Row, compared
 from firebrick import machine
-from firebrick.machine import Firecracker, Machine, Snapshot
+from firebrick.machine import Firecracker, Machine, Snapshot, Standby
 
 _ROUNDS: Final = 5
+_STANDING: Final = 3  # more than half of them still stand when one was taken, so that no other is made meanwhile
 _MANY: Final = 50
 _AT_ONCE: Final = 2  # so that one side of ours works while the other waits
 
@@ -27,10 +28,25 @@ _AT_ONCE: Final = 2  # so that one side of ours works while the other waits
 @asynccontextmanager
 async def restored(place: Place, taken: Snapshot, driver: Firecracker) -> AsyncIterator[Machine]:
     """A machine of the product that has said something."""
-    async with machine.restore(taken, driver, home=place.home, deadline=DEADLINE_S) as made:
-        async with made.exec(FIRST_COMMAND) as process:
-            assert await anext(aiter(process.stdout))
+    async with (
+        machine.restore(taken, driver, home=place.home, deadline=DEADLINE_S) as made,
+        _heard(made),
+    ):
         yield made
+
+
+@asynccontextmanager
+async def _taken(ahead: Standby) -> AsyncIterator[Machine]:
+    """The same of one that stood by."""
+    async with ahead.restore(deadline=DEADLINE_S) as made, _heard(made):
+        yield made
+
+
+@asynccontextmanager
+async def _heard(made: Machine) -> AsyncIterator[None]:
+    async with made.exec(FIRST_COMMAND) as process:
+        assert await anext(aiter(process.stdout))
+    yield
 
 
 @contextmanager
@@ -46,28 +62,41 @@ def restored_bare(place: Place) -> Iterator[bare.Bare]:
 
 
 async def first_outputs(place: Place) -> list[Row]:
-    sides: dict[str, Callable[[], Awaitable[float]]] = {
-        "bare": functools.partial(_bare_time, place),
-        "open": functools.partial(_time, place, place.plain, place.open),
-        "paged": functools.partial(_time, place, place.plain, place.paged),
-        "jailed": functools.partial(_time, place, place.linked, place.jailed),
-    }
-    took: dict[str, list[float]] = {name: [] for name in sides}
-    for _ in range(_ROUNDS + 1):
-        for name, side in sides.items():
-            await place.settled()
-            took[name].append(await side())
-    bare_, open_, paged, jailed = (took[name][1:] for name in sides)
+    async with restored(place, place.plain, place.paged):
+        pass  # it leaves the list of its pages
+    async with (
+        machine.standby(place.plain, place.open, count=_STANDING, home=place.home) as ahead,
+        machine.standby(place.linked, place.jailed, count=_STANDING, home=place.home) as jailed_ahead,
+        machine.standby(place.plain, place.paged, count=_STANDING, home=place.home) as paged_ahead,
+    ):
+        sides: dict[str, Callable[[], Awaitable[float]]] = {
+            "bare": functools.partial(_bare_time, place),
+            "ahead": lambda: _time(_taken(ahead)),
+            "jailed ahead": lambda: _time(_taken(jailed_ahead)),
+            "open": lambda: _time(restored(place, place.plain, place.open)),
+            "paged ahead": lambda: _time(_taken(paged_ahead)),
+            "jailed": lambda: _time(restored(place, place.linked, place.jailed)),
+        }
+        took: dict[str, list[float]] = {name: [] for name in sides}
+        for _ in range(_ROUNDS + 1):
+            for name, side in sides.items():
+                for each in (ahead, jailed_ahead, paged_ahead):
+                    await each.full()
+                await place.settled(held=_STANDING)
+                took[name].append(await side())
+    times = {name: each[1:] for name, each in took.items()}
     return [
-        compared("restore to first output", "s", bare_, open_, 1.2),
-        compared("restore in jail and network", "s", bare_, jailed, 1.5),
-        compared("restore through the page server", "s", open_, paged, 1.5),
+        compared("restore, standing by", "s", times["bare"], times["ahead"], 1.2),
+        compared("restore, standing by in jail and network", "s", times["bare"], times["jailed ahead"], 1.5),
+        compared("restore from the beginning", "s", times["bare"], times["open"], 1.2),
+        compared("restore from the beginning, jail and network", "s", times["bare"], times["jailed"], None),
+        compared("restore, standing by at the page server", "s", times["ahead"], times["paged ahead"], None),
     ]
 
 
-async def _time(place: Place, taken: Snapshot, driver: Firecracker) -> float:
+async def _time(one: AbstractAsyncContextManager[Machine]) -> float:
     began = time.monotonic()
-    async with restored(place, taken, driver):
+    async with one:
         return time.monotonic() - began
 
 

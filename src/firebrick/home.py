@@ -55,6 +55,11 @@ class Home:
         return self.root / "results"
 
     @property
+    def tools(self) -> Path:
+        """The tool cache: what jobs and administrators have put there."""
+        return self.root / "tools"
+
+    @property
     def containers(self) -> Path:
         """What is known of images that came from registries."""
         return self.root / "containers"

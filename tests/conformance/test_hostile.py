@@ -125,7 +125,7 @@ exit 3;
 
 async def test_the_agents_port_is_not_the_jobs(m: Machine):
     """A job that finds the port cannot open it a second time: the connection stays the host's."""
-    if m._driver.name == "firecracker":
+    if m.driver.name == "firecracker":
         done = await m.run(["perl", "-e", _TAKE_VSOCK])
         assert (done.status.code, done.stderr) == (3, b"")
     else:

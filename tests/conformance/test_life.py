@@ -49,7 +49,7 @@ async def test_a_snapshot_does_not_change_its_source(m: Machine, tmp_path):
         await process.write(b"y\n")
         assert await process.stdout.read() == b"y\n"
     assert m.state is State.RUNNING
-    async with machine.restore(taken, m._driver, home=tmp_path) as copy:
+    async with machine.restore(taken, m.driver, home=tmp_path) as copy:
         assert await copy.files.read("/tmp/before") == b"1"
         assert not await copy.files.exists("/tmp/after")
         await copy.files.write("/tmp/copy", b"3")
@@ -62,7 +62,7 @@ async def test_a_paused_machine_can_be_saved_and_stays_paused(m: Machine, tmp_pa
     await m.pause()
     taken = await m.snapshot(tmp_path / "snap")
     assert m.state is State.PAUSED
-    async with machine.restore(taken, m._driver, home=tmp_path) as copy:
+    async with machine.restore(taken, m.driver, home=tmp_path) as copy:
         assert await copy.files.read("/tmp/x") == b"1"
     await m.resume()
     assert (await m.run(["true"])).status.ok
@@ -71,7 +71,7 @@ async def test_a_paused_machine_can_be_saved_and_stays_paused(m: Machine, tmp_pa
 async def test_two_snapshots_take_turns(m: Machine, tmp_path):
     one, two = await asyncio.gather(m.snapshot(tmp_path / "1"), m.snapshot(tmp_path / "2"))
     assert one.id != two.id
-    async with machine.restore(two, m._driver, home=tmp_path) as copy:
+    async with machine.restore(two, m.driver, home=tmp_path) as copy:
         assert (await copy.run(["true"])).status.ok
 
 
@@ -136,7 +136,7 @@ async def test_a_snapshot_taken_while_it_writes_is_consistent(m: Machine, tmp_pa
         assert await process.stdout.read()
         process.stdout.discard()
         taken = await m.snapshot(tmp_path / "snap")
-        async with machine.restore(taken, m._driver, home=tmp_path) as copy:
+        async with machine.restore(taken, m.driver, home=tmp_path) as copy:
             first = int(await copy.files.read("/tmp/count"))
             await copy.run(["sh", "-c", until_past(first + 3)], check=True, timeout=20 * PACE)
             await copy.run(["sync"], check=True)

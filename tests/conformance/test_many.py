@@ -110,7 +110,7 @@ async def test_what_was_written_and_synced_is_whole_in_a_snapshot_taken_meanwhil
         assert await process.stdout.read()
         process.stdout.discard()
         taken = await m.snapshot(tmp_path / "snap")
-    async with machine.restore(taken, m._driver, home=m.directory.parent.parent) as copy:
+    async with machine.restore(taken, m.driver, home=m.directory.parent.parent) as copy:
         await copy.run(["sh", "-c", "pkill -f urandom; pkill head; true"])
         await copy.run(["sh", "-c", "sed -i '$d' /tmp/list; sync; echo 3 > /proc/sys/vm/drop_caches"], check=True)
         assert int((await copy.run(["sh", "-c", check], check=True, timeout=60 * PACE)).stdout) >= 0

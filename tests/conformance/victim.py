@@ -34,6 +34,8 @@ from firebrick.machine.network.host import HostNetwork
 from firebrick.machine.network.slot import Slot
 from firebrick.machine.qemu import QemuMachine, start
 from firebrick.machine.seat import Seats
+from firebrick.machine.standby import Standby
+from firebrick.machine.stock import Stock
 from tests.conformance.drivers import driver_of, is_firecracker
 
 # Where a life can end: an attribute of something, and when: as it is called, when it has returned (a context: was entered), when a context is left.
@@ -67,6 +69,8 @@ POINTS: dict[str, tuple[Any, str, str]] = {
     "with all killed": (QemuMachine, "kill", "after"),
     "before QEMU is let go": (start, "spawn", "leaving"),
     "before the directory is removed": (owner, "claimed", "leaving"),
+    "with one that stands by": (Stock, "full", "after"),
+    "before that one begins": (Standby, "_alive", "after"),
 }
 # What only a jailed machine in a network of its own comes by.
 JAILED: dict[str, tuple[Any, str, str]] = {
@@ -175,7 +179,7 @@ class Counter:
 
 
 async def live(home: Path, driver: str, template: str) -> None:
-    """Start, use, save, restore from a difference, fork, stop."""
+    """Start, use, save, restore from a difference, fork, stop, have one stand by and take it."""
     made = driver_of(driver, home)
     spec = MachineSpec(kernel=home / "kernel", initrd=home / "initrd")
     making = machine.restore(Snapshot.load(Path(template)), made, home=home) if template else None
@@ -187,6 +191,10 @@ async def live(home: Path, driver: str, template: str) -> None:
         async with machine.restore(difference, made, home=home) as third, third.fork() as fork:
             await fork.run(["true"])
             await third.stop(deadline=60)
+        async with machine.standby(full, made, home=home, count=1) as ahead:
+            await ahead.full()
+            async with ahead.restore() as fourth:
+                await fourth.run(["true"])
 
 
 def _point(point: str, driver: str) -> tuple[Any, str, str]:

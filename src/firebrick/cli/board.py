@@ -37,6 +37,10 @@ class StepLine:
     lines: int = 0
     summary: str = ""
 
+    @property
+    def runs(self) -> bool:
+        return self.started is not None and self.conclusion is None
+
 
 @dataclass(slots=True)
 class JobCard:
@@ -52,7 +56,6 @@ class JobCard:
     seconds: float = 0.0
     conclusion: Conclusion | None = None
     message: str = ""
-    shown: int = 0
     headed: bool = False
 
 

@@ -38,6 +38,7 @@ VERBS: Final[dict[str, Verb]] = {
     "rerun": Verb("rerun", "rerun", "Go on with a job of an earlier run from one of its steps."),
     "debug": Verb("debug", "app", "Open a shell in a copy of the machine of a step that failed."),
     "kept": Verb("kept", "app", "List and remove the machines that are kept of runs."),
+    "tools": Verb("tools", "app", "Add, list and remove what jobs find in their tool cache."),
     "vm": Verb("vm", "app", "Look into the machines of running nodes: list, exec, shell, copy, fork."),
     "workflow": Verb("workflow", "app", "Check and explain workflow files."),
     "image": Verb("image", "app", "Build, list and remove root images."),

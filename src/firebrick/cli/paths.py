@@ -22,6 +22,7 @@ _WHAT: Final = {
     "builds": "logs and artifacts of `firebrick serve`",
     "database": "builds of `firebrick serve`",
     "results": "artifacts and caches of jobs that actions store",
+    "tools": "tools that jobs find in their tool cache",
     "containers": "what is known of images from registries",
     "cache": "what can be fetched or made again",
 }

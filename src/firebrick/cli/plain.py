@@ -77,13 +77,15 @@ class JsonView:
 
 
 class PlainView:
-    """Every line of the run. With several jobs each line begins with its job, because they run side by side."""
+    """Every line of the run. With several jobs each line begins with its job, because they run side by side; so do steps, and while several do, a
+    line of one begins with its number."""
 
     def __init__(self, out: IO[str]) -> None:
         self._out = out
         self._several = False
         self._names: dict[str, str] = {}
         self._said: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
+        self._running: dict[str, set[int]] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +97,8 @@ class PlainView:
         if isinstance(event, LogLine):
             if event.stream == "node":
                 self._said[event.job].append(event.text)
-            self._write(event.job, event.text, mark="| ")
+            several = event.step >= 0 and len(self._running.get(event.job, ())) > 1
+            self._write(event.job, event.text, mark=f"{event.step + 1}| " if several else "| ")
         else:
             self._show_rare(event)
             self._out.flush()
@@ -120,8 +123,10 @@ class PlainView:
                 how += f", going on from run {event.resumed}" if event.resumed else ""
                 self._write(event.job, f"== job {event.name} on {event.image}, machine {event.machine}, {how}")
             case StepStarted():
+                self._running.setdefault(event.job, set()).add(event.step)
                 self._write(event.job, f"-- step {event.step + 1}: {event.name}")
             case StepFinished():
+                self._running.get(event.job, set()).discard(event.step)
                 self._write(event.job, self._step_result(event))
             case Annotation() if event.file or event.title:  # the message itself stands in the log
                 self._write(event.job, f"!! {annotation_text(event)}")

@@ -18,6 +18,7 @@ from firebrick.cli.terminal import duration, size, tame, tame_block
 from firebrick.node.event import Conclusion, Event, JobFinished, RunFinished, StepFinished
 
 RUNNING_TAIL: Final = 6
+"""Lines that all running steps of a job have together; each has two at least."""
 FAILED_TAIL: Final = 30
 _SYMBOLS: Final = {
     Conclusion.SUCCESS: Text("✓", "bold green"),
@@ -35,7 +36,7 @@ _COLOURS: Final = {"error": "red", "warning": "yellow", "notice": "cyan"}
 
 
 class LiveView:
-    """Steps that are over are one line each, those that failed with their last lines; the one that runs shows its latest."""
+    """Steps that are over are one line each, in the order they ended, those that failed with their last lines; those that run show their latest."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -57,7 +58,7 @@ class LiveView:
     def show(self, event: Event) -> None:
         self._board.show(event)
         if isinstance(event, StepFinished | JobFinished):
-            self._settle(self._board.jobs[event.job])
+            self._settle(self._board.jobs[event.job], event)
 
     def tick(self) -> None:
         self._live.refresh()
@@ -65,16 +66,15 @@ class LiveView:
     def notice(self, text: str) -> None:
         self._console.print(Text(tame_block(text), "yellow"))
 
-    def _settle(self, card: JobCard) -> None:
-        """Print the steps of the job that are over, in order, each once; they leave the part that is redrawn."""
+    def _settle(self, card: JobCard, event: StepFinished | JobFinished) -> None:
+        """Print what is over; it leaves the part that is redrawn."""
         if card.machine and self._under != card.id:
             self._console.print(self._heading(card, again=card.headed))
             self._under, card.headed = card.id, True
-        while card.shown < len(card.steps) and card.steps[card.shown].conclusion is not None:
-            self._console.print(self._finished_step(card.steps[card.shown]))
-            card.shown += 1
-        if card.conclusion is not None:
-            self._console.print(self._finished_job(card))
+        over = (
+            self._finished_step(card.steps[event.step]) if isinstance(event, StepFinished) else self._finished_job(card)
+        )
+        self._console.print(over)
 
     def _render(self) -> RenderableType:
         parts: list[RenderableType] = []
@@ -89,20 +89,20 @@ class LiveView:
             mark: RenderableType = self._spinner if card.note else Text("·", "dim")
             return [_row(mark, Text.assemble((_one(card.name), "bold"), "  ", (_one(card.note), "dim")), indent=0)]
         parts: list[RenderableType] = [] if self._under == card.id else [self._heading(card, again=card.headed)]
-        for step in card.steps[card.shown :]:
-            parts += self._step_now(step)
+        lines = max(2, RUNNING_TAIL // max(1, sum(step.runs for step in card.steps)))
+        for step in card.steps:
+            if step.conclusion is None:
+                parts += self._step_now(step, lines)
         return parts
 
-    def _step_now(self, step: StepLine) -> list[RenderableType]:
+    def _step_now(self, step: StepLine, lines: int) -> list[RenderableType]:
         name = Text(_one(step.name))
-        if step.conclusion is not None:
-            return [self._finished_step(step)]
         if step.started is None:
             name.stylize("dim")
             return [_row(Text("·", "dim"), name)]
         name.stylize("bold")
         running = _row(self._spinner, name, duration(max(0.0, time.time() - step.started)))
-        return [running, *_tail(step, RUNNING_TAIL, "dim cyan")]
+        return [running, *_tail(step, lines, "dim cyan")]
 
     def _heading(self, card: JobCard, *, again: bool = False) -> RenderableType:
         """Jobs run side by side: a short one says that what follows is of this job again."""

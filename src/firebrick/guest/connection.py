@@ -54,15 +54,17 @@ class Connection:
     # --- asking ---
 
     async def greet(self, patience: float) -> message.Hello:
-        """Ask for the agent's hello, again every `patience` seconds: what is sent before the guest listens may be lost."""
-        while True:
+        """The agent's hello: where it came with the connection, that one; else ask for it, again every `patience` seconds: what is sent before
+        the guest listens may be lost."""
+        await asyncio.sleep(0)  # what has come is read
+        while not self._greeted.is_set():
             await self._send(protocol.control(0, message.HelloRequest()))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(patience):
                     await self._greeted.wait()
-                self._check()
-                assert self.hello is not None
-                return self.hello
+        self._check()
+        assert self.hello is not None
+        return self.hello
 
     async def ask(self, question: message.FromHostConnection, answer: type[_A], *, expected: _A | None = None) -> _A:
         """Send a question on stream 0 and wait for its answer; answers of one type come in the order of their questions. Another one

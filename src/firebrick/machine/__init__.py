@@ -6,6 +6,7 @@ async with machine.launch(spec) as m:
 """
 
 from firebrick.machine.accel import Accelerator
+from firebrick.machine.adoption import adopt
 from firebrick.machine.driver import Baseline, Driver, Exit, ExitCause, HostUsage, VirtualMachine
 from firebrick.machine.errors import (
     AdoptionError,
@@ -19,12 +20,15 @@ from firebrick.machine.errors import (
 )
 from firebrick.machine.fake import Fake, Faults
 from firebrick.machine.firecracker import Firecracker, FirecrackerMachine, FirecrackerSettings
-from firebrick.machine.machine import Machine, Usage, adopt, launch, restore
+from firebrick.machine.launching import launch
+from firebrick.machine.machine import Machine, Usage
 from firebrick.machine.network.policy import Allow, Forward, NetworkPolicy, Transport
 from firebrick.machine.owner import adoptable, reap
 from firebrick.machine.qemu import Qemu
+from firebrick.machine.restoring import restore
 from firebrick.machine.snapshot import Snapshot
 from firebrick.machine.spec import Balloon, Cache, Drive, IoEngine, MachineSpec, Network, RateLimit
+from firebrick.machine.standby import Standby, standby
 from firebrick.machine.state import State
 
 __all__ = [
@@ -59,6 +63,7 @@ __all__ = [
     "Snapshot",
     "SnapshotError",
     "SpecError",
+    "Standby",
     "State",
     "StateError",
     "Transport",
@@ -69,4 +74,5 @@ __all__ = [
     "launch",
     "reap",
     "restore",
+    "standby",
 ]

@@ -1,54 +1,45 @@
-"""What a process must know of a machine it has not started: `machine.json`, in the directory of each machine that may outlive its owner.
-
-The file appears when the machine has got its identity, and says what that is: whoever adopts the machine gives it the same names again. A machine
-that was being started when its owner died has no such file, is nobody's and nobody's to adopt, and is reaped.
-"""
+"""Adopting: a machine that another process has left running."""
 
 from __future__ import annotations
 
-import secrets
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-import msgspec
-
-from firebrick.guest.client import Identity
-from firebrick.machine.errors import AdoptionError
-from firebrick.machine.manifest import decode, encode
-from firebrick.machine.owner import ADOPTABLE
-from firebrick.machine.spec import MachineSpec
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """`origin` is the snapshot the machine was restored from, where that was kept."""
-
-    driver: str
-    spec: MachineSpec
-    hostname: str
-    machine_id: str
-    origin: Path | None
-
-    def identity(self) -> Identity:
-        """The names it has, with new entropy and the time of now."""
-        return Identity.fresh(self.hostname, machine_id=self.machine_id)
+from firebrick.machine import owner, record
+from firebrick.machine.driver import Driver
+from firebrick.machine.errors import MachineError, SnapshotError
+from firebrick.machine.machine import Machine
+from firebrick.machine.place import Place, choose
+from firebrick.machine.snapshot import Snapshot
+from firebrick.machine.start import BOOT_DEADLINE_S, met
 
 
-def write(directory: Path, record: Record) -> None:
-    """In one step: it is there as a whole, or as it was before."""
-    draft = directory / f".{ADOPTABLE}.{secrets.token_hex(4)}"
-    draft.write_bytes(msgspec.json.encode(record, enc_hook=encode))
-    draft.replace(directory / ADOPTABLE)
+@asynccontextmanager
+async def adopt(
+    directory: Path, driver: str | Driver = "auto", *, home: Path | None = None, deadline: float = BOOT_DEADLINE_S
+) -> AsyncIterator[Machine]:
+    """Go on with a machine that was started detached by a process that is gone, or has released it: `directory` is the machine's. It keeps its
+    names and what runs in it; commands that were not detached ended with their connection. It ends with this context, unless it is released.
+
+    Raises AdoptionError where it has an owner, and of several who try, one gets it; MachineGoneError where it has ended, and then its directory
+    is removed; BootError where its agent does not answer any more."""
+    directory = directory.absolute()
+    with owner.taken_over(directory):
+        left = record.read(directory)
+        chosen, home = choose(left.driver if driver == "auto" else driver, home)
+        if chosen.name != left.driver:
+            raise MachineError(f"cannot take over the machine in {directory}: it is one of the driver {left.driver}")
+        place = Place(chosen, home, directory, detached=True)
+        virtual = chosen.adopt(left.spec, directory)
+        origin = _found(left.origin)
+        async with met(left.spec, place, virtual, left.identity(), deadline, origin=origin, adopted=True) as machine:
+            yield machine
 
 
-def read(directory: Path) -> Record:
-    """Raises AdoptionError where the machine was not made to be adopted."""
-    try:
-        return msgspec.json.decode((directory / ADOPTABLE).read_bytes(), type=Record, dec_hook=decode)
-    except FileNotFoundError as error:
-        raise AdoptionError(
-            f"cannot take over the machine in {directory}: it was not made to outlive its process",
-            hint="Start machines that shall with `detached=True`.",
-        ) from error
-    except (OSError, msgspec.MsgspecError) as error:
-        raise AdoptionError(
-            f"cannot take over the machine in {directory}: {ADOPTABLE} is damaged: {error}", hint="Reap it."
-        ) from error
+def _found(origin: Path | None) -> Snapshot | None:
+    """What the machine was restored from, if it is there still."""
+    with contextlib.suppress(SnapshotError):
+        return Snapshot.load(origin) if origin is not None else None
+    return None

@@ -30,7 +30,7 @@ _KERNEL_ARGS = ("console=ttyS0", "quiet", "reboot=t", "panic=-1")
 class Plan:
     """One start of QEMU. `layers` are those of the scratch disk, the empty file system first; the descriptors are inherited;
     `state_fd` is the device state to start from, None to start from nothing; `tap_fd` is an open tap, for
-    a machine in a network namespace."""
+    a machine in a network namespace; `stopped`: processors stand still when the state is loaded."""
 
     spec: MachineSpec
     machine: str
@@ -42,6 +42,7 @@ class Plan:
     state_fd: int | None = None
     tap_fd: int | None = None
     tsc_khz: int | None = None
+    stopped: bool = False
 
 
 def processor(spec: MachineSpec, accelerator: Accelerator) -> str:
@@ -98,7 +99,7 @@ def _without_acpi(spec: MachineSpec) -> str:
 
 def _start(plan: Plan) -> list[str]:
     if plan.state_fd is not None:  # kernel and initramfs are in the memory already
-        return ["-incoming", f"fd:{plan.state_fd}"]
+        return ["-incoming", f"fd:{plan.state_fd}", *(["-S"] if plan.stopped else [])]
     spec = plan.spec
     return [
         *("-kernel", str(spec.kernel)),

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from firebrick.guest.client import ByteStream
 from firebrick.machine.spec import MachineSpec
@@ -102,6 +102,17 @@ class VirtualMachine(Protocol):
     def usage(self) -> HostUsage: ...
 
 
+M_co = TypeVar("M_co", bound=VirtualMachine, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared(Generic[M_co]):
+    """A machine that is all there and does not run yet. `begin` makes it run, once; `ended` says whether it is lost already, and so of no use."""
+
+    begin: Callable[[], Awaitable[M_co]]
+    ended: Callable[[], bool]
+
+
 class Driver(Protocol):
     """What runs machines of one kind."""
 
@@ -134,6 +145,11 @@ class Driver(Protocol):
     ) -> AbstractAsyncContextManager[VirtualMachine]:
         """Start a machine from a directory `save` has filled. Any number may be restored from one snapshot at once; they share its
         files copy-on-write and never change them. The machine runs when this yields."""
+
+    def prepare(
+        self, spec: MachineSpec, snapshot: Path, directory: Path
+    ) -> AbstractAsyncContextManager[Prepared[VirtualMachine]]:
+        """As `restore`, up to where the machine would begin to run. It needs the files of `snapshot` no more when this yields."""
 
     def adopt(self, spec: MachineSpec, directory: Path) -> AbstractAsyncContextManager[VirtualMachine]:
         """Attend to the machine that was started detached with this `directory`, by a process that is gone or has released it. It runs when

@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from firebrick.guest.double import GuestDouble, Program
 from firebrick.guest.stream import ByteStream
 from firebrick.machine.chain import MEMORY
-from firebrick.machine.driver import Baseline, Exit, ExitCause, HostUsage
+from firebrick.machine.driver import Baseline, Exit, ExitCause, HostUsage, Prepared
 from firebrick.machine.errors import MachineError, MachineGoneError
 from firebrick.machine.memory import PAGE
 from firebrick.machine.ring import Ring
@@ -31,7 +31,7 @@ _LENGTH = struct.Struct("<Q")
 class Faults:
     """What goes wrong from now on. `start` is raised by boot and restore, `save` by save; `silent`: agents never say a word; `dead`: machines
     end as soon as they have started; `save_s`: seconds a save takes; `retry`: the driver says that booting again is worth it, so many times;
-    `parts`: a save costs the agent's connection."""
+    `parts`: a save costs the agent's connection; `lost`: what was prepared is gone before it begins."""
 
     start: MachineError | None = None
     save: MachineError | None = None
@@ -40,6 +40,7 @@ class Faults:
     save_s: float = 0.0
     retry: int = 0
     parts: bool = False
+    lost: bool = False
 
 
 @dataclass
@@ -79,17 +80,32 @@ class Fake:
     @asynccontextmanager
     async def restore(
         self,
-        spec: MachineSpec,  # noqa: ARG002 - the contract's signature
+        spec: MachineSpec,
         snapshot: Path,
         directory: Path,
         *,
-        detached: bool = False,  # noqa: ARG002
+        detached: bool = False,  # noqa: ARG002 - the contract's signature
     ) -> AsyncIterator[FakeMachine]:
+        async with self.prepare(spec, snapshot, directory) as prepared:
+            yield await prepared.begin()
+
+    @asynccontextmanager
+    async def prepare(
+        self,
+        spec: MachineSpec,  # noqa: ARG002 - the contract's signature
+        snapshot: Path,
+        directory: Path,
+    ) -> AsyncIterator[Prepared[FakeMachine]]:
         self._check()
         image = (snapshot / MEMORY).read_bytes()
-        guest = GuestDouble.restore(_unpacked(image), programs=self.programs)
-        async with self._attended(FakeMachine(guest, self.faults, self.baseline, image), directory) as machine:
-            yield machine
+        async with AsyncExitStack() as stack:
+
+            async def begin() -> FakeMachine:
+                guest = GuestDouble.restore(_unpacked(image), programs=self.programs)
+                machine = FakeMachine(guest, self.faults, self.baseline, image)
+                return await stack.enter_async_context(self._attended(machine, directory))
+
+            yield Prepared(begin, lambda: self.faults.lost)
 
     @asynccontextmanager
     async def adopt(self, spec: MachineSpec, directory: Path) -> AsyncIterator[FakeMachine]:  # noqa: ARG002

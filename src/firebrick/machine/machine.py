@@ -1,4 +1,4 @@
-"""A machine: what `launch` and `restore` give, for as long as their context lasts.
+"""The running machine: what `launch`, `restore` and `adopt` give, for as long as their context lasts.
 
 The states and what may be asked in each are in `firebrick.machine.state`. Here is what happens on the way:
 
@@ -19,8 +19,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 from typing import Final, Unpack
@@ -40,25 +40,20 @@ from firebrick.guest.client import (
     Tunnel,
 )
 from firebrick.guest.errors import ChannelError, GuestError
-from firebrick.home import Home
-from firebrick.machine import adoption, chain, owner, snapshot, trust
+from firebrick.machine import owner, record, snapshot
 from firebrick.machine.driver import Baseline, Driver, Exit, ExitCause, HostUsage, VirtualMachine
-from firebrick.machine.errors import BootError, MachineError, MachineGoneError, SnapshotError, StateError
-from firebrick.machine.fake import Fake
-from firebrick.machine.firecracker import Firecracker, FirecrackerSettings
-from firebrick.machine.qemu import Qemu
+from firebrick.machine.errors import MachineError, MachineGoneError, StateError
+from firebrick.machine.meeting import meet
+from firebrick.machine.place import Place
+from firebrick.machine.saving import Live, check_base
 from firebrick.machine.snapshot import Snapshot
 from firebrick.machine.spec import MachineSpec
 from firebrick.machine.state import Life, Operation, State
 from firebrick.task import shielded
 
-BOOT_DEADLINE_S: Final = 60.0
 RUNG_S: Final = 2.0
-_END_PATIENCE_S: Final = 2.0
-_AGAIN_S: Final = 0.01
-_FIRST_TRY_S: Final = 2.0
-_REJOIN_S: Final = 30.0
-_WHOLE: Final = "whole"
+END_PATIENCE_S: Final = 2.0
+"""How long, in seconds, a machine whose connection was lost is given to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +62,8 @@ class Usage:
     host: HostUsage
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a machine is: its driver, the home, its own directory; whether it outlives this process."""
-
-    driver: Driver
-    home: Path
-    directory: Path
-    detached: bool
-
-    @property
-    def cache(self) -> Path:
-        return self.home / "cache"
+Forked = Callable[[Snapshot, Place, str | None], AbstractAsyncContextManager["Machine"]]
+"""What makes a fork: from a snapshot that was just taken, beside the machine in this place, with this hostname where it is to have one."""
 
 
 class Machine:
@@ -89,18 +74,24 @@ class Machine:
     guest can be asked."""
 
     def __init__(
-        self, spec: MachineSpec, place: _Place, vm: VirtualMachine, identity: Identity, origin: Snapshot | None
+        self,
+        spec: MachineSpec,
+        place: Place,
+        vm: VirtualMachine,
+        identity: Identity,
+        origin: Snapshot | None,
+        forked: Forked,
     ) -> None:
         self.id = place.directory.name
         self.spec = spec
         self.directory = place.directory
         self.identity = identity
         self._place = place
-        self._driver = place.driver
         self._vm = vm
         self._agent: Agent | None = None
         self._life = Life(self.id)
         self._turn = asyncio.Lock()
+        self._forked = forked
         self._forks = 0
         self._origin = origin
         self._last = origin
@@ -114,6 +105,11 @@ class Machine:
     def pid(self) -> int | None:
         """Of the process on the host, where the driver has one."""
         return self._vm.pid
+
+    @property
+    def driver(self) -> Driver:
+        """What it runs under, and its copies can."""
+        return self._place.driver
 
     @property
     def vm(self) -> VirtualMachine:
@@ -201,7 +197,7 @@ class Machine:
         """Let them go on. Nothing where it runs."""
         async with self._turn:
             if self._life.admits(Operation.RESUME):
-                await self._thaw()
+                await self._live.thaw()
                 self._life.enter(State.RUNNING)
 
     async def snapshot(self, directory: Path, base: Snapshot | None = None) -> Snapshot:
@@ -210,9 +206,11 @@ class Machine:
 
         With `base` only the memory that changed since is written: it must be the snapshot `self.base`, and must stay where it is. Raises
         SnapshotError, and then `directory` does not exist."""
-        if base is not None:
-            self._check_base(base)
-        return await self._take(directory, base, keep=True)
+        if base is None:
+            return await self._take(directory, None, keep=True)
+        check_base(self.id, base, self.base)
+        with base.used():  # until it is noted there that another builds on it
+            return await self._take(directory, base, keep=True)
 
     @property
     def base(self) -> Snapshot | None:
@@ -233,7 +231,7 @@ class Machine:
         async with AsyncExitStack() as stack:
             taken = await self._take(self.directory / f"fork-{self._forks}", None, keep=False)
             try:
-                restores = [_restored(taken, self._place, hostname) for _ in range(count)]
+                restores = [self._forked(taken, self._place, hostname) for _ in range(count)]
                 machines = [await stack.enter_async_context(r) for r in restores]
             finally:  # they have their own names for its files
                 shutil.rmtree(taken.path, ignore_errors=True)
@@ -297,15 +295,28 @@ class Machine:
         async with self._using():
             return Usage(await self.agent.usage(), self._vm.usage())
 
-    # --- how ---
+    # --- for the context it was made in ---
 
     async def leave(self) -> None:
-        """End it, unless it was released: for the context it was made in."""
+        """End it, unless it was released."""
         if self._life.state is State.RELEASED:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)
         else:
             await self.kill()
+
+    @asynccontextmanager
+    async def greeted(self, deadline: float, *, adopted: bool) -> AsyncIterator[None]:
+        """The agent has answered and taken the identity; its connection is closed at the end."""
+        async with AsyncExitStack() as stack:
+            async with asyncio.timeout(deadline):
+                self._agent = await meet(self._vm, self.identity, stack, deadline, adopted=adopted, ended=self._watch)
+            if self._place.detached:
+                self._record()
+            self._life.enter(State.RUNNING)
+            yield
+
+    # --- how ---
 
     async def _until_end(self) -> Exit:
         end = await self._vm.wait()
@@ -315,66 +326,21 @@ class Machine:
         self._life.enter(State.ENDED)
         return end
 
-    @asynccontextmanager
-    async def _greeted(self, deadline: float, *, adopted: bool) -> AsyncIterator[None]:
-        """The agent has answered and taken the identity; its connection is closed at the end."""
-        async with AsyncExitStack() as stack:
-            async with asyncio.timeout(deadline):
-                self._agent = await self._meet(stack, deadline, adopted=adopted)
-            if self._place.detached:
-                self._record()
-            self._life.enter(State.RUNNING)
-            yield
-
-    async def _meet(self, stack: AsyncExitStack, deadline: float, *, adopted: bool) -> Agent:
-        """Connect and greet, again where the connection is lost on the way: a guest that has just been restored may drop the first. An agent that
-        was in the middle of a frame with its last host breaks the first one off, or does not hear it, and is well with the next: so one that is
-        adopted is tried with more patience each time."""
-        patience = _FIRST_TRY_S if adopted else deadline
-        while True:
-            try:
-                stream = await self._vm.channel()
-                meeting = Agent.connect(stream, self.identity, timeout=patience, takes_over=adopted)
-                agent = await stack.enter_async_context(meeting)
-                if adopted:
-                    async with asyncio.timeout(patience):
-                        await agent.ping()
-            except (ChannelError, OSError) as error:  # TimeoutError is an OSError
-                await stack.aclose()
-                if self._watch.done() or not (adopted or _is_a_loss(error)):
-                    raise
-            else:
-                return agent
-            patience *= 2
-            await asyncio.sleep(_AGAIN_S)
+    @property
+    def _live(self) -> Live:
+        assert self._agent is not None
+        return Live(self._vm, self._agent, self.identity)
 
     def _record(self) -> None:
         """For whoever adopts it."""
-        record = adoption.Record(
-            driver=self._driver.name,
+        known = record.Record(
+            driver=self.driver.name,
             spec=self.spec,
             hostname=self.identity.hostname,
             machine_id=self.identity.machine_id,
             origin=self._origin.path.absolute() if self._origin is not None else None,
         )
-        adoption.write(self.directory, record)
-
-    def _check_base(self, base: Snapshot) -> None:
-        possible = self.base
-        if possible is None or possible.digest != base.digest:
-            why = (
-                "what changed in its memory since is not known"
-                if possible is None
-                else f"only what changed since {possible.path} is known"
-            )
-            raise SnapshotError(
-                f"cannot save machine {self.id} as a difference to {base.path}: {why}", hint="Take a full snapshot."
-            )
-        if len(base.chain) >= chain.LONGEST:
-            raise SnapshotError(
-                f"cannot save machine {self.id} as a difference to {base.path}: {chain.LONGEST} snapshots build on each other already",
-                hint="Take a full snapshot, or make the base a full one with `flatten`.",
-            )
+        record.write(self.directory, known)
 
     async def _take(self, directory: Path, base: Snapshot | None, *, keep: bool) -> Snapshot:
         async with self._turn:
@@ -388,66 +354,21 @@ class Machine:
 
     async def _save(self, directory: Path, base: Snapshot | None, before: State, *, keep: bool) -> Snapshot:
         """The machine goes on while digests are made. A snapshot that is not to be kept has none."""
-        facts = await self._driver.facts(self.spec)
+        facts = await self.driver.facts(self.spec)
         with snapshot.drafted(directory) as draft:
             self._last = None  # until it is there, nothing is known of the difference to any
-            await self._write(draft.path, before, diff=base is not None)
+            try:
+                await self._live.save(draft.path, diff=base is not None, paused=before is State.PAUSED)
+            except ChannelError as error:
+                raise await self._gone(error) from error
             if not keep:
-                draft.keep(self.spec, self._driver.name, facts, digested=False)
+                draft.keep(self.spec, self.driver.name, facts, digested=False)
                 return Snapshot.load(directory)
             await shielded(
-                asyncio.to_thread(draft.keep, self.spec, self._driver.name, facts, base=base, cache=self._place.cache)
+                asyncio.to_thread(draft.keep, self.spec, self.driver.name, facts, base=base, cache=self._place.cache)
             )
             self._last = Snapshot.load(directory)
             return self._last
-
-    async def _write(self, target: Path, before: State, *, diff: bool) -> None:
-        assert self._agent is not None
-        try:
-            if before is State.PAUSED:
-                await self._vm.resume()
-            await self._agent.quiesce()
-            await self._vm.pause()
-            if self._vm.parts:
-                await self._agent.part()
-            await self._vm.save(target, diff=diff)
-        except ChannelError as error:
-            raise await self._gone(error) from error
-        finally:
-            await shielded(self._settle(before))
-
-    async def _settle(self, before: State) -> None:
-        """After a save, as it was before it. A machine that was paused stays so, unless its agent has to be met again."""
-        assert self._agent is not None
-        parted = self._agent.parted
-        if before is State.RUNNING or parted:
-            await self._thaw()
-        if before is State.PAUSED:
-            with contextlib.suppress(MachineGoneError):
-                await self._vm.pause()
-
-    async def _thaw(self) -> None:
-        """Processors first: the agent cannot answer without."""
-        assert self._agent is not None
-        try:
-            await self._vm.resume()
-            if self._agent.parted:
-                await self._rejoin(self._agent)
-            await self._agent.resume()
-        except (MachineGoneError, ChannelError, OSError, TimeoutError) as error:  # it has ended: the state says so
-            self._agent.lose(error)
-
-    async def _rejoin(self, agent: Agent) -> None:
-        """The first connection may be lost as well."""
-        async with asyncio.timeout(_REJOIN_S):
-            while True:
-                stream = await self._vm.channel()
-                try:
-                    await agent.rejoin(stream, self.identity)
-                except ChannelError:
-                    await asyncio.sleep(_AGAIN_S)
-                else:
-                    return
 
     async def _power_off(self, paused: bool, deadline: float) -> None:
         assert self._agent is not None
@@ -477,7 +398,7 @@ class Machine:
 
     async def _gone(self, error: ChannelError) -> MachineError | ChannelError:
         with contextlib.suppress(TimeoutError):
-            end = await asyncio.wait_for(self.wait(), _END_PATIENCE_S)
+            end = await asyncio.wait_for(self.wait(), END_PATIENCE_S)
             return MachineGoneError(
                 f"machine {self.id} ended while it was used: {end.message}", hint="`console()` has its last output."
             )
@@ -489,201 +410,3 @@ class Machine:
             yield
         except MachineGoneError as error:
             raise StateError(f"cannot pause machine {self.id}: it has ended") from error
-
-
-@asynccontextmanager
-async def launch(
-    spec: MachineSpec,
-    driver: str | Driver = "auto",
-    *,
-    directory: Path | None = None,
-    home: Path | None = None,
-    hostname: str | None = None,
-    deadline: float = BOOT_DEADLINE_S,
-    detached: bool = False,
-) -> AsyncIterator[Machine]:
-    """Boot a machine; it lives as long as the context.
-
-    `driver` is "auto", "qemu", "firecracker", "fake" or a Driver. `home` is where machines and caches are kept (default: `FIREBRICK_HOME`, else
-    `~/.firebrick`), `directory` the machine's own directory (default: `machines/ID` there), which must not exist. `deadline` is how long, in
-    seconds, its agent may take to answer. A `detached` machine runs on when this process dies, and can be adopted by another then. Raises
-    BootError, with the console, HostError and SpecError."""
-    chosen, home = _choose(driver, home)
-    async with AsyncExitStack() as stack:
-
-        async def boot() -> Machine:
-            place = _Place(chosen, home, stack.enter_context(_directory(directory, home)), detached)
-            virtual = chosen.boot(spec, place.directory, detached=detached)
-            return await stack.enter_async_context(_met(spec, place, virtual, _fresh(spec, place, hostname), deadline))
-
-        try:
-            machine = await boot()
-        except BootError:
-            if not chosen.stayed_silent(chosen.patience(deadline)):
-                raise
-            await stack.aclose()
-            machine = await boot()
-        chosen.answered()
-        yield machine
-
-
-@asynccontextmanager
-async def restore(
-    taken: Snapshot,
-    driver: str | Driver = "auto",
-    *,
-    directory: Path | None = None,
-    home: Path | None = None,
-    hostname: str | None = None,
-    identity: Identity | None = None,
-    deadline: float = BOOT_DEADLINE_S,
-    detached: bool = False,
-) -> AsyncIterator[Machine]:
-    """Start a machine from a snapshot. Any number may be; each has an identity of its own, unless one is given: two machines must then never be
-    taken for one. The rest is as with `launch`.
-
-    A snapshot that was not read through on this host before is now. Raises SnapshotError where it is damaged or does not fit this host,
-    BootError where the machine does not come up."""
-    chosen, home = _choose(taken.driver if driver == "auto" else driver, home)
-    taken.check(await chosen.facts(taken.spec))
-    if not all(trust.is_trusted(link, home / "cache") for link in taken.chain):
-        await asyncio.to_thread(trust.verify, taken, home / "cache")
-    with _directory(directory, home) as own:
-        place = _Place(chosen, home, own, detached)
-        async with _from(taken, place, hostname, deadline, origin=taken, identity=identity) as machine:
-            yield machine
-
-
-@asynccontextmanager
-async def _restored(taken: Snapshot, like: _Place, hostname: str | None) -> AsyncIterator[Machine]:
-    """A fork: from a snapshot that was just taken, and will be gone."""
-    with _directory(None, like.home) as own:
-        place = replace(like, directory=own, detached=False)
-        async with _from(taken, place, hostname, BOOT_DEADLINE_S, origin=None) as machine:
-            yield machine
-
-
-@asynccontextmanager
-async def _from(
-    taken: Snapshot,
-    place: _Place,
-    hostname: str | None,
-    deadline: float,
-    *,
-    origin: Snapshot | None,
-    identity: Identity | None = None,
-) -> AsyncIterator[Machine]:
-    source = taken.path if taken.base is None else place.directory / _WHOLE
-    if taken.base is not None:
-        source.mkdir()
-        await shielded(asyncio.to_thread(taken.make_whole, source))
-    virtual = place.driver.restore(taken.spec, source, place.directory, detached=place.detached)
-    identity = identity or _fresh(taken.spec, place, hostname)
-    async with _met(taken.spec, place, virtual, identity, deadline, origin=origin) as machine:
-        if taken.base is not None:
-            await shielded(asyncio.to_thread(shutil.rmtree, source))
-        yield machine
-
-
-@asynccontextmanager
-async def adopt(
-    directory: Path, driver: str | Driver = "auto", *, home: Path | None = None, deadline: float = BOOT_DEADLINE_S
-) -> AsyncIterator[Machine]:
-    """Go on with a machine that was started detached by a process that is gone, or has released it: `directory` is the machine's. It keeps its
-    names and what runs in it; commands that were not detached ended with their connection. It ends with this context, unless it is released.
-
-    Raises AdoptionError where it has an owner, and of several who try, one gets it; MachineGoneError where it has ended, and then its directory
-    is removed; BootError where its agent does not answer any more."""
-    directory = directory.absolute()
-    with owner.taken_over(directory):
-        record = adoption.read(directory)
-        chosen, home = _choose(record.driver if driver == "auto" else driver, home)
-        if chosen.name != record.driver:
-            raise MachineError(f"cannot take over the machine in {directory}: it is one of the driver {record.driver}")
-        place = _Place(chosen, home, directory, detached=True)
-        virtual = chosen.adopt(record.spec, directory)
-        origin = _found(record.origin)
-        async with _met(
-            record.spec, place, virtual, record.identity(), deadline, origin=origin, adopted=True
-        ) as machine:
-            yield machine
-
-
-def _is_a_loss(error: Exception) -> bool:
-    """Whether the connection was lost, and not given up because of what came over it."""
-    return isinstance(error, ChannelError) and not isinstance(error.__cause__, GuestError)
-
-
-def _found(origin: Path | None) -> Snapshot | None:
-    """What the machine was restored from, if it is there still."""
-    with contextlib.suppress(SnapshotError):
-        return Snapshot.load(origin) if origin is not None else None
-    return None
-
-
-def _fresh(spec: MachineSpec, place: _Place, hostname: str | None) -> Identity:
-    return Identity.fresh(hostname or f"{spec.hostname}-{place.directory.name}")
-
-
-def _choose(driver: str | Driver, home: Path | None) -> tuple[Driver, Path]:
-    """The driver of this name, and where it keeps its things. Raises MachineError for a name nobody has."""
-    if driver == "firecracker":
-        settings = FirecrackerSettings.from_environment()
-        home = home or settings.state_dir or Home.find().root
-        return Firecracker(home / "cache", settings), home
-    home = home or Home.find().root
-    if not isinstance(driver, str):
-        return driver, home
-    if driver in ("auto", "qemu"):
-        return Qemu(home / "cache"), home
-    if driver == "fake":
-        return Fake(), home
-    raise MachineError(f"there is no driver {driver!r}", hint="Say auto, qemu, firecracker or fake.")
-
-
-def _directory(directory: Path | None, home: Path) -> AbstractContextManager[Path]:
-    id = owner.new_id() if directory is None else directory.name  # noqa: A001
-    return owner.claimed(directory or home / "machines" / id, id)
-
-
-@asynccontextmanager
-async def _met(
-    spec: MachineSpec,
-    place: _Place,
-    virtual: AbstractAsyncContextManager[VirtualMachine],
-    identity: Identity,
-    deadline: float,
-    *,
-    origin: Snapshot | None = None,
-    adopted: bool = False,
-) -> AsyncIterator[Machine]:
-    """A virtual machine, met: from its start to an agent that takes requests."""
-    async with AsyncExitStack() as stack:
-        vm = await stack.enter_async_context(virtual)
-        machine = Machine(spec, place, vm, identity, origin)
-        stack.push_async_callback(lambda: shielded(machine.leave()))
-        deadline = place.driver.patience(deadline)
-        try:
-            await stack.enter_async_context(machine._greeted(deadline, adopted=adopted))  # noqa: SLF001 - its other half
-        except (GuestError, TimeoutError, OSError) as error:
-            raise await _boot_error(machine, error, deadline) from error
-        yield machine
-
-
-async def _boot_error(machine: Machine, error: Exception, deadline: float) -> BootError:
-    """Silent, or dead? A machine that lost its agent is most likely about to end: it is given a moment to."""
-    end: Exit | None = None
-    if not isinstance(error, TimeoutError):
-        with contextlib.suppress(TimeoutError):
-            end = await asyncio.wait_for(machine.wait(), _END_PATIENCE_S)
-    if end is not None:
-        what = f"it ended before its agent answered: {end.message}"
-    elif isinstance(error, TimeoutError):
-        what = f"its agent did not answer within {deadline:g} s"
-    else:
-        what = str(error)
-    return BootError(
-        f"machine {machine.id} did not start: {what}",
-        hint="The console says more; a kernel without the modules for its devices, or an initramfs without the agent, ends like this.",
-        console=machine.console(),
-    )

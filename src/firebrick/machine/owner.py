@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
 import re
 import secrets
@@ -31,7 +32,7 @@ from firebrick.machine.seat import Hold, kept
 
 FILE = "owner.json"
 ADOPTABLE = "machine.json"
-"""Where this is in a machine's directory too, the machine may outlive its owner: see `firebrick.machine.adoption`."""
+"""Where this is in a machine's directory too, the machine may outlive its owner: see `firebrick.machine.record`."""
 
 _NAME_PREFIX = "firebrick-"
 _KILL_PATIENCE_S = 5.0
@@ -51,7 +52,7 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def me(cls, machine: str) -> Owner:
         pid = os.getpid()
-        return cls(machine=machine, pid=pid, started=start_of(pid) or 0, boot=boot_id(), created=time.time())
+        return cls(machine=machine, pid=pid, started=_start_of_me(pid), boot=boot_id(), created=time.time())
 
     @classmethod
     def nobody(cls, machine: str) -> Owner:
@@ -67,6 +68,13 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
         return self.pid == os.getpid() and self.alive
 
 
+@functools.cache
+def _start_of_me(pid: int) -> int:
+    """Of this process: it is asked for with every machine. A fork of it has another number."""
+    return start_of(pid) or 0
+
+
+@functools.cache
 def boot_id() -> str:
     """Of this host, since it was started."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -83,7 +91,7 @@ def process_name(machine: str) -> str:
 
 def draft_name(name: str) -> str:
     """For a file or directory that is being made, and will be called `name` in one step: hidden, and with the process in it that makes it."""
-    return f".{name}.{os.getpid()}-{start_of(os.getpid())}.{secrets.token_hex(4)}"
+    return f".{name}.{os.getpid()}-{_start_of_me(os.getpid())}.{secrets.token_hex(4)}"
 
 
 def sweep_drafts(directory: Path) -> None:
@@ -104,11 +112,11 @@ def claimed(directory: Path, machine: str) -> Iterator[Path]:
     another's by then.
 
     Raises FileExistsError when it is there already and not empty."""
-    directory.parent.mkdir(parents=True, exist_ok=True)
+    if not directory.parent.is_dir():
+        directory.parent.mkdir(parents=True, exist_ok=True)
     draft = directory.with_name(draft_name(directory.name))
     draft.mkdir(mode=0o700)
     try:
-        (draft / FILE).touch(mode=0o600)
         (draft / FILE).write_bytes(msgspec.json.encode(Owner.me(machine)))
         draft.rename(directory)
     except BaseException:

@@ -7,11 +7,16 @@ import contextlib
 import json
 import socket
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from firebrick.machine.errors import MachineError, MachineGoneError
 
-_LINE_LIMIT = 4 << 20
+_LINE_LIMIT: Final = 4 << 20
+DEADLINE_S: Final = 60.0
+"""For QEMU's answer to a command. It answers within milliseconds; where the host is busy, and emulated itself, some seconds."""
+
+_LONG: Final = {"xen-save-devices-state": 10.0}
+"""How many times as long commands take that write a file."""
 
 Event = Mapping[str, Any]
 
@@ -24,6 +29,10 @@ class QmpError(MachineError):
         self.kind = kind
 
 
+class QmpSilentError(MachineError):
+    """QEMU runs, and does not answer."""
+
+
 class Qmp:
     """A conversation with one QEMU.
 
@@ -31,17 +40,19 @@ class Qmp:
     and a machine nobody pauses never pays for it. Commands of several tasks are answered in the order they were sent.
     """
 
-    def __init__(self, sock: socket.socket, on_event: Callable[[Event], None]) -> None:
-        """`sock` is connected to QEMU's monitor, and this object's from now on."""
+    def __init__(self, sock: socket.socket, on_event: Callable[[Event], None], *, deadline: float = DEADLINE_S) -> None:
+        """`sock` is connected to QEMU's monitor, and this object's from now on. `deadline` is for the answer to a command, in seconds."""
         self._sock = sock
         self._on_event = on_event
+        self._deadline = deadline
         self._waiting: list[asyncio.Future[Any]] = []
         self._writer: asyncio.StreamWriter | None = None
         self._reading: asyncio.Task[None] | None = None
         self._opening = asyncio.Lock()
 
     async def execute(self, command: str, **arguments: Any) -> Any:
-        """Run a command and return its answer. Underscores in argument names become hyphens. Raises QmpError, MachineGoneError."""
+        """Run a command and return its answer. Underscores in argument names become hyphens. Raises QmpError, MachineGoneError,
+        and QmpSilentError where the answer does not come in time; it is not taken for that of a later command then."""
         await self.open()
         return await self._send(command, {k.replace("_", "-"): v for k, v in arguments.items()})
 
@@ -79,11 +90,21 @@ class Qmp:
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
         self._writer.write(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
-        reply = await answer
+        reply = await self._answered(command, answer)
         if "error" in reply:
             error = reply["error"] if isinstance(reply["error"], dict) else {}
             raise QmpError(f"QEMU refused {command}: {error.get('desc')}", kind=str(error.get("class")))
         return reply["return"]
+
+    async def _answered(self, command: str, answer: asyncio.Future[Any]) -> Any:
+        deadline = self._deadline * _LONG.get(command, 1.0)
+        try:
+            async with asyncio.timeout(deadline):
+                return await answer
+        except TimeoutError as error:
+            raise QmpSilentError(
+                f"QEMU did not answer {command} within {deadline:g} s", hint="Kill the machine: its QEMU is stuck."
+            ) from error
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
         try:

@@ -19,12 +19,13 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from firebrick import tree
 from firebrick.home import Home
-from firebrick.machine import chain, manifest, owner, trust
+from firebrick.machine import chain, manifest, owner, trust, use
 from firebrick.machine.errors import SnapshotError
 from firebrick.machine.manifest import FILE, VERSION, Base, Manifest, Part, Root
 from firebrick.machine.spec import MachineSpec
@@ -82,13 +83,20 @@ class Snapshot:
         return await asyncio.to_thread(self._flatten, target, cache)
 
     def remove(self) -> None:
-        """Remove it. Machines that run from it have names of their own for its files. Raises SnapshotError while others build on it."""
-        for other in self._needed_by():
-            raise SnapshotError(
-                f"cannot remove {self.path}: {other} is a difference to it",
-                hint="Remove that one first, or make it a full one with `flatten`.",
-            )
-        shutil.rmtree(self.path)
+        """Remove it. Machines that run from it have names of their own for its files. Raises SnapshotError while others build on it, and while it
+        is in use: while a machine is being started from it, say."""
+        with use.alone(self.path):
+            for other in self._needed_by():
+                raise SnapshotError(
+                    f"cannot remove {self.path}: {other} is a difference to it",
+                    hint="Remove that one first, or make it a full one with `flatten`.",
+                )
+            gone = self.path.rename(self.path.with_name(owner.draft_name(self.path.name)))
+        tree.remove(gone)
+
+    def used(self) -> AbstractContextManager[None]:
+        """It, and what it builds on, is not removed as long as the context. Raises SnapshotError where somebody is about to."""
+        return use.shared([link.path for link in self.chain])
 
     def make_whole(self, target: Path) -> None:
         """Fill the empty directory `target` with what a driver restores from: as if this were full. Blocks while it copies."""
@@ -96,8 +104,8 @@ class Snapshot:
         chain.flatten([link.path for link in reversed(self.chain)], target / chain.MEMORY)
 
     def _flatten(self, target: Path, cache: Path) -> Snapshot:
-        trust.verify(self, cache)
-        with drafted(target) as draft:
+        with self.used(), drafted(target) as draft:
+            trust.verify(self, cache)
             self.make_whole(draft.path)
             draft.keep(self.spec, self.driver, self.facts, created=self.created, cache=cache)
         return Snapshot.load(target)

@@ -21,6 +21,23 @@ class Cancellation:
         self.message = ""
         self._patience = patience
         self._timer: asyncio.TimerHandle | None = None
+        self.stopped = False
+        self._whole: Cancellation | None = None
+        self._parts: dict[Cancellation, None] = {}
+
+    def part(self) -> Cancellation:
+        """Of something within the work, that may be ended alone, and is when the whole is. To be closed."""
+        part = Cancellation(self._patience)
+        part._whole = self
+        self._parts[part] = None
+        part.follow(self)
+        return part
+
+    def stop(self) -> None:
+        """Ask a part to end, and nothing but that: `stopped` says so then."""
+        if self.cause is None:
+            self.stopped = True
+            self.request(CancelCause.USER)
 
     def request(self, cause: CancelCause, began: float | None = None, *, message: str = "") -> None:
         """Idempotent: the first cause counts. `began` is now, or earlier for what was not under way then; `message` says more than the cause does."""
@@ -30,6 +47,8 @@ class Cancellation:
             self.began = asyncio.get_running_loop().time() if began is None else began
             self.requested.set()
             self._timer = asyncio.get_running_loop().call_later(self._patience, self.expired.set)
+            for part in self._parts:
+                part.follow(self)
 
     @property
     def next_end(self) -> asyncio.Event:
@@ -37,6 +56,9 @@ class Cancellation:
         return self.expired if self.requested.is_set() else self.requested
 
     def close(self) -> None:
+        if self._whole is not None:
+            del self._whole._parts[self]  # noqa: SLF001 - another of its kind
+            self._whole = None
         if self._timer is not None:
             self._timer.cancel()
 

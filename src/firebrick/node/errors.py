@@ -43,3 +43,15 @@ class ActionError(NodeError):
 
 class NoNodeError(NodeError):
     """No running node answers, or none has the machine asked for."""
+
+
+class ToolError(NodeError):
+    """A tool of the tool cache cannot be kept, or cannot be had."""
+
+
+class ToolLostError(ToolError):
+    """A machine cannot be given the tool with this path."""
+
+    def __init__(self, message: str, path: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.path = path

@@ -13,6 +13,7 @@ from firebrick.machine import Snapshot
 from firebrick.node.container.image import ContainerImage
 from firebrick.node.kept.shelf import Entry, Kept
 from firebrick.node.order import Resources
+from firebrick.node.tool.name import StoredTool
 from firebrick.workflow.container.container import Login
 
 Say = Callable[[str], None]
@@ -84,10 +85,18 @@ class Lender(Protocol):
         """The image of a container or service, made first where it is missing. Raises ContainerError, firebrick.image.errors.ImageError."""
 
     def lend(
-        self, image: str, resources: Resources, *, purpose: str, say: Say, node: Path | None = None, companions: int = 0
+        self,
+        image: str,
+        resources: Resources,
+        *,
+        purpose: str,
+        say: Say,
+        node: Path | None = None,
+        tools: Sequence[StoredTool] = (),
+        companions: int = 0,
     ) -> AbstractAsyncContextManager[Loan]:
         """A machine for as long as the context lasts; waits for its turn where the node is full. `say` is told, in words, what takes long. With
-        `node` the machine has what is in that directory, which is Node.js, where JavaScript actions look for it. `companions` is how many more
+        `node` the machine has what is in that directory, which is Node.js, where JavaScript actions look for it, with `tools` these in its tool cache. `companions` is how many more
         machines the borrower will have beside this one: their turns are taken with it.
 
         Raises firebrick.machine.errors.MachineError, firebrick.node.errors.NodeError."""

@@ -18,7 +18,7 @@ from firebrick.image.errors import ImageError
 from firebrick.machine.errors import BootError, MachineError
 from firebrick.node.action.book import JobActions
 from firebrick.node.action.source import ActionSource
-from firebrick.node.action.use import Entry, NativeUse, Phase, entries_of, has_phase, uses_image
+from firebrick.node.action.use import Entry, NativeUse, Phase, entries_of, has_phase, images_at_once
 from firebrick.node.cancel import Cancellation, job_limit, run_limit
 from firebrick.node.container.companion import Companions
 from firebrick.node.container.services import Served
@@ -38,11 +38,16 @@ from firebrick.node.results.shelf import ArtifactShelf
 from firebrick.node.run.fork import Branch, Trunk
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader, open_source
+from firebrick.node.step.background import MOST_AT_ONCE, open_background
 from firebrick.node.step.bench import Bench, Facts, Supplies
 from firebrick.node.step.hook import Hook, run_hook
 from firebrick.node.step.phase import posts_of
 from firebrick.node.step.step import run_step, title
 from firebrick.node.surroundings import Surroundings, find_surroundings
+from firebrick.node.tool.cache import JobTools, speaks_of_tools
+from firebrick.node.tool.name import StoredTool
+from firebrick.node.tool.scope import scope_of
+from firebrick.node.tool.shelf import ToolShelf
 from firebrick.process import ProcessError
 from firebrick.results.errors import ResultsError
 from firebrick.task import end_tasks
@@ -73,6 +78,7 @@ class JobTask:
     cancellation: Cancellation
     trunk: Trunk | None = None
     callers: tuple[Mapping[str, Ended], ...] = ()
+    tools: ToolShelf | None = None
 
     @property
     def borrower(self) -> Borrower:
@@ -138,26 +144,48 @@ async def _on_machine(task: JobTask, branch: Branch, held: ExitStack) -> JobResu
     entries = entries_of(task.planned.job.steps)
     actions.open_known(entries, depth=0)
     node = await actions.find_node(entries, task.order.source.path)
+    tools = _tools(task, branch)
+    given = await _given(task, tools, searching=node is not None or speaks_of_tools(entries))
     limit = task.settings.source_limit_mib << 20
-    companions = len(around.services) + uses_image(entries)
+    companions = len(around.services) + images_at_once(entries, MOST_AT_ONCE)
     async with (
-        _lent(task, around.image, branch.resume, node, companions) as loan,
+        _lent(task, around.image, branch.resume, node, given, companions) as loan,
         open_source(task.order.source, loan.scratch / "source", limit=limit) as source,
         around.around(loan, task.borrower) as served,
     ):
         _report_start(task, loan, around.title, entries, branch.resume)
         branch.listen(task.log, before=len(_known_phases(entries)) - len(entries))
         bench = _bench(task, loan, source, actions, around, served, entries)
-        return await _work(task, bench, branch, loan)
+        return await _work(task, bench, branch, loan, tools)
 
 
 def _lent(
-    task: JobTask, image: str, resume: Resume | None, node: Path | None, companions: int
+    task: JobTask,
+    image: str,
+    resume: Resume | None,
+    node: Path | None,
+    tools: Sequence[StoredTool],
+    companions: int,
 ) -> AbstractAsyncContextManager[Loan]:
     purpose, say = task.borrower.purpose, task.log.node
     if resume is not None:
         return task.lender.revive(resume.snapshot, resume.image, purpose=purpose, say=say, companions=companions)
-    return task.lender.lend(image, task.order.resources, purpose=purpose, say=say, node=node, companions=companions)
+    return task.lender.lend(
+        image, task.order.resources, purpose=purpose, say=say, node=node, tools=tools, companions=companions
+    )
+
+
+def _tools(task: JobTask, branch: Branch) -> JobTools | None:
+    """None also where a job goes on from a snapshot: it has the tools that are in there, and nobody knows which of them are new."""
+    if task.tools is None or branch.resume is not None:
+        return None
+    return JobTools(task.tools, scope_of(task.order, task.planned.job.id), task.log)
+
+
+async def _given(task: JobTask, tools: JobTools | None, *, searching: bool) -> Sequence[StoredTool]:
+    if tools is None:
+        return ()
+    return await tools.choose(searching=searching, scratch_mib=task.order.resources.scratch_mib)
 
 
 def _bench(
@@ -234,12 +262,14 @@ def _known_phases(entries: Sequence[Entry]) -> list[tuple[Entry, Phase]]:
     return [*before, *((entry, Phase.MAIN) for entry in entries)]
 
 
-async def _work(task: JobTask, bench: Bench, branch: Branch, loan: Loan) -> JobResult:
+async def _work(task: JobTask, bench: Bench, branch: Branch, loan: Loan, tools: JobTools | None) -> JobResult:
     job = task.planned.job
     timer = _limited(task)
     try:
         if branch.resume is None:
             await _set_up(bench)
+        if tools is not None:
+            await tools.look(bench.guest)
         bench.env.update(await bench.evaluate(task.order.workflow.env.texts))
         bench.env.update(await bench.evaluate(job.env.texts))
         bench.env = {**fixed_environment(task.order), **bench.env}
@@ -250,7 +280,10 @@ async def _work(task: JobTask, bench: Bench, branch: Branch, loan: Loan) -> JobR
                 await run_hook(bench, Hook.STARTED)
             await _run_steps(bench, branch, loan)
             await run_hook(bench, Hook.COMPLETED)
-        return await _finish(task, bench)
+        result = await _finish(task, bench)
+        if tools is not None and result.conclusion is Conclusion.SUCCESS:
+            await tools.keep(bench)
+        return result
     finally:
         timer.cancel()
 
@@ -284,10 +317,16 @@ async def _run_steps(bench: Bench, branch: Branch, loan: Loan) -> None:
     """What comes before the first step, the steps, and what comes after the last one. What has run before a snapshot was taken is left out."""
     first = await branch.begin(bench)
     known = _known_phases(bench.entries)
-    for number, (entry, phase) in enumerate(known):
-        if number >= first:
+    async with open_background(bench) as background:
+        for number, (entry, phase) in enumerate(known):
+            if number < first:
+                continue
             await branch.arrive(bench, loan, number)
-            await run_step(bench, number, entry, phase)
+            if entry.step.background and phase is Phase.MAIN:
+                await background.begin(number, entry)
+            else:
+                await run_step(bench, number, entry, phase)
+        await background.finish()
     posts = posts_of(bench)
     for number, entry in enumerate(posts, len(known)):
         await run_step(bench, number, entry, Phase.POST)

@@ -30,6 +30,7 @@ from firebrick.node.run.run import start_run
 from firebrick.node.run.turnstile import Turnstile
 from firebrick.node.settings import NodeSettings, read_settings
 from firebrick.node.socket.door import open_door
+from firebrick.node.tool.shelf import ToolShelf
 from firebrick.task import shielded
 
 
@@ -44,6 +45,7 @@ class Node:
         *,
         actions: ActionSource,
         results: NodeResults,
+        tools: ToolShelf,
         socket: Path,
     ) -> None:
         self.home = home
@@ -52,6 +54,7 @@ class Node:
         self._pool = pool
         self._actions = actions
         self._results = results
+        self._tools = tools
         self._turnstile = Turnstile()
 
     @classmethod
@@ -76,16 +79,18 @@ class Node:
         await asyncio.to_thread(reap, home.machines)
         async with AsyncExitStack() as stack:
             chosen = await stack.enter_async_context(open_driver(home, told, warn)) if driver is None else driver
-            pool = Pool(home, chosen, told, capacity=capacity or told.capacity)
+            tools = ToolShelf(home.tools, told.tools)
+            pool = Pool(home, chosen, told, capacity=capacity or told.capacity, tools=tools)
             allow_descriptors(pool.capacity)
             await pool.sweep()
             actions = ActionStore(home.cache, told)
             await actions.sweep()
+            await tools.sweep()
             stack.push_async_callback(pool.roster.close)
             results = NodeResults(home.results, told.results)
             stack.push_async_callback(lambda: shielded(results.close()))
             async with open_door(home.nodes, pool.roster) as socket:
-                yield cls(home, pool, told, actions=actions, results=results, socket=socket)
+                yield cls(home, pool, told, actions=actions, results=results, tools=tools, socket=socket)
 
     @property
     def machines(self) -> int:
@@ -111,6 +116,7 @@ class Node:
             actions=self._actions,
             turnstile=self._turnstile,
             results=self._results,
+            tools=self._tools,
         )
 
     async def prepare(self, image: str, resources: Resources, say: Say = lambda _: None) -> None:

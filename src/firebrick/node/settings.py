@@ -30,6 +30,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from firebrick.node.errors import NodeError
+from firebrick.node.tool.limits import ToolLimits
 from firebrick.results.limits import ResultsLimits
 
 _MEMORY_PER_MACHINE: Final = 1 << 30  # forks share most of theirs: half of the default size is what one really takes
@@ -70,7 +71,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     `network_reaches_loopback` says that this is known, and a server of builds does not start without it. `containers` is a folder of OCI layouts and
     archives, for images of containers and services; what is not there is fetched from the `registries`, if it is in one of them, by this host; `containers_limit_mib` bounds one such image, unpacked.
     Actions of other repositories come from `actions`, a folder of bare repositories, and else from the forge at `actions_url`;
-    `actions_limit_mib` bounds one of them, `actions_cache_mib` those that are kept. `results`: how much artifacts and caches may take, and how long they are kept. What is kept (`keep`) stays for
+    `actions_limit_mib` bounds one of them, `actions_cache_mib` those that are kept. `results`: how much artifacts and caches may take, and how long they are kept; `tools`: how much is kept for the tool caches of jobs. What is kept (`keep`) stays for
     `keep_minutes`, as long as all of it is no more than `keep_mib` and `keep_count`. `checkpoint` is before which steps one is taken: `none`, every
     one (`step`), one of them (`before:N`, from 1), or those a workflow asks it for (`asked`, see `firebrick.node.kept.keeper`). `job_started` and
     `job_completed` are scripts in the machine that every job runs before its first step and after its last one."""
@@ -109,6 +110,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     actions_limit_mib: Positive = 512
     actions_cache_mib: Positive = 8192
     results: ResultsLimits = ResultsLimits()
+    tools: ToolLimits = ToolLimits()
 
     @property
     def jailed(self) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from firebrick.workflow.problem import Position
-from firebrick.workflow.syntax import Job, Step
+from firebrick.workflow.syntax import ControlKind, Job, Step
 from firebrick.workflow.template import Template, TemplateMap
 
 VARIABLE = "FIREBRICK_FORK"
@@ -41,6 +41,9 @@ def check_fork(job: Job, problem: Callable[[Position, str, str], None]) -> None:
                 "A job with services has no common part: they are machines of their own, and begin anew for each job"
             )
             problem(marks[0][1].env.entries[VARIABLE].position, message, "a job without `services`")
+        if _in_background(job.steps[: marks[0][0]]):
+            message = "A step before this one still runs in the background, where the jobs of the matrix part"
+            problem(marks[0][1].env.entries[VARIABLE].position, message, "a step with `wait-all` before this one")
         for position, what in _varying(job, job.steps[: marks[0][0]]):
             message = (
                 f"{what} is part of what the jobs of the matrix have in common, and may not use `matrix` or `strategy`"
@@ -50,6 +53,17 @@ def check_fork(job: Job, problem: Callable[[Position, str, str], None]) -> None:
 
 def _is_fork(step: Step) -> bool:
     return VARIABLE in step.env.entries
+
+
+def _in_background(steps: tuple[Step, ...]) -> bool:
+    """Whether a step of these was begun and not waited for."""
+    begun: set[int] = set()
+    for number, step in enumerate(steps):
+        if step.control is not None:
+            begun -= begun if step.control.kind is ControlKind.WAIT_ALL else set(step.control.targets)
+        elif step.background:
+            begun.add(number)
+    return bool(begun)
 
 
 def _varying(job: Job, common: tuple[Step, ...]) -> Iterator[tuple[Position, str]]:

@@ -1,16 +1,17 @@
-"""Steps into records, and what is wrong with one that its shape cannot say: identifiers, what it uses, its shell."""
+"""Steps into records, and what is wrong with one that its shape cannot say: identifiers, what it uses, its shell, for which steps it waits."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from firebrick.workflow.expression.parser import Allowed
 from firebrick.workflow.problem import Position
 from firebrick.workflow.schema.shape import Fields, Walk
 from firebrick.workflow.shell import ShellError, find_shell
-from firebrick.workflow.syntax import Step
+from firebrick.workflow.syntax import Control, ControlKind, Step
 from firebrick.workflow.template import Condition, Template, TemplateMap, parse_condition
 from firebrick.workflow.uses import Uses, UsesError, parse_uses
 
@@ -23,26 +24,93 @@ UsesCheck = Callable[[str, Position, Walk], object]
 
 def read_steps(written: Any, walk: Walk, condition_at: Allowed, check_uses: UsesCheck) -> tuple[Step, ...]:
     """The steps of one job or composite action. `condition_at` is what an `if` may name."""
-    steps: list[Step] = []
-    seen: set[str] = set()
+    steps = _Steps(walk, condition_at, check_uses)
     for fields in written or ():
-        if not isinstance(fields, Fields) or not fields:
-            continue
-        if (name := fields.get("id")) is not None:
-            _check_step_id(name, fields.values_at["id"], seen, walk)
+        if isinstance(fields, Fields) and fields.places:
+            steps.read(fields)
+    return tuple(steps.done)
+
+
+class _Steps:
+    """The steps of one list in `done`, as far as they are read."""
+
+    def __init__(self, walk: Walk, condition_at: Allowed, check_uses: UsesCheck) -> None:
+        self.done: list[Step] = []
+        self._walk = walk
+        self._condition_at = condition_at
+        self._check_uses = check_uses
+        self._places: dict[str, int] = {}  # by id, in small letters
+
+    def read(self, fields: Fields) -> None:
+        kind = next((kind for kind in ControlKind if kind in fields.places), None)
+        if "parallel" in fields.places:
+            self._group(fields)
+        elif kind is not None:
+            self._control(fields, kind)
+        else:
+            self._plain(fields, background=fields.get("background", False))
+
+    def _plain(self, fields: Fields, *, background: bool) -> None:
         if (uses := fields.get("uses")) is not None:
-            check_uses(uses, fields.values_at["uses"], walk)
-        check_shell(fields.get("shell"), walk)
-        steps.append(_step(fields, condition_at))
-    return tuple(steps)
+            self._check_uses(uses, fields.values_at["uses"], self._walk)
+        check_shell(fields.get("shell"), self._walk)
+        self._add(fields, replace(_step(fields, self._condition_at), background=background))
 
+    def _group(self, fields: Fields) -> None:
+        """Steps that run at once, and one that waits for them."""
+        begin = len(self.done)
+        for each in fields.get("parallel") or ():
+            if isinstance(each, Fields) and each.places:
+                self._plain(each, background=True)
+        if fields.get("parallel") == ():
+            self._walk.problem(fields.places["parallel"], "No steps defined in `parallel`", "a sequence of steps")
+        self._add(fields, self._controlling(fields, Control(ControlKind.WAIT, tuple(range(begin, len(self.done))))))
 
-def _check_step_id(name: str, position: Position, seen: set[str], walk: Walk) -> None:
-    check_id(name, position, walk)
-    if name.lower() in seen:
-        message = f"The identifier '{name}' may not be used more than once within the same scope."
-        walk.problem(position, message, "an identifier of its own for each step of a job")
-    seen.add(name.lower())
+    def _control(self, fields: Fields, kind: ControlKind) -> None:
+        written = fields.get(kind)
+        if kind is ControlKind.WAIT_ALL:
+            if written is False:
+                place = fields.values_at[kind]
+                self._walk.problem(place, "The value of 'wait-all' must be true or omitted", "true, or nothing")
+            written = ()
+        targets = written if isinstance(written, tuple) else (written,)
+        found = (self._target(target, fields.get("id", "")) for target in targets if target is not None)
+        control = Control(kind, tuple(dict.fromkeys(place for place in found if place is not None)))
+        self._add(fields, self._controlling(fields, control))
+
+    def _controlling(self, fields: Fields, control: Control) -> Step:
+        always = parse_condition(None, fields.position, self._condition_at, otherwise="always()")
+        return replace(_step(fields, self._condition_at), if_=always, control=control)
+
+    def _target(self, target: Template, own: str) -> int | None:
+        """The place of the step that is meant; None, with what is wrong reported, where it cannot be."""
+        called = target.raw[:_MAX_ID]  # no id is longer
+        place = self._places.get(called.lower())
+        if called.startswith("__"):
+            message = f"The identifier '{called}' is invalid. IDs starting with '__' are reserved."
+        elif called.lower() == own[:_MAX_ID].lower():
+            message = f"Step '{called}' cannot reference itself"
+        elif place is None:
+            message = f"Step references unknown step ID '{called}'"
+        elif not self.done[place].background:
+            message = f"Step references step ID '{called}', which does not run in the background"
+        else:
+            return place
+        self._walk.problem(target.position, message, "the id of a step before this one, with `background: true`")
+        return None
+
+    def _add(self, fields: Fields, step: Step) -> None:
+        if "id" in fields:
+            self._check_id(step.id, fields.values_at["id"])
+        self.done.append(step)
+
+    def _check_id(self, name: str, position: Position) -> None:
+        check_id(name, position, self._walk)
+        known = name[:_MAX_ID].lower()
+        if known in self._places:
+            message = f"The identifier '{name[:_MAX_ID]}' may not be used more than once within the same scope."
+            self._walk.problem(position, message, "an identifier of its own for each step of a job")
+        self._places.setdefault(known, len(self.done))
 
 
 def check_id(name: str, position: Position, walk: Walk) -> None:

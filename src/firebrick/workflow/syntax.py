@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from firebrick.workflow.expression.expression import EvaluationError, Scope
 from firebrick.workflow.problem import Position, Problem
@@ -22,9 +23,28 @@ class RunDefaults:
     working_directory: Template | None = None
 
 
+class ControlKind(StrEnum):
+    WAIT = "wait"
+    WAIT_ALL = "wait-all"
+    CANCEL = "cancel"
+
+
+_CONTROL_NAMES = {ControlKind.WAIT: "Wait", ControlKind.WAIT_ALL: "Wait for all", ControlKind.CANCEL: "Cancel"}
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What a step does with steps that run in the background. `targets` are their places in the list of the job's steps, from 0; `WAIT_ALL`
+    names none, and means all that have begun."""
+
+    kind: ControlKind
+    targets: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One step: exactly one of `run` and `uses` is set.
+    """One step: exactly one of `run`, `uses` and `control` is set. The steps of a `parallel` are steps of the job, in the `background`, and a
+    step behind them waits for them.
 
     `id` is the author's, or empty: such a step is not in the `steps` context. `if_` always holds a condition: `success()` where the file has
     none. `name` is None where the file has none; `display_name` is what to show before anything is evaluated."""
@@ -41,12 +61,16 @@ class Step:
     working_directory: Template | None = None
     timeout_minutes: Template | None = None
     continue_on_error: Template | None = None
+    background: bool = False
+    control: Control | None = None
 
     @property
     def display_name(self) -> str:
-        """The name as GitHub shows it: `name`, else `Run <first line of run>` or `Run <uses>`."""
+        """The name as GitHub shows it: `name`, else `Run <first line of run>`, `Run <uses>` or `Wait`, `Wait for all`, `Cancel`."""
         if self.name is not None:
             return self.name.raw
+        if self.control is not None:
+            return _CONTROL_NAMES[self.control.kind]
         if self.run is not None:
             lines = self.run.raw.strip().splitlines()
             return f"Run {lines[0].strip()}" if lines else "Run"

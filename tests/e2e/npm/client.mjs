@@ -7,11 +7,13 @@ const clients = {
   'artifact-6': () => import('artifact-6'),
   'cache-4': () => import('cache-4'),
   'cache-6': () => import('cache-6'),
+  'tool-cache-2': () => import('tool-cache-2'),
+  'tool-cache-4': () => import('tool-cache-4'),
 }
 
 async function load(name) {
   const loaded = await clients[name]()
-  return loaded.default?.saveCache || loaded.default?.DefaultArtifactClient ? loaded.default : loaded
+  return loaded.default?.saveCache || loaded.default?.DefaultArtifactClient || loaded.default?.cacheDir ? loaded.default : loaded
 }
 
 const operations = {
@@ -44,6 +46,14 @@ const operations = {
       if (value === '') delete process.env[name]
       else process.env[name] = value
     }
+  },
+  // What setup actions do: look for the tool, and download it where it is not there. `url` leads to a tar archive, or is empty: just look.
+  async tool({ client, name, version, url }) {
+    const tools = await load(client)
+    const found = tools.find(name, version)
+    if (found || !url) return { found }
+    const unpacked = await tools.extractTar(await tools.downloadTool(url))
+    return { made: await tools.cacheDir(unpacked, name, version) }
   },
   async restore({ client, paths, key, restoreKeys, options }) {
     const { restoreCache } = await load(client)

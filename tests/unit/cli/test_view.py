@@ -93,6 +93,53 @@ def test_nothing_a_guest_wrote_moves_the_cursor():
     assert "\x1b[2Jmain" not in live()
 
 
+def test_lines_of_steps_that_run_at_once_begin_with_their_number():
+    out = io.StringIO()
+    with PlainView(out) as view:
+        for event in at_once():
+            view.show(event)
+    lines = out.getvalue().splitlines()
+    assert [line for line in lines if "|" in line][1:] == [
+        "| alone",
+        "1| of one",
+        "2| of two",
+        "| Making",
+        "| two alone",
+    ]
+
+
+def test_the_live_view_shows_all_that_runs_and_lets_what_is_over_go():
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=40, color_system=None)
+    events = list(at_once())
+    with LiveView(console) as view:
+        for event in events[:9]:
+            view.show(event)
+        view.tick()
+        now = console.file.getvalue()
+        for event in events[9:]:
+            view.show(event)
+        over = console.file.getvalue()[len(now) :]
+        view.tick()
+        after = console.file.getvalue()[len(now) + len(over) :]
+    assert all(text in now for text in ("Compile", "│ of one", "Test", "│ of two", "· Never"))
+    assert "✓ Compile" in over
+    assert "Compile" not in after
+    assert "│ two alone" in after
+
+
+def at_once():
+    """One step goes on while the next one runs, and ends before it."""
+    yield from list(story())[:3]
+    yield StepStarted(at=2.0, job="build", step=0, name="Compile")
+    yield LogLine(at=2.1, job="build", step=0, stream="stdout", text="alone")
+    yield StepStarted(at=2.2, job="build", step=1, name="Test")
+    yield LogLine(at=2.3, job="build", step=0, stream="stdout", text="of one")
+    yield LogLine(at=2.3, job="build", step=1, stream="stdout", text="of two")
+    yield LogLine(at=2.4, job="build", step=-1, stream="node", text="Making")
+    yield StepFinished(at=3.0, job="build", step=0, conclusion=Conclusion.SUCCESS, seconds=1.0)
+    yield LogLine(at=3.1, job="build", step=1, stream="stdout", text="two alone")
+
+
 def test_json_is_one_event_a_line():
     out = io.StringIO()
     with JsonView(out) as view:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from firebrick.machine.errors import MachineGoneError
-from firebrick.machine.qmp import Qmp, QmpError
+from firebrick.machine.qmp import Qmp, QmpError, QmpSilentError
 
 
 @asynccontextmanager
@@ -98,3 +98,31 @@ async def test_closing_what_was_never_opened():
     ours, theirs = socket.socketpair()
     await Qmp(ours, lambda _: None).close()
     theirs.close()
+
+
+async def test_a_qemu_that_is_silent_is_an_error_that_names_the_command():
+    ours, theirs = socket.socketpair()
+    reader, writer = await asyncio.open_unix_connection(sock=theirs)
+    qmp = Qmp(ours, lambda _: None, deadline=0.01)
+    for command in ("qmp_capabilities", "stop"):
+        with pytest.raises(QmpSilentError, match=f"QEMU did not answer {command} within 0.01 s") as silent:
+            await qmp.execute("stop")
+        assert "Kill the machine" in silent.value.hint
+    writer.write(b'{"return": "capabilities"}\n{"return": "stop"}\n{"return": "cont"}\n')  # late: each to its own
+    assert await qmp.execute("cont") == "cont"
+    await qmp.close()
+    writer.close()
+    await writer.wait_closed()
+    assert reader is not None
+
+
+async def test_what_writes_a_file_is_given_longer():
+    ours, theirs = socket.socketpair()
+    _, writer = await asyncio.open_unix_connection(sock=theirs)
+    qmp = Qmp(ours, lambda _: None, deadline=0.01)
+    writer.write(b'{"return": {}}\n')
+    with pytest.raises(QmpSilentError, match=r"did not answer xen-save-devices-state within 0.1 s"):
+        await qmp.execute("xen-save-devices-state", filename="x")
+    await qmp.close()
+    writer.close()
+    await writer.wait_closed()

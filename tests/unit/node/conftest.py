@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import textwrap
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from firebrick.guest.double.task import Port, Program
 from firebrick.image.oci_config import ImageConfig
 from firebrick.node.action.source import ActionTree
 from firebrick.node.container.image import ContainerImage
+from firebrick.node.context import TOOL_CACHE
 from firebrick.node.contract import RunResult
 from firebrick.node.errors import ActionError, ContainerError
 from firebrick.node.event import Annotation, ArtifactStored, Event, JobFinished, LogLine, StepFinished
@@ -29,6 +30,8 @@ from firebrick.node.pool.turns import Turns
 from firebrick.node.results.offer import NodeResults
 from firebrick.node.run.run import Run, start_run
 from firebrick.node.settings import NodeSettings
+from firebrick.node.tool.name import StoredTool
+from firebrick.node.tool.shelf import ToolShelf
 from firebrick.workflow.container.container import Login
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.uses import RemoteAction
@@ -42,7 +45,8 @@ NODE = "/opt/externals/node24/bin/node"
 @dataclass
 class DoubleLender:
     """Lends guests in memory, with these `files` and `programs` in them; `lent` counts those out now, `most` how many there were at once.
-    `containers` are the images there are, and `ports` what listens in machines of an image; `asked` is what was lent, `nodes` with which Node.js."""
+    `containers` are the images there are, and `ports` what listens in machines of an image; `asked` is what was lent, `nodes` with which Node.js,
+    `tools` with which tools, which are in the machine then."""
 
     capacity: int = 4
     failure: Exception | None = None
@@ -57,6 +61,7 @@ class DoubleLender:
     logins: list[Login | None] = field(default_factory=list)
     asked: list[tuple[str, Resources, str]] = field(default_factory=list)
     nodes: list[Path | None] = field(default_factory=list)
+    tools: list[tuple[str, ...]] = field(default_factory=list)
 
     async def images(self) -> list[str]:
         return ["base", "toolchain"]
@@ -76,14 +81,20 @@ class DoubleLender:
         purpose: str,
         say: Callable[[str], None],
         node: Path | None = None,
+        tools: Sequence[StoredTool] = (),
         companions: int = 0,
     ) -> AsyncIterator[Loan]:
         self.nodes.append(node)
+        self.tools.append(tuple(tool.name.path for tool in tools))
         self.turns = self.turns or Turns(self.capacity)
         async with (
             self.turns.take(1 + companions),
             self._lend(image, resources, purpose, self.files) as loan,
         ):
+            for tool in tools:
+                place = f"{TOOL_CACHE}/{tool.name.path}"
+                await loan.guest.upload(tool.tree, place)
+                await loan.guest.files.write(f"{place}.complete", b"")
             yield loan
 
     def lend_companion(
@@ -172,6 +183,7 @@ class Bed:
     settings: NodeSettings
     actions: DoubleActions
     results: NodeResults | None = None
+    shelf: ToolShelf | None = None
 
     def local(self, path: str, files: dict[str, str]) -> None:
         """Put an action into the workspace of every job."""
@@ -201,6 +213,7 @@ class Bed:
                 journal,
                 actions=self.actions,
                 results=self.results,
+                tools=self.shelf,
             ) as run:
                 yield run
             assert self.lender.lent == 0

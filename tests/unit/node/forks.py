@@ -16,6 +16,8 @@ from firebrick.node.order import Resources, RunOrder, Source
 from firebrick.node.pool.pool import Pool
 from firebrick.node.run.run import Run, start_run
 from firebrick.node.settings import NodeSettings
+from firebrick.node.tool.limits import ToolLimits
+from firebrick.node.tool.shelf import ToolShelf
 from firebrick.workflow.reader import read_workflow
 from tests.unit.node.conftest import NODE, PATIENCE, DoubleActions, Told
 from tests.unit.node.pool.test_pool import FileStore
@@ -38,13 +40,14 @@ class Forks:
     def __post_init__(self) -> None:
         self.store = FileStore(self.directory)
         self.actions = DoubleActions(self.directory / "actions")
+        self.tools = ToolShelf(self.home.tools, ToolLimits(free_mib=1))
 
     @property
     def home(self) -> Home:
         return Home(self.directory / "home")
 
     def pool(self) -> Pool:
-        return Pool(self.home, self.driver, self.settings, capacity=self.capacity, store=self.store)
+        return Pool(self.home, self.driver, self.settings, capacity=self.capacity, store=self.store, tools=self.tools)
 
     def order(self, text: str, *, id: str = "run-1", **fields: object) -> RunOrder:  # noqa: A002 - the field of the order
         source = self.directory / "source"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import signal
 
+from firebrick.guest.double.disk import Refusal
 from firebrick.guest.double.task import Task
 
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
@@ -83,6 +85,15 @@ async def _wait(task: Task, _: str) -> None:
     await asyncio.Event().wait()
 
 
+async def _until(task: Task, path: str) -> None:
+    """Wait for a file that another step makes."""
+    while True:
+        with contextlib.suppress(Refusal):
+            task.disk.find(task.path(path.encode()))
+            return
+        await asyncio.sleep(0.01)
+
+
 async def _call(task: Task, rest: str) -> None:
     """`HOST PORT TEXT`: what answers there to the text; the host is found as programs find it."""
     host, port, text = rest.split(" ", 2)
@@ -124,6 +135,7 @@ _WORDS = {
     "outputs": _outputs,
     "again": _again,
     "ignore": _ignore,
+    "until": _until,
     "wait": _wait,
     "on-interrupt": _until_interrupted,
 }

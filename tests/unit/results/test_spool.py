@@ -111,7 +111,7 @@ async def test_a_template_goes_beside_the_loop(tmp_path: Path, removed: list[Pat
         path = tmp_path / "template"
 
     Taken.path.mkdir()
-    shelf = TemplateShelf(Home(tmp_path), driver=None, images=None, kept=1)
+    shelf = TemplateShelf(Home(tmp_path), driver=None, images=None, tools=None, kept=1)
     await shelf.discard(Taken)
     assert removed == [Taken.path]
     assert not Taken.path.exists()

@@ -166,6 +166,16 @@ def test_a_condition_of_a_hook_asks_for_no_success(condition):
             ],
         ),
         (
+            runs("using: composite\nsteps:\n  - run: x\n    shell: sh\n    background: true\n  - wait: x"),
+            [
+                ("action.yml (Line: 7, Col: 7): Unexpected value 'background' (expected: one of continue-on-error, env, id, if, "
+                "name, run, shell, working-directory)"),
+                "action.yml (Line: 8, Col: 7): Unexpected value 'wait' (expected: 'with'?)",
+                ("action.yml (Line: 8, Col: 7): There's not enough info to determine what you meant. Add one of these properties: "
+                "run, shell, uses, with, working-directory"),
+            ],
+        ),
+        (
             runs("using: node20\nmain: ''\nsteps: []"),
             [
                 "action.yml (Line: 4, Col: 9): Unexpected value '' (expected: a file of the action)",

@@ -33,7 +33,7 @@ keys = st.sampled_from(
         "options", "credentials", "username", "password", "environment", "url", "deployment", "outputs", "value", "id", "timeout-minutes", "continue-on-error", "group",
         "cancel-in-progress", "queue", "push", "pull_request", "workflow_call", "workflow_dispatch", "inputs", "type", "default", "required", "branches", "types", "schedule",
         "cron", "snapshot", "image-name", "contents", "id-token", "runs", "using", "main", "post", "post-if", "pre-if", "args", "entrypoint", "description", "parallel", "wait",
-        "background", "<<", "1", "__a", "${{ x }}",
+        "background", "wait-all", "cancel", "<<", "1", "__a", "${{ x }}",
     ]
 )  # fmt: skip
 trees = st.recursive(

@@ -52,6 +52,10 @@ class Api:
         """Whether its socket has been made; it may not listen yet."""
         return self._socket.exists()
 
+    async def connect(self) -> None:
+        """Raises OSError where nobody listens yet."""
+        self._wire = self._wire or await _Wire.open(self._socket)
+
     async def get(self, path: str) -> Any:
         return await self.call("GET", path)
 

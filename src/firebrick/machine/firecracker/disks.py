@@ -81,12 +81,14 @@ def place_saved(room: Room, snapshot: Path, *, with_memory: bool) -> Disks:
 
 
 def collect(room: Room, saved: Path, disks: Disks, target: Path) -> None:
-    """Fill the directory `target` with a snapshot: what Firecracker has written into `saved`, which is in the room, and the disks.
+    """Fill the directory `target` with a snapshot: what Firecracker has written into `saved`, which is in the room and goes, and the disks.
 
     The machine is paused. Raises SnapshotError, OSError."""
     with _taken_back(saved) as directory:
         for name in (config.STATE, config.MEMORY):
             _move(directory, name, target / name)
+    with contextlib.suppress(OSError):  # a directory that is not empty is removed by who has made it
+        saved.rmdir()
     for disk in disks.values():
         if disk.written:
             _copy_out(room.root / disk.file, target / disk.file)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from firebrick.machine import disk
+from firebrick.machine.driver import Prepared
 from firebrick.machine.errors import BootError, HostError, MachineGoneError, SnapshotError, SpecError
 from firebrick.machine.firecracker import config, disks, record
 from firebrick.machine.firecracker.api import FirecrackerError
@@ -34,8 +35,11 @@ from firebrick.process import ProcessError, find_program, run
 from firebrick.task import shielded
 
 PAGES_SOCKET: Final = "uffd.sock"
+_Program = tuple[str, int, int]
+"""Which file it is: path, size and age."""
+
 _ELF: Final = b"\x7fELF"
-_VERSIONS: Final[dict[tuple[str, int, int], Version]] = {}  # of programs, by path, size and age
+_VERSIONS: Final[dict[_Program, Version]] = {}
 _CPU_LINES: Final = {"vendor_id": "vendor", "cpu family": "family", "model": "model", "stepping": "stepping"}
 
 
@@ -83,6 +87,7 @@ class Firecracker:
         self._pages = None if pager is None else Pages(pager, prefetch)
         self._tracked = track_dirty_pages
         self._version: Version | None = None
+        self._said: dict[_Program, Version] = {}  # by the first machine of each program
 
     async def facts(self, spec: MachineSpec) -> Mapping[str, str]:
         version = await self.version()
@@ -119,29 +124,23 @@ class Firecracker:
         empty = await disk.empty_filesystem(self._cache, spec.scratch_mib)
         async with self._place(spec, directory, detached=detached) as place:
             placed = await shielded(asyncio.to_thread(disks.place_new, place.room, spec, empty))
-            async with self._machine(place, spec, placed) as machine:
-                yield machine
+            async with self._vmm(place) as vmm:
+                await self._start(vmm, spec)
+                async with self._machine(place, spec, placed, vmm) as machine:
+                    yield machine
 
     @asynccontextmanager
     async def restore(
         self, spec: MachineSpec, snapshot: Path, directory: Path, *, detached: bool = False
     ) -> AsyncIterator[FirecrackerMachine]:
-        _check_alone(spec, detached=detached, pager=self._pages)
-        if spec.huge_pages and self._pages is None:
-            raise SnapshotError(
-                f"cannot restore {snapshot}: memory of huge pages cannot be mapped from a file",
-                hint="Make the driver with a page server.",
-            )
-        async with self._place(spec, directory, detached=detached) as place, AsyncExitStack() as stack:
-            room = place.room
-            placed = await shielded(
-                asyncio.to_thread(disks.place_saved, room, snapshot, with_memory=self._pages is None)
-            )
-            served = None
-            if self._pages is not None:
-                served = await stack.enter_async_context(self._pages.serving(room, snapshot))
-            machine = self._machine(place, spec, placed, snapshot=snapshot, served=served)
-            yield await stack.enter_async_context(machine)
+        async with self._prepared(spec, snapshot, directory, detached=detached) as prepared:
+            yield await prepared.begin()
+
+    def prepare(
+        self, spec: MachineSpec, snapshot: Path, directory: Path
+    ) -> AbstractAsyncContextManager[Prepared[FirecrackerMachine]]:
+        """See Driver: Firecracker waits in its room, with its files and its network, for the one request that loads the snapshot."""
+        return self._prepared(spec, snapshot, directory)
 
     @asynccontextmanager
     async def adopt(self, spec: MachineSpec, directory: Path) -> AsyncIterator[FirecrackerMachine]:
@@ -183,34 +182,59 @@ class Firecracker:
         return self._network.slot(spec.policy, occupant=directory)
 
     @asynccontextmanager
-    async def _machine(
-        self,
-        place: _Place,
-        spec: MachineSpec,
-        placed: disks.Disks,
-        *,
-        snapshot: Path | None = None,
-        served: Served | None = None,
-    ) -> AsyncIterator[FirecrackerMachine]:
-        room, kept = place.room, place.directory if place.detached else None
-        netns = None if place.slot is None else place.slot.netns
-        async with (
-            running(room, netns, kept) as vmm,
-            watched(vmm, served),
-            _linked(self.settings.socket_dir, place.directory, room),
-        ):
-            if snapshot is None:
-                await self._start(vmm, spec)
-            else:
+    async def _prepared(
+        self, spec: MachineSpec, snapshot: Path, directory: Path, *, detached: bool = False
+    ) -> AsyncIterator[Prepared[FirecrackerMachine]]:
+        _check_alone(spec, detached=detached, pager=self._pages)
+        if spec.huge_pages and self._pages is None:
+            raise SnapshotError(
+                f"cannot restore {snapshot}: memory of huge pages cannot be mapped from a file",
+                hint="Make the driver with a page server.",
+            )
+        async with self._place(spec, directory, detached=detached) as place, AsyncExitStack() as stack:
+            room = place.room
+            placed = await shielded(
+                asyncio.to_thread(disks.place_saved, room, snapshot, with_memory=self._pages is None)
+            )
+            served = None
+            if self._pages is not None:
+                served = await stack.enter_async_context(self._pages.serving(room, snapshot))
+            vmm = await stack.enter_async_context(self._vmm(place, served))
+
+            async def begin() -> FirecrackerMachine:
                 await self._load(vmm, spec, snapshot)
-            made = Record(disks=dict(placed), tracked=self._tracked)
-            leave = partial(_leave, self._seats, room.seat)
-            machine = FirecrackerMachine(vmm, Made(spec=spec, record=made, kept=kept, leave=leave, slot=place.slot))
-            try:
-                async with noted(served):
-                    yield machine
-            finally:
-                await shielded(machine.close())
+                return await stack.enter_async_context(self._machine(place, spec, placed, vmm, served))
+
+            yield Prepared(begin, lambda: vmm.ended)
+
+    @asynccontextmanager
+    async def _vmm(self, place: _Place, served: Served | None = None) -> AsyncIterator[Vmm]:
+        """Firecracker, which has been told nothing yet."""
+        kept = place.directory if place.detached else None
+        netns = None if place.slot is None else place.slot.netns
+        program = _program(self.settings.binary)
+        async with (
+            running(place.room, netns, kept, version=self._said.get(program)) as vmm,
+            watched(vmm, served),
+            _linked(self.settings.socket_dir, place.directory, place.room),
+        ):
+            self._said[program] = vmm.version
+            yield vmm
+
+    @asynccontextmanager
+    async def _machine(
+        self, place: _Place, spec: MachineSpec, placed: disks.Disks, vmm: Vmm, served: Served | None = None
+    ) -> AsyncIterator[FirecrackerMachine]:
+        """What has been told all it needs to run, and does."""
+        kept = place.directory if place.detached else None
+        made = Record(disks=dict(placed), tracked=self._tracked)
+        leave = partial(_leave, self._seats, place.room.seat)
+        machine = FirecrackerMachine(vmm, Made(spec=spec, record=made, kept=kept, leave=leave, slot=place.slot))
+        try:
+            async with noted(served):
+                yield machine
+        finally:
+            await shielded(machine.close())
 
     async def _start(self, vmm: Vmm, spec: MachineSpec) -> None:
         try:
@@ -262,8 +286,8 @@ def processor(cpuinfo: str) -> str:
     return " ".join(f"{name} {found[name]}" for name in _CPU_LINES.values() if name in found) or "unknown"
 
 
-async def _ask_version(binary: str) -> Version:
-    """Remembered as long as the program is the same file."""
+def _program(binary: str) -> _Program:
+    """Raises HostError where there is none."""
     program = find_program(binary)
     if program is None:
         raise HostError(
@@ -271,10 +295,15 @@ async def _ask_version(binary: str) -> Version:
             hint="Install Firecracker, or say where it is with MICROVM_FIRECRACKER_BIN.",
         )
     facts = os.stat(program)  # noqa: PTH116
-    key = (program, facts.st_size, facts.st_mtime_ns)
+    return program, facts.st_size, facts.st_mtime_ns
+
+
+async def _ask_version(binary: str) -> Version:
+    """Remembered as long as the program is the same file."""
+    key = _program(binary)
     if key not in _VERSIONS:
         try:
-            text = (await run([program, "--version"], timeout=30)).text
+            text = (await run([key[0], "--version"], timeout=30)).text
         except ProcessError as error:
             raise HostError(f"cannot ask Firecracker for its version: {error}") from error
         match = re.search(r"Firecracker (v\S+)", text)

@@ -286,7 +286,8 @@ class FirecrackerMachine:
         except OSError as error:
             raise SnapshotError(f"cannot save the machine: {error}", hint="See that there is space.") from error
         finally:
-            await asyncio.to_thread(tree.remove, saved)
+            if saved.exists():
+                await asyncio.to_thread(tree.remove, saved)
 
     async def _send(self, request: Request) -> None:
         self._check_thawed()

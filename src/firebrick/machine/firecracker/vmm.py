@@ -33,7 +33,8 @@ _SAVE_S: Final = 300.0
 _FREEZE_S: Final = 2.0
 _STATUS_S: Final = 2.0
 _POLL_S: Final = 0.001
-_POLL_MOST_S: Final = 0.003
+_LOOK_S: Final = 0.01
+_FIRST_WORD_S: Final = 0.5
 HINT: Final = (
     "Firecracker needs /dev/kvm, readable and writable for who runs it; `firebrick doctor` says what is missing."
 )
@@ -49,16 +50,31 @@ class Outputs:
         self.complaints = Ring(_COMPLAINT_BYTES)
         self.log: Tail = Ring(_LOG_BYTES) if kept is None else FileRing(kept / _LOG_RING, _LOG_BYTES)
         self.metrics = LastRecord()
+        self.stirred = asyncio.Event()
+        """Set by all that Firecracker itself says."""
         sinks = {
             config.CONSOLE: self.console.write,
-            config.COMPLAINTS: self.complaints.write,
-            config.LOG: self.log.write,
+            config.COMPLAINTS: self._stirring(self.complaints),
+            config.LOG: self._stirring(self.log),
             config.METRICS: self.metrics.write,
         }
         self.pipes: dict[str, Pipe] = {}
         for name, sink in sinks.items():
             self.pipes[name] = Pipe(room.root / name, sink)
             stack.callback(self.pipes[name].close)
+
+    def _stirring(self, tail: Tail) -> Callable[[bytes], None]:
+        def write(piece: bytes) -> None:
+            tail.write(piece)
+            self.stirred.set()
+
+        return write
+
+    async def stir(self, patience: float) -> None:
+        """Wait until Firecracker says something, for so many seconds."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self.stirred.wait()
 
     def close(self) -> None:
         """Read no more. Idempotent."""
@@ -93,18 +109,19 @@ class Vmm:
     def ended(self) -> bool:
         return self._over.is_set()
 
-    async def ready(self, patience: float = _START_S) -> Version:
-        """Wait until it takes requests, and ask what it is. Raises HostError when it ends before, or takes longer than `patience` seconds."""
-        wait = _POLL_S
+    async def ready(self, patience: float = _START_S, *, version: Version | None = None) -> Version:
+        """Wait until it takes requests, and ask what it is, unless `version` says so. Raises HostError when it ends before, or takes longer than
+        `patience` seconds."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 while not self.ended:
-                    # Looking costs a fiftieth of asking, and what is asked in vain takes time from what starts.
                     if self.api.is_there:
-                        with contextlib.suppress(MachineGoneError):  # it does not listen yet
-                            return await self._asked(patience)
-                    await asyncio.sleep(wait)
-                    wait = min(wait * 1.5, _POLL_MOST_S)
+                        with contextlib.suppress(OSError, MachineGoneError):  # it does not listen yet
+                            await self.api.connect()
+                            self.version = version or await self._asked(patience)
+                            return self.version
+                    self.outputs.stirred.clear()
+                    await self.outputs.stir(_LOOK_S)  # it says so when it listens; else it is looked for
         what = (await self.wait()).message if self.ended else f"it does not answer after {patience:g} s"
         raise HostError(f"Firecracker did not start: {what}", hint=HINT)
 
@@ -112,8 +129,7 @@ class Vmm:
         said = await self.api.call("GET", "/version", deadline=patience)
         if not isinstance(said, dict):
             raise HostError(f"Firecracker did not start: it says {str(said)[:80]!r} of its version")
-        self.version = Version.parse(str(said.get("firecracker_version")))
-        return self.version
+        return Version.parse(str(said.get("firecracker_version")))
 
     def signal(self, number: int) -> None:
         """Ignored when it has ended."""
@@ -205,8 +221,11 @@ class Vmm:
 
 
 @asynccontextmanager
-async def running(room: Room, netns: Path | None, kept: Path | None = None) -> AsyncIterator[Vmm]:
-    """Firecracker in its room, ready to take requests, as long as the context, unless it is released: for that `kept` is the machine's directory.
+async def running(
+    room: Room, netns: Path | None, kept: Path | None = None, *, version: Version | None = None
+) -> AsyncIterator[Vmm]:
+    """Firecracker in its room, ready to take requests, as long as the context, unless it is released: for that `kept` is the machine's directory. It is
+    asked for its version where `version` does not say it.
 
     Raises HostError."""
     for name in (config.API_SOCKET, config.VSOCK_SOCKET):  # it takes no socket that is there
@@ -217,13 +236,14 @@ async def running(room: Room, netns: Path | None, kept: Path | None = None) -> A
             room.own(name)
         async with _started(room, netns, outputs, detached=kept is not None) as process:
             try:
+                await outputs.stir(_FIRST_WORD_S)  # who looks for it before takes time from what starts it
                 vmm = Vmm(process, await room.pid_of(process.pid), room, outputs)
             except (ProcessLookupError, HostError) as error:
                 outputs.drain()
                 complaint = outputs.complaints.text().strip() or str(error)
                 raise HostError(f"Firecracker did not start: {complaint[-1000:]}", hint=HINT) from error
             try:
-                await vmm.ready()
+                await vmm.ready(version=version)
                 yield vmm
             finally:
                 await shielded(vmm.close())

@@ -16,6 +16,7 @@ from pathlib import Path
 from firebrick.machine import disk, host, memory, tsc
 from firebrick.machine.accel import Acceleration, Accelerator
 from firebrick.machine.command import MACHINE_TYPE, processor
+from firebrick.machine.driver import Prepared
 from firebrick.machine.errors import SpecError
 from firebrick.machine.jail import files
 from firebrick.machine.jail.bubble import Bubble
@@ -96,15 +97,20 @@ class Qemu:
     async def restore(
         self, spec: MachineSpec, snapshot: Path, directory: Path, *, detached: bool = False
     ) -> AsyncIterator[QemuMachine]:
-        _check(spec)
-        accelerator = await self._accelerator()
-        async with AsyncExitStack() as stack:
-            around = await stack.enter_async_context(self._hall.around(spec, directory, accelerator, detached=detached))
-            layers = _shared(snapshot, around)
-            layers.append(around.new_layer(layers, spec))
-            shape = Shape(spec, await self._mapping(around, stack), layers, around)
-            how = Start(accelerator, detached, state=snapshot / STATE)
-            yield await stack.enter_async_context(started(shape, how))
+        async with self._restored(spec, snapshot, directory, detached=detached) as machine:
+            yield machine
+
+    @asynccontextmanager
+    async def prepare(self, spec: MachineSpec, snapshot: Path, directory: Path) -> AsyncIterator[Prepared[QemuMachine]]:
+        """See Driver: QEMU has loaded all of the machine, and its processors stand still."""
+        async with self._restored(spec, snapshot, directory, stopped=True) as machine:
+            await machine.loaded()
+
+            async def begin() -> QemuMachine:
+                await machine.resume()
+                return machine
+
+            yield Prepared(begin, lambda: machine.ended)
 
     @asynccontextmanager
     async def adopt(self, spec: MachineSpec, directory: Path) -> AsyncIterator[QemuMachine]:
@@ -113,6 +119,20 @@ class Qemu:
         shape = Shape(spec, mapping, _layers(directory), Surroundings(directory, None, None))
         async with attended(shape) as machine:
             yield machine
+
+    @asynccontextmanager
+    async def _restored(
+        self, spec: MachineSpec, snapshot: Path, directory: Path, *, detached: bool = False, stopped: bool = False
+    ) -> AsyncIterator[QemuMachine]:
+        _check(spec)
+        accelerator = await self._accelerator()
+        async with AsyncExitStack() as stack:
+            around = await stack.enter_async_context(self._hall.around(spec, directory, accelerator, detached=detached))
+            layers = _shared(snapshot, around)
+            layers.append(around.new_layer(layers, spec))
+            shape = Shape(spec, await self._mapping(around, stack), layers, around)
+            how = Start(accelerator, detached, state=snapshot / STATE, stopped=stopped)
+            yield await stack.enter_async_context(started(shape, how))
 
     async def _mapping(self, around: Surroundings, stack: AsyncExitStack) -> vm.Mapping:
         """The memory of a machine that is restored: the file itself, or for a jail a copy nobody can write."""

@@ -31,12 +31,14 @@ _LAST_WORDS_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How it starts: `state` is that of the devices, where a machine is restored; `tsc_khz` the rate of its counter, where it must be told."""
+    """How it starts: `state` is that of the devices, where a machine is restored; `tsc_khz` the rate of its counter, where it must be told; `stopped`: its
+    processors stand still until it is resumed."""
 
     accelerator: Accelerator
     detached: bool
     state: Path | None = None
     tsc_khz: int | None = None
+    stopped: bool = False
 
 
 @asynccontextmanager
@@ -96,6 +98,7 @@ async def _plan(shape: Shape, how: Start, inherited: ExitStack) -> Plan:
         state_fd=state_fd,
         tap_fd=await _open_tap(shape.around.slot, inherited),
         tsc_khz=how.tsc_khz,
+        stopped=how.stopped,
     )
 
 

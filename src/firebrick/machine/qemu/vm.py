@@ -31,6 +31,8 @@ from firebrick.task import shielded
 STATE: Final = "state"
 MEMORY: Final = "memory"
 _LAST_WORDS_S: Final = 1.0
+_LOADING: Final = "inmigrate"
+_POLL_S: Final = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,10 @@ class QemuMachine:
         return self._shape.around.slot
 
     @property
+    def ended(self) -> bool:
+        return self._process.ended
+
+    @property
     def baseline(self) -> Baseline:
         return Baseline.NONE if self._shape.mapping.content == memory.NO_FILE else Baseline.ORIGIN
 
@@ -118,6 +124,11 @@ class QemuMachine:
         await self._save_devices(target / STATE)
         sealed = await self._seal_disk()
         await shielded(asyncio.to_thread(self._copy, sealed, target, diff))
+
+    async def loaded(self) -> None:
+        """Wait until it has all of the state it was started from. Raises MachineGoneError."""
+        while (await self._qmp.execute("query-status")).get("status") == _LOADING:  # noqa: ASYNC110 - QEMU does not say
+            await asyncio.sleep(_POLL_S)
 
     async def release(self) -> None:
         if not self._released:

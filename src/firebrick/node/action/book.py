@@ -9,6 +9,7 @@ place(place)           an action's files into the machine, once
 
 from __future__ import annotations
 
+import asyncio
 import posixpath
 from collections.abc import Iterable
 from contextlib import ExitStack
@@ -37,13 +38,14 @@ _MOST_STEPS: Final = 10_000
 
 
 class JobActions:
-    """See above. Used by one task at a time. What it fetches stays until `held` is left."""
+    """See above. Steps that run at once ask for one thing after the other. What is fetched stays until `held` is left."""
 
     def __init__(self, source: ActionSource, settings: NodeSettings, log: JobLog, held: ExitStack) -> None:
         self._source = source
         self._log = log
         self._fetched = FetchedActions(source, settings, log, held)
         self._placed: set[str] = set()
+        self._turn = asyncio.Lock()
         self._opened = 0
         self._steps = 0
 
@@ -67,9 +69,10 @@ class JobActions:
         if folder != workspace and not folder.startswith(f"{workspace}/"):
             raise ActionError(f"cannot use {path!r}: it is not below the workspace")
         file = await read_from_guest(guest.files, folder, called=path)
-        if isinstance(file.runs, CompositeRuns):
-            await self.prepare(file.runs.steps)
-        return self._made(file, Place(path=folder), depth)
+        async with self._turn:
+            if isinstance(file.runs, CompositeRuns):
+                await self.prepare(file.runs.steps)
+            return self._made(file, Place(path=folder), depth)
 
     def _open(self, uses: str, depth: int) -> Use | None:
         match parsed_uses(uses):
@@ -127,13 +130,14 @@ class JobActions:
         """The files of the repository an action belongs to, into the machine; with `node` the program JavaScript actions run in, too.
 
         Raises ActionError, AgentError, TreeError."""
-        if place.tree and place.tree not in self._placed:
-            tree = self._fetched.trees[place.tree]
-            repository, _, ref = place.tree.partition("@")
-            await guest.upload(tree.root, posixpath.join(ACTIONS, repository, ref), uid=0, gid=0)
-            self._placed.add(place.tree)
-        if node and EXTERNALS not in self._placed:
-            await self._place_node(guest)
+        async with self._turn:
+            if place.tree and place.tree not in self._placed:
+                tree = self._fetched.trees[place.tree]
+                repository, _, ref = place.tree.partition("@")
+                await guest.upload(tree.root, posixpath.join(ACTIONS, repository, ref), uid=0, gid=0)
+                self._placed.add(place.tree)
+            if node and EXTERNALS not in self._placed:
+                await self._place_node(guest)
 
     async def _place_node(self, guest: Guest) -> None:
         """A machine may have it: its template was made with it, or its image is."""

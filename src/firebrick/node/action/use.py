@@ -102,7 +102,7 @@ class Entry:
 
 def entries_of(steps: Iterable[Step]) -> tuple[Entry, ...]:
     steps = tuple(steps)
-    names = action_names((step.id, step.uses) for step in steps)
+    names = action_names((step.id if step.control is None else f"__{step.control.kind}", step.uses) for step in steps)
     return tuple(Entry(step=step, name=name) for step, name in zip(steps, names, strict=True))
 
 
@@ -128,6 +128,12 @@ def condition_of(entry: Entry, phase: Phase) -> Condition | None:
     if isinstance(entry.use, JavaScriptUse | DockerUse):
         return entry.use.runs.pre_if if phase is Phase.PRE else entry.use.runs.post_if
     return None
+
+
+def images_at_once(entries: Iterable[Entry], most: int) -> int:
+    """How many machines of actions that are images may run at once, as far as is known, where `most` steps do in the background."""
+    using = [entry.step.background for entry in entries if uses_image((entry,))]
+    return min(sum(using), most) + (False in using)
 
 
 def uses_image(entries: Iterable[Entry]) -> bool:

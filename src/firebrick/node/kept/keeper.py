@@ -6,6 +6,7 @@ job is before every step, in that of a step before this one; `false` in a step's
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,10 +53,15 @@ class Keeper:
     callers: tuple[Mapping[str, Ended], ...] = ()
     begun_at: int | None = None
     anything: bool = False
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def before(self, bench: Bench, number: int, entry: Entry, name: str) -> None:
         """A step is about to run, as number `number` of all that run in the job, from 0."""
-        if number != self.begun_at and self._wants_checkpoint(bench, number, entry.step):
+        if number == self.begun_at or not self._wants_checkpoint(bench, number, entry.step):
+            return
+        if bench.background is not None and bench.background.pending(besides=number):
+            bench.log.node("No checkpoint before this step: there are steps in the background to wait for.", number)
+        else:
             await self._take(bench, _Moment(Kind.BEFORE, number, name, bench.entries.index(entry)))
 
     async def failed(self, bench: Bench, number: int, entry: Entry, name: str, exit_code: int | None) -> None:
@@ -102,11 +108,12 @@ class Keeper:
 
     async def _save(self, keep: KeepMachine, bench: Bench, moment: _Moment) -> shelf.Entry | None:
         """The state is in the guest while the snapshot is made, and no longer."""
-        try:
-            state = await checkpoint.leave(bench)
-            return await keep(self._record(bench, moment, state))
-        finally:
-            await checkpoint.clear(bench.guest)
+        async with self._turn:  # several steps may fail at once
+            try:
+                state = await checkpoint.leave(bench)
+                return await keep(self._record(bench, moment, state))
+            finally:
+                await checkpoint.clear(bench.guest)
 
     def _record(self, bench: Bench, moment: _Moment, state: str) -> Kept:
         mask, command, now = bench.log.mask, bench.variables.command, time.time()

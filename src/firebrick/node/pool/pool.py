@@ -21,7 +21,7 @@ from firebrick.image.model import Image, Kernel
 from firebrick.image.store import ImageStore
 from firebrick.machine import BootError, Driver, Machine, MachineSpec, Network, Snapshot, SnapshotError, owner, restore
 from firebrick.node.container.image import ContainerImage, Containers, may_be_named
-from firebrick.node.errors import NodeError
+from firebrick.node.errors import NodeError, ToolLostError, told
 from firebrick.node.guest import Loan, Say
 from firebrick.node.kept.quota import Quota
 from firebrick.node.kept.shelf import Entry, Kept, KeptShelf
@@ -31,6 +31,8 @@ from firebrick.node.pool.template import TemplateShelf, machine_spec
 from firebrick.node.pool.turns import Turns
 from firebrick.node.settings import NodeSettings
 from firebrick.node.socket.roster import Roster
+from firebrick.node.tool.name import StoredTool
+from firebrick.node.tool.shelf import ToolShelf
 from firebrick.workflow.container.container import Login
 
 _KERNEL: Final = "debian"
@@ -40,20 +42,29 @@ _LAYOUT: Final = "/proc/sys/kernel/randomize_va_space"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class _Beginning:
-    """What a machine begins as: `node` is the directory of Node.js its template has, `identity` who it is where that is given."""
+    """What a machine begins as: `node` is the directory of Node.js its template has, `tools` what is in its tool cache, `identity` who it is where
+    that is given."""
 
     spec: MachineSpec
     image: Image
     kernel: Kernel
-    node: Path | None
-    identity: Identity | None
+    node: Path | None = None
+    tools: tuple[StoredTool, ...] = ()
+    identity: Identity | None = None
 
 
 class Pool:
-    """A `Lender`. `roster` has the machines that are lent; `store` is where kernels and images come from."""
+    """A `Lender`. `roster` has the machines that are lent; `store` is where kernels and images come from, `tools` where those of tool caches do."""
 
     def __init__(
-        self, home: Home, driver: Driver, settings: NodeSettings, *, capacity: int, store: ImageStore | None = None
+        self,
+        home: Home,
+        driver: Driver,
+        settings: NodeSettings,
+        *,
+        capacity: int,
+        store: ImageStore | None = None,
+        tools: ToolShelf | None = None,
     ) -> None:
         self.capacity = capacity
         self.roster = Roster()
@@ -61,7 +72,13 @@ class Pool:
         self._driver = driver
         self._settings = settings
         self._store = store or ImageStore(home)
-        self._templates = TemplateShelf(home, driver, self._store, kept=settings.templates_kept)
+        self._templates = TemplateShelf(
+            home,
+            driver,
+            self._store,
+            tools or ToolShelf(home.tools, settings.tools),
+            kept=settings.templates_kept,
+        )
         self._turns = Turns(capacity)
         self._containers = Containers(home, self._store, settings)
         self.kept = KeptShelf(home, Quota(mib=settings.keep_mib, count=settings.keep_count))
@@ -83,26 +100,36 @@ class Pool:
         purpose: str,
         say: Say,
         node: Path | None = None,
+        tools: Sequence[StoredTool] = (),
         companions: int = 0,
     ) -> AsyncIterator[Loan]:
         """See `Lender.lend`."""
-        async with self._turn(say, companions), self._lend(image, resources, purpose, say, node) as loan:
+        async with (
+            self._turn(say, companions),
+            self._lend(image, resources, purpose, say, node, tuple(tools)) as loan,
+        ):
             yield loan
 
     def lend_companion(
         self, image: str, resources: Resources, *, purpose: str, say: Say
     ) -> AbstractAsyncContextManager[Loan]:
         """See `Lender.lend_companion`."""
-        return self._lend(image, resources, purpose, say, None)
+        return self._lend(image, resources, purpose, say)
 
     @asynccontextmanager
     async def _lend(
-        self, image: str, resources: Resources, purpose: str, say: Say, node: Path | None
+        self,
+        image: str,
+        resources: Resources,
+        purpose: str,
+        say: Say,
+        node: Path | None = None,
+        tools: tuple[StoredTool, ...] = (),
     ) -> AsyncIterator[Loan]:
         async with AsyncExitStack() as stack:
             found, kernel, spec = await self._finalize(image, resources, say)
             identity = identity_of(resources.fixed)
-            begin = _Beginning(spec=spec, image=found, kernel=kernel, node=node, identity=identity)
+            begin = _Beginning(spec=spec, image=found, kernel=kernel, node=node, tools=tools, identity=identity)
             machine, milliseconds = await self._start(stack, begin, say)
             stack.enter_context(self.roster.registered(machine, image, purpose))
             if resources.fixed is not None:  # programs that order things by their addresses do it the same each time
@@ -233,7 +260,14 @@ class Pool:
         return machine, (time.perf_counter() - began) * 1000
 
     async def _template(self, begin: _Beginning, say: Say) -> Snapshot:
-        return await self._templates.ensure(begin.spec, begin.image, begin.kernel, say, begin.node)
+        """A tool that is lost is left out: the job has to do without it, and will see to that."""
+        tools = begin.tools
+        while True:
+            try:
+                return await self._templates.ensure(begin.spec, begin.image, begin.kernel, say, begin.node, tools)
+            except ToolLostError as error:
+                say(told(error))
+                tools = tuple(tool for tool in tools if tool.name.path != error.path)
 
     def _fork(
         self, template: Snapshot, spec: MachineSpec, identity: Identity | None = None

@@ -8,20 +8,24 @@ import hashlib
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from firebrick.guest.errors import AgentError, GuestError
+from firebrick.guest.errors import AgentError, GuestError, TreeError
 from firebrick.home import Home
 from firebrick.image.lock import hold_lock
 from firebrick.image.model import Image, Kernel
 from firebrick.image.store import ImageStore
 from firebrick.machine import Driver, Machine, MachineSpec, Network, NetworkPolicy, Snapshot, SnapshotError, launch
-from firebrick.node.context import EXTERNALS
+from firebrick.node.context import EXTERNALS, TOOL_CACHE
+from firebrick.node.errors import ToolLostError
 from firebrick.node.guest import Say
 from firebrick.node.order import Resources
+from firebrick.node.tool.name import MARKER, StoredTool
+from firebrick.node.tool.shelf import ToolShelf
 
 # What jobs run first: read once before the snapshot, so that every fork finds it in its page cache.
 _WARM_UP: Final = (
@@ -57,28 +61,45 @@ def machine_spec(
 class TemplateShelf:
     """The templates of a home, shared by every process that uses it: one makes a template, the others wait for it and use it too."""
 
-    def __init__(self, home: Home, driver: Driver, images: ImageStore, *, kept: int) -> None:
+    def __init__(self, home: Home, driver: Driver, images: ImageStore, tools: ToolShelf, *, kept: int) -> None:
         self._home = home
         self._driver = driver
         self._images = images
+        self._tools = tools
         self._kept = kept
 
-    async def key(self, spec: MachineSpec, image: Image, kernel: Kernel, node: Path | None = None) -> str:
-        """Everything a snapshot depends on: what the machine is, its image and kernel with the agent, its Node.js, the driver and the host."""
+    async def key(
+        self,
+        spec: MachineSpec,
+        image: Image,
+        kernel: Kernel,
+        node: Path | None = None,
+        tools: Sequence[StoredTool] = (),
+    ) -> str:
+        """Everything a snapshot depends on: what the machine is, its image and kernel with the agent, its Node.js and its tools, the driver and
+        the host."""
         facts = dict(sorted((await self._driver.facts(spec)).items()))
         parts = (self._driver.name, facts, image.digest, kernel.digest, str(spec.kernel), str(spec.root))
         sizes = (spec.vcpus, spec.memory_mib, spec.scratch_mib, spec.kernel_args, spec.network.value)
-        more = (node.name,) if node is not None else ()
+        more: tuple[object, ...] = (node.name,) if node is not None else ()
+        if tools:
+            more = (*more, [(tool.name.path, tool.sha256) for tool in tools])
         return hashlib.sha256(msgspec.json.encode((parts, sizes, *more))).hexdigest()[:24]
 
     async def ensure(
-        self, spec: MachineSpec, image: Image, kernel: Kernel, say: Say, node: Path | None = None
+        self,
+        spec: MachineSpec,
+        image: Image,
+        kernel: Kernel,
+        say: Say,
+        node: Path | None = None,
+        tools: Sequence[StoredTool] = (),
     ) -> Snapshot:
-        """The template for machines like `spec`, with Node.js where `node` says from which directory; booted and saved first if there is none, or
-        none that is whole.
+        """The template for machines like `spec`, with Node.js where `node` says from which directory, and these tools; booted and saved first if
+        there is none, or none that is whole.
 
-        Raises MachineError."""
-        path = self._home.templates / await self.key(spec, image, kernel, node)
+        Raises MachineError, ToolLostError."""
+        path = self._home.templates / await self.key(spec, image, kernel, node, tools)
         found = await asyncio.to_thread(self._load, path)
         if found is not None:
             return found
@@ -87,9 +108,12 @@ class TemplateShelf:
             found = await asyncio.to_thread(self._load, path)
             if found is None:
                 await asyncio.to_thread(self._forget_drafts, path)
-                what = f"{image.name} ({spec.vcpus} vcpus, {spec.memory_mib} MiB{', Node.js' if node else ''})"
-                say(f"Making the template for {what}: booting it once.")
-                found = await self._make(path, spec, image, node, say)
+                for tool in tools:
+                    await self._tools.check(tool)
+                extras = [*(["Node.js"] if node else []), *(str(tool.name) for tool in tools)]
+                what = ", ".join([f"{spec.vcpus} vcpus", f"{spec.memory_mib} MiB", *extras])
+                say(f"Making the template for {image.name} ({what}): booting it once.")
+                found = await self._make(path, spec, image, node, tools, say)
                 await asyncio.to_thread(self._forget_oldest, path)
             return found
 
@@ -110,10 +134,20 @@ class TemplateShelf:
             os.utime(path)
         return found
 
-    async def _make(self, path: Path, spec: MachineSpec, image: Image, node: Path | None, say: Say) -> Snapshot:
+    async def _make(
+        self,
+        path: Path,
+        spec: MachineSpec,
+        image: Image,
+        node: Path | None,
+        tools: Sequence[StoredTool],
+        say: Say,
+    ) -> Snapshot:
         async with launch(spec, self._driver, home=self._home.root, hostname="template") as machine:
             if node is not None:
                 await _add_node(machine, node, say)
+            for tool in tools:
+                await _add_tool(machine, tool)
             await _warm_up(machine)
             taken = await machine.snapshot(path)
         self._images.claim(image, path)
@@ -126,13 +160,24 @@ class TemplateShelf:
                 shutil.rmtree(draft, ignore_errors=True)
 
     def _forget_oldest(self, newest: Path) -> None:
-        """Keep those used last. A fork that is being started from one just now may fail, and then makes it anew."""
+        """Keep those used last, and those from which a machine is being started just now."""
         templates = [
             entry for entry in self._home.templates.iterdir() if entry.is_dir() and not entry.name.startswith(".")
         ]
         by_use = sorted((entry for entry in templates if entry != newest), key=_last_use, reverse=True)
         for entry in by_use[self._kept - 1 :]:
-            shutil.rmtree(entry, ignore_errors=True)
+            _forget(entry)
+
+
+def _forget(path: Path) -> None:
+    """What is no snapshot any more is nobody's to use."""
+    try:
+        found = Snapshot.load(path)
+    except SnapshotError:
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with contextlib.suppress(SnapshotError):  # in use: the next time
+        found.remove()
 
 
 def _last_use(path: Path) -> float:
@@ -149,6 +194,17 @@ async def _add_node(machine: Machine, node: Path, say: Say) -> None:
     except AgentError as error:
         say(f"Node.js is left out of the template: {error}")
         await machine.files.remove(EXTERNALS, recursive=True, missing_ok=True)
+
+
+async def _add_tool(machine: Machine, tool: StoredTool) -> None:
+    """The marker comes last, as of all that put tools there. An image that has the tool keeps its own. Raises ToolLostError."""
+    place = f"{TOOL_CACHE}/{tool.name.path}"
+    try:
+        if not await machine.files.exists(place + MARKER):
+            await machine.upload(tool.tree, place, uid=0, gid=0)
+            await machine.files.write(place + MARKER, b"", uid=0, gid=0)
+    except (AgentError, TreeError) as error:
+        raise ToolLostError(f"cannot put the tool {tool.name} into a template: {error}", tool.name.path) from error
 
 
 async def _warm_up(machine: Machine) -> None:

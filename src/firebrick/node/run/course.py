@@ -237,6 +237,7 @@ class Course:
             settings=self._shared.settings,
             shelf=self._shared.shelf,
             results=self._shared.results,
+            tools=self._shared.tools,
             actions=self._shared.actions,
             log=self._log(copy),
             cancellation=cancellation,

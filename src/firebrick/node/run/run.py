@@ -24,6 +24,7 @@ from firebrick.node.run.course import Course
 from firebrick.node.run.shared import Shared, order_contexts, order_group
 from firebrick.node.run.turnstile import Turnstile
 from firebrick.node.settings import NodeSettings
+from firebrick.node.tool.shelf import ToolShelf
 from firebrick.task import end_tasks
 from firebrick.workflow.called import Calls
 from firebrick.workflow.expression.expression import EvaluationError, Scope
@@ -46,6 +47,7 @@ class Run:
         actions: ActionSource,
         turnstile: Turnstile,
         results: NodeResults | None,
+        tools: ToolShelf | None,
     ) -> None:
         self.order = order
         self._journal = journal
@@ -64,6 +66,7 @@ class Run:
             actions=actions,
             turnstile=turnstile,
             results=results,
+            tools=tools,
             secrets=frozenset(order.secrets.values()),
         )
 
@@ -238,11 +241,12 @@ async def start_run(
     actions: ActionSource | None = None,
     turnstile: Turnstile | None = None,
     results: NodeResults | None = None,
+    tools: ToolShelf | None = None,
 ) -> AsyncIterator[Run]:
     """The run, going on while the context lasts. Leaving it early ends the run's machines; the last event has come when it is left.
 
     Actions and called workflows of other repositories come from `actions`. Runs with the same `turnstile` share concurrency groups;
-    `results` are the services its actions may use."""
+    `results` are the services its actions may use, `tools` what its jobs find in their tool caches, and add to."""
     with journal:
         run = Run(
             order,
@@ -252,6 +256,7 @@ async def start_run(
             actions=actions or NoActions(),
             turnstile=turnstile or Turnstile(),
             results=results,
+            tools=tools,
         )
         task = asyncio.create_task(run.carry_out(), name=f"run-{order.id}")
         try:

@@ -16,6 +16,7 @@ from firebrick.node.results.offer import NodeResults, tenant_of
 from firebrick.node.results.shelf import ArtifactShelf
 from firebrick.node.run.turnstile import Turnstile, group_key
 from firebrick.node.settings import NodeSettings
+from firebrick.node.tool.shelf import ToolShelf
 from firebrick.workflow.called import Calls
 from firebrick.workflow.context import github_context
 from firebrick.workflow.expression.expression import EvaluationError, Value
@@ -24,7 +25,7 @@ from firebrick.workflow.plan import MAX_PLANNED
 
 @dataclass(kw_only=True)
 class Shared:
-    """What all courses of a run have in common. `results` are the services its actions may use; `jobs` is how each has ended, and `live` those
+    """What all courses of a run have in common. `results` are the services its actions may use, `tools` those of tool caches; `jobs` is how each has ended, and `live` those
     under way, both by key, callers too among these; `cancellation` is that of the run; no job's log shows any of `secrets`, whether it is given
     them or not."""
 
@@ -35,6 +36,7 @@ class Shared:
     actions: ActionSource
     turnstile: Turnstile
     results: NodeResults | None = None
+    tools: ToolShelf | None = None
     calls: Calls = field(default_factory=Calls)
     jobs: dict[str, JobResult] = field(default_factory=dict)
     live: dict[str, Cancellation] = field(default_factory=dict)

@@ -1,5 +1,6 @@
-"""The steps of a job, one after the other in its machine. From the outside in:
+"""The steps of a job in its machine, one after the other or beside each other. From the outside in:
 
+background                       steps that run in the background, and what waits for them
 step                             a step, as it is reported
 hook                             what the node has a job do before its first step and after its last one
 phase                            whether a phase of a step runs, how it ends, and what it leaves behind

@@ -31,6 +31,7 @@ from firebrick.workflow.template import Condition
 
 if TYPE_CHECKING:
     from firebrick.node.kept.keeper import Keeper
+    from firebrick.node.step.background import Background
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ class Variables:
     """What every step of a job begins with, those within actions too: `env` is what workflow and job set and `GITHUB_ENV` changed, `path` what
     `GITHUB_PATH` added; `given` what workflow and job set, as it was; `command` what the step runs or ran last, `matchers` the files
     that described problem matchers, by their owners in small letters; `spare` a directory of files for commands
-    that no step has used."""
+    that no step has used; `new_env` and `new_path` are what was changed since these were made."""
 
     env: dict[str, str] = field(default_factory=dict)
     path: tuple[str, ...] = ()
@@ -58,8 +59,22 @@ class Variables:
     command: Command | None = None
     matchers: dict[str, bytes] = field(default_factory=dict)
     spare: str = ""
+    new_env: dict[str, str] = field(default_factory=dict)
+    new_path: tuple[str, ...] = ()
     _added: dict[str, int] = field(default_factory=dict)
     _added_bytes: int = 0
+
+    def copy(self) -> Variables:
+        """For a step that runs beside others: what it changes is its own. Matchers are those of all."""
+        env, added = dict(self.env), dict(self._added)
+        return replace(
+            self, env=env, command=None, spare="", new_env={}, new_path=(), _added=added, _added_bytes=self._added_bytes
+        )
+
+    def forget(self) -> None:
+        """But what was changed."""
+        self.env.clear()
+        self._added.clear()
 
     def add(self, variables: Mapping[str, str], *, most: int) -> None:
         """Change `env`. Takes time with what is added alone: a step may add one variable a line. Raises FileCommandError, changing nothing, where
@@ -69,6 +84,7 @@ class Variables:
         if total > most:
             raise FileCommandError(f"The environment of the job has more than {most >> 10} KiB.")
         self.env.update(variables)
+        self.new_env.update(variables)
         self._added.update(sizes)
         self._added_bytes = total
 
@@ -113,7 +129,7 @@ class Bench:
 
     `runtime` are the variables that actions have besides (never scripts), `action` is the GITHUB_ACTION of the step that runs now, `title` what people
     see of it, `step_end` what ends it if `condition` does not hold then; `entries` are the steps of the job, `posts` what has a post phase, in the
-    order it began, `matchers` those the steps have added."""
+    order it began, `matchers` those the steps have added; `background` are the steps of the job that run in the background, once its steps have begun."""
 
     order: RunOrder
     job_id: str
@@ -138,11 +154,26 @@ class Bench:
     step_end: asyncio.Event = field(default_factory=asyncio.Event)
     condition: Condition | None = None
     matchers: MatcherSet = field(default_factory=MatcherSet)
+    background: Background | None = None
     _hashes: HashMemo = field(default_factory=HashMemo)
 
     def within(self, caller: Caller) -> Bench:
         """The bench of a composite action's own steps: they share the job's machine and variables, and know of no other steps."""
         return replace(self, caller=caller, defaults=RunDefaults(), action="", posts=[], outcomes={}, failed=False)
+
+    def beside(self) -> Bench:
+        """The bench of a step that will run in the background. Until it stands alone it is for looking at what there is. Its cancellation is to be
+        closed."""
+        return replace(self, cancellation=self.cancellation.part(), action="", title="")
+
+    def stand_alone(self) -> None:
+        """From now on it sees nothing of what others leave, and what it leaves is its own."""
+        self.variables, self.outcomes = self.variables.copy(), dict(self.outcomes)
+
+    def go_on_for(self, caller: Caller) -> None:
+        """Another phase of the composite action begins: its steps are those of this step now."""
+        self.caller, self.failed = caller, False
+        self.variables, self.cancellation = caller.bench.variables, caller.bench.cancellation
 
     @property
     def env(self) -> dict[str, str]:
@@ -189,8 +220,15 @@ class Bench:
         if await self._goes_on():
             await self.cancellation.expired.wait()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether another step has cancelled this one, which runs in the background."""
+        return self.cancellation.stopped
+
     async def _goes_on(self) -> bool:
         """Whether the conditions of the step, and of the steps it is within, hold though the run is cancelled."""
+        if self.stopped:
+            return False
         if self.caller is not None and not await self.caller.bench._goes_on():  # noqa: SLF001 - another of its kind
             return False
         try:
@@ -208,7 +246,8 @@ class Bench:
         """Remember the file of matchers that were added, and forget those of matchers that are gone."""
         files = {**self.variables.matchers, **{matcher.owner.lower(): file for matcher in matchers}}
         alive = {owner.lower() for owner in self.matchers.owners}
-        self.variables.matchers = {owner: files[owner] for owner in files if owner in alive}
+        self.variables.matchers.clear()
+        self.variables.matchers.update({owner: files[owner] for owner in files if owner in alive})
 
     async def evaluate(self, ask: Callable[[Scope], T], env: Mapping[str, str] | None = None) -> T:
         """`ask` with the scope of a step; `env` is added to what expressions see as `env`. Raises EvaluationError."""

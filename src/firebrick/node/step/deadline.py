@@ -8,21 +8,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """`limit_s` is the time as the workflow states it, `at` the end of it on the monotonic clock, `title` the step whose time it is."""
+    """`limit_s` is the time as the workflow states it, `at` the end of it on the monotonic clock, `title` the step whose time it is, `what` it
+    is."""
 
     limit_s: float
     at: float
     title: str = ""
+    what: str = "action"
 
     @classmethod
-    def after(cls, limit_s: float, title: str = "") -> Deadline:
-        return cls(limit_s, time.monotonic() + limit_s, title)
+    def after(cls, limit_s: float, title: str = "", what: str = "action") -> Deadline:
+        return cls(limit_s, time.monotonic() + limit_s, title, what)
 
     @property
     def passed(self) -> str:
         """The error of a step whose time is over."""
         minutes = self.limit_s / 60
-        what = f"The action '{self.title}'" if self.title else "The step"
+        what = f"The {self.what} '{self.title}'" if self.title else "The step"
         return f"{what} has timed out after {minutes:g} minute{'' if minutes == 1 else 's'}."
 
     @property

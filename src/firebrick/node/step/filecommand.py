@@ -147,7 +147,9 @@ def add_environment(bench: Bench, variables: Mapping[str, str]) -> None:
 def add_path(bench: Bench, directories: Iterable[str]) -> None:
     """Directories before PATH, for the steps that follow. Raises FileCommandError, changing nothing, where it is too much. Each call takes time
     with all that were added, which are few."""
-    bench.path = _bounded_path(extend_path(bench.path, directories))
+    added = tuple(directories)
+    bench.path = _bounded_path(extend_path(bench.path, added))
+    bench.variables.new_path = extend_path(bench.variables.new_path, added)
 
 
 def _bounded_path(path: tuple[str, ...]) -> tuple[str, ...]:

@@ -55,7 +55,7 @@ class Listener:
             echo=bench.log.debugging,
         )
         self.heard = Heard(state=StepOutputs() if state is None else state)
-        bench.matchers.reset()
+        self._problems = bench.matchers.reader()
 
     async def hear(self, lines: Iterable[str]) -> None:
         """Act on what these lines are. Lines that are nothing but text go to the log together."""
@@ -82,7 +82,7 @@ class Listener:
 
     async def _show(self, line: str) -> None:
         """A line of text: where a matcher knows it, it is an annotation, and stands in the log with its level."""
-        hit, removed = self._bench.matchers.feed(line) if self._bench.matchers else (None, ())
+        hit, removed = self._problems.feed(line) if self._bench.matchers else (None, ())
         for owner in removed:
             self._warn(f"Removing issue matcher '{owner}'. It was too slow {MAX_SLOW} times.")
         if hit is None:

@@ -1,6 +1,7 @@
 """One phase of one step: whether it runs, what it is given, how it ends, and what it leaves behind.
 
 perform(entry, phase)            condition, attempt, `continue-on-error`, record
+  wait, wait-all, cancel         Background.control
   a script                       run_step_script
   an action the node does        its `run`
   a JavaScript action            run_javascript
@@ -65,14 +66,22 @@ async def perform(bench: Bench, number: int, entry: Entry, phase: Phase, begin: 
     if wanted is False:
         ending = Ending(outcome=SKIPPED, conclusion=SKIPPED)
     else:
-        if begin is not None:
-            await begin()
-        ending = Ending(outcome=FAILURE) if wanted is None else await _attempt(bench, number, entry, phase)
+        ending = await _begun(bench, number, entry, phase, begin, sound=wanted is not None)
         forgiven = ending.outcome == FAILURE and await _continues(bench, number, entry.step)
         ending = replace(ending, conclusion=SUCCESS if forgiven else ending.outcome)
     step_id = entry.step.id if phase is Phase.MAIN else ""
     bench.record(step_id, StepOutcome(ending.outcome, ending.conclusion, ending.outputs))
     return ending
+
+
+async def _begun(bench: Bench, number: int, entry: Entry, phase: Phase, begin: Begin | None, *, sound: bool) -> Ending:
+    """The phase from its beginning; where its condition is not `sound`, it fails there."""
+    try:
+        if begin is not None:
+            await begin()
+    except StepCancelledError:
+        return Ending(outcome=CANCELLED)
+    return await _attempt(bench, number, entry, phase) if sound else Ending(outcome=FAILURE)
 
 
 async def _wanted(bench: Bench, number: int, entry: Entry, phase: Phase) -> bool | None:
@@ -96,6 +105,9 @@ async def _continues(bench: Bench, number: int, step: Step) -> bool:
 
 
 async def _attempt(bench: Bench, number: int, entry: Entry, phase: Phase) -> Ending:
+    if entry.step.control is not None:
+        assert bench.background is not None
+        return await bench.background.control(number, entry.step.control)
     try:
         env = await bench.evaluate(entry.step.env.texts)
         deadline = await _deadline(bench, entry.step, env)
@@ -106,16 +118,20 @@ async def _attempt(bench: Bench, number: int, entry: Entry, phase: Phase) -> End
         if phase is not Phase.POST and entry not in bench.posts:
             bench.posts.append(entry)  # before it runs: what has begun is cleaned up, however it ends
         return await _act(_Turn(bench, number, entry, phase, env, deadline), entry.use)
+    except StepCancelledError as error:
+        if not bench.stopped:  # else somebody wanted it so
+            bench.log.fault(number, told(error))
+        return Ending(outcome=CANCELLED)
     except _FAULTS as error:
         bench.log.fault(number, told(error))
-        return Ending(outcome=CANCELLED if isinstance(error, StepCancelledError) else FAILURE)
+        return Ending(outcome=FAILURE)
 
 
 async def _deadline(bench: Bench, step: Step, env: Mapping[str, str]) -> Deadline | None:
     own = None
     if step.timeout_minutes is not None:
         limit_s = await bench.evaluate(lambda scope: timeout_s(step.timeout_minutes, scope, 0.0), env)
-        own = Deadline.after(limit_s, bench.title)
+        own = Deadline.after(limit_s, bench.title, "background step" if step.background else "action")
     return earlier(own, bench.caller.deadline if bench.caller is not None else None)
 
 
@@ -193,7 +209,7 @@ async def _composite(turn: _Turn, use: CompositeUse, inputs: dict[str, str]) -> 
     caller = _caller(turn, use.place, inputs)
     await in_time(bench, turn.deadline, bench.supplies.actions.place(use.place, bench.guest))
     inner = use.inner = use.inner or bench.within(caller)
-    inner.caller, inner.failed = caller, False
+    inner.go_on_for(caller)
     endings = [await perform(inner, turn.number, entry, turn.phase) for entry in _due(use, inner, turn.phase)]
     outputs = await _outputs(inner, use) if turn.phase is Phase.MAIN else {}
     cancelled = any(ending.outcome == CANCELLED for ending in endings)

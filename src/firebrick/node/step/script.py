@@ -162,7 +162,8 @@ def _conclude(
     result = Result(outcome, code, heard.outputs, heard.state, cause is _Cause.CANCELLED)
     log = bench.log
     if cause is _Cause.CANCELLED:
-        log.fault(number, "The operation was canceled.")
+        if not bench.stopped:  # else somebody wanted it so
+            log.fault(number, "The operation was canceled.")
     elif cause is _Cause.TIMEOUT and program.deadline is not None:
         log.fault(number, program.deadline.passed)
     elif not status.ok:

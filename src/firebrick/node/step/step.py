@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import Final, Protocol
 
 from firebrick.node.action.use import Entry, Phase
 from firebrick.node.event import Conclusion, StepFinished, StepStarted
 from firebrick.node.step.bench import Bench
+from firebrick.node.step.launch import Ending
 from firebrick.node.step.phase import perform
 from firebrick.workflow.expression.expression import EvaluationError
 from firebrick.workflow.outcome import FAILURE, SKIPPED
@@ -19,22 +20,39 @@ _LONGEST_NAME: Final = 1000
 _BEFORE = {Phase.PRE: "Pre ", Phase.MAIN: "", Phase.POST: "Post "}
 
 
-async def run_step(bench: Bench, number: int, entry: Entry, phase: Phase = Phase.MAIN) -> None:
+class Turn(Protocol):
+    """What a step waits for once it is known that it runs."""
+
+    async def take(self) -> None:
+        """Raises StepCancelledError where the step is to end before its turn has come."""
+
+    def taken(self) -> None:
+        """The step was reported, and begins."""
+
+
+async def run_step(
+    bench: Bench, number: int, entry: Entry, phase: Phase = Phase.MAIN, *, turn: Turn | None = None
+) -> Ending:
     """Run the phase if its condition holds, report it as step `number` of the job, and record it for the steps after it.
 
     Raises what loses the job: ChannelError, MachineError."""
     began, name = time.monotonic(), ""
 
     async def begin() -> None:
-        nonlocal name
+        nonlocal name, began
+        if turn is not None:
+            await turn.take()
+            began = time.monotonic()
         name = bench.title = _BEFORE[phase] + await _name(bench, entry.step)
         bench.log.emit(StepStarted(at=time.time(), job=bench.log.job, step=number, name=name))
         bench.variables.command = None
         if phase is Phase.MAIN:
             await bench.keeper.before(bench, number, entry, name)
+        if turn is not None:
+            turn.taken()
 
     ending = await perform(bench, number, entry, phase, begin)
-    if ending.conclusion == FAILURE:
+    if ending.conclusion == FAILURE and entry.step.control is None:
         await bench.keeper.failed(bench, number, entry, name, ending.exit_code)
     unheard = phase is Phase.POST and ending.conclusion == SKIPPED
     bench.log.emit(
@@ -49,6 +67,7 @@ async def run_step(bench: Bench, number: int, entry: Entry, phase: Phase = Phase
             name=bench.log.mask(title(entry, phase)) if unheard else "",
         )
     )
+    return ending
 
 
 def _kept_summary(bench: Bench, number: int, summary: str) -> str:

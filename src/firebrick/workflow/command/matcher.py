@@ -90,11 +90,10 @@ class Hit:
 
 
 class Search:
-    """One matcher at work: the lines of a problem that have come so far."""
+    """One matcher at work on the lines of one step: the lines of a problem that have come so far."""
 
     def __init__(self, matcher: Matcher) -> None:
         self.matcher = matcher
-        self.slow = 0
         self._running: list[dict[str, str] | None] = [None] * len(matcher.patterns)
 
     def reset(self) -> None:
@@ -146,21 +145,33 @@ def _number(text: str | None) -> int | None:
     return int(text) if re.fullmatch("[0-9]{1,9}", text) else None
 
 
+@dataclass(eq=False, slots=True)
+class _Added:
+    """A matcher of a job; `slow` counts the lines it was slow for."""
+
+    matcher: Matcher
+    slow: int = 0
+
+    @property
+    def owner(self) -> str:
+        return self.matcher.owner
+
+
 class MatcherSet:
     """The matchers of a job, the newest first. `clock` gives seconds of processor time."""
 
     def __init__(self, clock: Callable[[], float] = time.thread_time) -> None:
-        self._searches: tuple[Search, ...] = ()
+        self._added: tuple[_Added, ...] = ()
         self._clock = clock
         self._slow = 0
         self._read = 0
 
     def __bool__(self) -> bool:
-        return bool(self._searches)
+        return bool(self._added)
 
     @property
     def owners(self) -> tuple[str, ...]:
-        return tuple(search.matcher.owner for search in self._searches)
+        return tuple(added.owner for added in self._added)
 
     def count_file(self) -> None:
         """A file of matchers is about to be read. Raises MatcherError where there were too many."""
@@ -172,55 +183,71 @@ class MatcherSet:
         """Each takes the place of its owner's earlier one. Raises MatcherError, changing nothing, where that is too much."""
         new = tuple(matchers)
         replaced = {matcher.owner.lower() for matcher in new}
-        kept = [search for search in self._searches if search.matcher.owner.lower() not in replaced]
-        searches = (*(Search(matcher) for matcher in new if matcher.patterns), *kept)
-        patterns = sum(len(search.matcher.patterns) for search in searches)
-        if len(searches) > MAX_MATCHERS or patterns > MAX_PATTERNS:
+        kept = [added for added in self._added if added.owner.lower() not in replaced]
+        every = (*(_Added(matcher) for matcher in new if matcher.patterns), *kept)
+        patterns = sum(len(added.matcher.patterns) for added in every)
+        if len(every) > MAX_MATCHERS or patterns > MAX_PATTERNS:
             raise MatcherError([f"A job has at most {MAX_MATCHERS} matchers of {MAX_PATTERNS} patterns at once."])
-        if searches and self._slow >= MAX_SLOW_OF_JOB:
+        if every and self._slow >= MAX_SLOW_OF_JOB:
             raise MatcherError(["The matchers of this job have been slow too often."])
-        self._searches = searches
+        self._added = every
 
     def remove(self, owners: Iterable[str]) -> tuple[str, ...]:
         """Take away the matchers of these owners; the result is those that had one."""
         gone = {owner.lower() for owner in owners}
         removed = tuple(owner for owner in self.owners if owner.lower() in gone)
-        self._searches = tuple(search for search in self._searches if search.matcher.owner.lower() not in gone)
+        self._added = tuple(added for added in self._added if added.owner.lower() not in gone)
         return removed
 
-    def reset(self) -> None:
-        """A step begins: no problem goes on from the one before."""
-        for search in self._searches:
-            search.reset()
+    def reader(self) -> MatcherReader:
+        """For the lines of one step. What is added and removed later counts for it too."""
+        return MatcherReader(self)
+
+    def _try(self, find: Callable[[Matcher], Hit | None]) -> tuple[Hit | None, tuple[str, ...]]:
+        """What the first matcher finds that finds anything, and the owners of those that were removed because they are slow."""
+        slow: list[str] = []
+        found: Hit | None = None
+        for added in self._added:
+            began = self._clock()
+            found = find(added.matcher)
+            if self._clock() - began > SLOW_S:
+                slow += self._slowed(added)
+            if found is not None:
+                break
+        return found, self.remove(slow) if slow else ()
+
+    def _slowed(self, added: _Added) -> tuple[str, ...]:
+        """Whose matchers go because this one was slow again."""
+        added.slow += 1
+        self._slow += 1
+        if self._slow >= MAX_SLOW_OF_JOB:
+            return self.owners
+        return (added.owner,) if added.slow >= MAX_SLOW else ()
+
+
+class MatcherReader:
+    """Reads the lines of one step: a problem of several lines does not mix with those of steps that run beside it."""
+
+    def __init__(self, known: MatcherSet) -> None:
+        self._known = known
+        self._searches: dict[int, Search] = {}  # by the identity of its matcher, which the search keeps alive
 
     def feed(self, line: str) -> tuple[Hit | None, tuple[str, ...]]:
         """The problem the line completes, by the newest matcher that finds one, and the owners of matchers that were removed because
         they are slow. A problem ends what all other matchers had begun."""
         data = plain(line).encode(errors="replace")[:MAX_LINE]
-        slow: list[str] = []
-        found: Hit | None = None
-        for search in self._searches:
-            began = self._clock()
-            found = search.feed(data)
-            if self._clock() - began > SLOW_S:
-                slow += self._slowed(search)
-            if found is not None:
-                self._reset_others(search)
-                break
-        return found, self.remove(slow) if slow else ()
+        return self._known._try(lambda matcher: self._find(matcher, data))  # noqa: SLF001 - two halves of one thing
 
-    def _reset_others(self, one: Search) -> None:
-        for search in self._searches:
-            if search is not one:
-                search.reset()
-
-    def _slowed(self, search: Search) -> tuple[str, ...]:
-        """Whose matchers go because this one was slow again."""
-        search.slow += 1
-        self._slow += 1
-        if self._slow >= MAX_SLOW_OF_JOB:
-            return self.owners
-        return (search.matcher.owner,) if search.slow >= MAX_SLOW else ()
+    def _find(self, matcher: Matcher, data: bytes) -> Hit | None:
+        search = self._searches.get(id(matcher))
+        if search is None:
+            search = self._searches[id(matcher)] = Search(matcher)
+        found = search.feed(data)
+        if found is not None:
+            for other in self._searches.values():
+                if other is not search:
+                    other.reset()
+        return found
 
 
 def plain(line: str) -> str:

@@ -44,12 +44,10 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key of a mapping. `missing` names a feature the program does not have yet: the key is then a problem. `ignored` is one
-    that is read and has no effect yet, which does no harm: a warning."""
+    """A key of a mapping. `ignored` is one that is read and has no effect yet, which does no harm: a warning."""
 
     shape: Shape | Callable[[], Shape]
     required: bool = False
-    missing: str = ""
     ignored: str = ""
 
     def resolve(self) -> Shape:
@@ -58,12 +56,10 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A mapping with known keys, and with `others` for the rest where it is not None. One that is not `offered` is understood where
-    its keys are there, and not named among what could have been meant."""
+    """A mapping with known keys, and with `others` for the rest where it is not None."""
 
     keys: Mapping[str, Key] = field(default_factory=dict)
     others: Shape | None = None
-    offered: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +218,6 @@ class Walk:
     def _known(self, name: str, position: Position, value: Node, key: Key, fields: Fields) -> None:
         fields.places[name] = position
         fields.values_at[name] = value.position
-        if key.missing:
-            self.problem(position, f"'{name}' is not supported yet", key.missing)
         if key.ignored:
             self.warning(position, f"'{name}' has no effect yet: {key.ignored}")
         read = self.read(value, key.resolve())
@@ -231,7 +225,6 @@ class Walk:
             fields[name] = read
 
     def _complete(self, fields: Fields, records: list[Record], seen: set[str]) -> None:
-        records = [record for record in records if record.offered] or records
         if len(records) > 1:
             counted = [name for record in records for name in record.keys]
             names = sorted({name for name in counted if counted.count(name) == 1})
@@ -270,10 +263,10 @@ _TESTS: Mapping[Kind, Callable[[ScalarValue], bool]] = {
 
 
 def _nearest(name: str, records: Iterable[Record], seen: Container[str]) -> str:
-    """`'x'?` where a key is near, and else all there are, but those that would be refused."""
+    """`'x'?` where a key is near, and else all there are."""
     if name == "<<":
         return "the keys themselves: the language has anchors and aliases, and no merge keys"
-    keys = sorted({each for record in records for each, key in record.keys.items() if not key.missing})
+    keys = sorted({each for record in records for each in record.keys})
     short = name[:64].lower()
     near = difflib.get_close_matches(short, keys, n=1, cutoff=0.6)
     if near and near[0] != short and near[0].lower() in seen:  # it must be very near to be meant once more

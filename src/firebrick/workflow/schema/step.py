@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from firebrick.workflow.expression.parser import Allowed
 from firebrick.workflow.schema import allowed
-from firebrick.workflow.schema.element import ANYTHING, boolean, condition, names, number, text
-from firebrick.workflow.schema.shape import Key, Record, Shape
+from firebrick.workflow.schema.element import boolean, condition, names, number, one_or_more, text
+from firebrick.workflow.schema.shape import Key, Kind, Leaf, Record, Shape
 
 
 def _keys(condition_at: Allowed, at: Allowed) -> dict[str, Key]:
@@ -38,29 +38,35 @@ _A_STEP = "a step: a mapping with run or uses"
 
 # --- of a job ---
 
-_SEQUENTIAL = "steps that run one after the other"
 # In a job it is known before anything runs; `defaults.run.shell` may be an expression.
 _JOB_SHELL = Key(text("a shell", filled=True, placed=True))
 _JOB_STEP = {
     **_keys(allowed.STEP_IF, allowed.STEP),
     "timeout-minutes": Key(number("a number of minutes", allowed.STEP)),
-    "background": Key(boolean(), missing=_SEQUENTIAL),
 }
-_PARALLEL = tuple(
-    Record(
-        {"name": Key(text("a text", allowed.STEP)), name: Key(ANYTHING, required=True, missing=_SEQUENTIAL)},
-        offered=False,
-    )
-    for name in ("wait", "wait-all", "cancel", "parallel")
-)
+_RUN = {**_JOB_STEP, **_run_keys(allowed.STEP, _JOB_SHELL)}
+_USES = {**_JOB_STEP, **_uses_keys(allowed.STEP)}
+_BACKGROUND = {"background": Key(boolean())}
+
+
+def _control(name: str, shape: Shape) -> Record:
+    """A step that does something with those in the background: it always runs."""
+    kept = ("id", "name", "continue-on-error")
+    return Record({**{each: _JOB_STEP[each] for each in kept}, name: Key(shape, required=True)})
+
+
+_GROUP = Shape("a sequence of steps", items=Shape(_A_STEP, records=(Record(_RUN), Record(_USES))))
 STEPS = Shape(
     "a sequence of steps",
     items=Shape(
         _A_STEP,
         records=(
-            Record({**_JOB_STEP, **_run_keys(allowed.STEP, _JOB_SHELL)}),
-            Record({**_JOB_STEP, **_uses_keys(allowed.STEP)}),
-            *_PARALLEL,
+            Record({**_RUN, **_BACKGROUND}),
+            Record({**_USES, **_BACKGROUND}),
+            _control("wait", one_or_more("the id of a step, or several", placed=True)),
+            _control("wait-all", Shape("nothing, or true", leaves=(Leaf(Kind.NULL), Leaf(Kind.BOOLEAN)))),
+            _control("cancel", text("the id of a step", filled=True, placed=True)),
+            Record({"name": _JOB_STEP["name"], "parallel": Key(_GROUP, required=True)}),
         ),
     ),
 )

@@ -116,6 +116,11 @@ async def test_a_run_that_is_left_in_its_common_part_leaves_nothing(forks):
             6,
             "of the job",
         ),
+        (
+            flow(MARK, common="{run: x, background: true}"),
+            20,
+            "A step before this one still runs in the background, where the jobs of the matrix part",
+        ),
         (flow(MARK.replace("matrix}", "other}")), 20, "Unexpected value 'other' for FIREBRICK_FORK"),
         (
             flow(MARK).replace("runs-on: base", "runs-on: base\n        services: {db: {image: db}}"),

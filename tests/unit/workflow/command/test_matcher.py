@@ -25,7 +25,8 @@ def found(lines, *matchers_):
     known = MatcherSet()
     for each in matchers_:
         known.add(each)
-    return [hit for line in lines if (hit := known.feed(line)[0]) is not None]
+    reader = known.reader()
+    return [hit for line in lines if (hit := reader.feed(line)[0]) is not None]
 
 
 # --- tools as they are ---
@@ -166,9 +167,25 @@ def test_the_newest_comes_first_and_replaces_its_owners():
 def test_a_step_begins_with_nothing():
     known = MatcherSet()
     known.add(matchers(pattern("^begin$"), pattern("^end (.*)$", message=1)))
-    known.feed("begin")
-    known.reset()
-    assert known.feed("end x") == (None, ())
+    known.reader().feed("begin")
+    assert known.reader().feed("end x") == (None, ())
+
+
+def test_the_lines_of_steps_that_run_at_once_do_not_mix():
+    known = MatcherSet()
+    known.add(matchers(pattern("^begin$"), pattern("^end (.*)$", message=1)))
+    one, other = known.reader(), known.reader()
+    one.feed("begin")
+    assert other.feed("end x") == (None, ())
+    assert one.feed("end x")[0] == Hit(severity="error", message="x")
+
+
+def test_what_one_step_adds_is_looked_for_in_all_that_run():
+    known = MatcherSet()
+    reader = known.reader()
+    assert reader.feed("x") == (None, ())
+    known.add(matchers(pattern("^(x)$", message=1)))
+    assert reader.feed("x")[0] == Hit(severity="error", message="x")
 
 
 @pytest.mark.parametrize(
@@ -313,7 +330,8 @@ def test_the_third_slow_line_is_a_matchers_last():
     clock = Clock(0.2)
     known = MatcherSet(clock)
     known.add((*matchers(pattern("^x", message=0), owner="slow"),))
-    assert [known.feed("a")[1] for _ in range(3)] == [(), (), ("slow",)]
+    reader = known.reader()
+    assert [reader.feed("a")[1] for _ in range(3)] == [(), (), ("slow",)]
     assert not known
 
 
@@ -321,7 +339,7 @@ def test_a_job_whose_matchers_are_slow_for_ever_has_none_any_more():
     known = MatcherSet(Clock(0.2))
     for number in range(30):
         known.add(matchers(pattern("^x", message=0), owner=f"o{number}"))
-        known.feed("a")
+        known.reader().feed("a")
         if number < 28:
             known.remove([f"o{number}"])
     with pytest.raises(MatcherError, match="slow too often"):
@@ -334,7 +352,7 @@ def test_expressions_that_take_for_ever_elsewhere(regexp):
     known.add(matchers(pattern(regexp, message=0)))
     began = time.thread_time()
     for _ in range(20):
-        known.feed("a" * 60_000)
+        known.reader().feed("a" * 60_000)
     assert time.thread_time() - began < 2.0
 
 

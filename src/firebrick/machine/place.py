@@ -1,0 +1,56 @@
+"""Where a machine is, and what runs it: what every way to one begins with."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from firebrick.guest.client import Identity
+from firebrick.home import Home
+from firebrick.machine import owner
+from firebrick.machine.driver import Driver
+from firebrick.machine.errors import MachineError
+from firebrick.machine.fake import Fake
+from firebrick.machine.firecracker import Firecracker, FirecrackerSettings
+from firebrick.machine.qemu import Qemu
+from firebrick.machine.spec import MachineSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a machine is: its driver, the home, its own directory; whether it outlives this process."""
+
+    driver: Driver
+    home: Path
+    directory: Path
+    detached: bool
+
+    @property
+    def cache(self) -> Path:
+        return self.home / "cache"
+
+    def fresh_identity(self, spec: MachineSpec, hostname: str | None) -> Identity:
+        return Identity.fresh(hostname or f"{spec.hostname}-{self.directory.name}")
+
+
+def choose(driver: str | Driver, home: Path | None) -> tuple[Driver, Path]:
+    """The driver of this name, and where it keeps its things. Raises MachineError for a name nobody has."""
+    if driver == "firecracker":
+        settings = FirecrackerSettings.from_environment()
+        home = home or settings.state_dir or Home.find().root
+        return Firecracker(home / "cache", settings), home
+    home = home or Home.find().root
+    if not isinstance(driver, str):
+        return driver, home
+    if driver in ("auto", "qemu"):
+        return Qemu(home / "cache"), home
+    if driver == "fake":
+        return Fake(), home
+    raise MachineError(f"there is no driver {driver!r}", hint="Say auto, qemu, firecracker or fake.")
+
+
+def own_directory(directory: Path | None, home: Path) -> AbstractContextManager[Path]:
+    """A machine's directory as long as the context: this one, which must not exist, or one with a new id in the home."""
+    id = owner.new_id() if directory is None else directory.name  # noqa: A001
+    return owner.claimed(directory or home / "machines" / id, id)

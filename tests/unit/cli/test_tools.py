@@ -1,0 +1,79 @@
+"""`firebrick tools`, from what is typed to what is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from firebrick.cli.tools import app
+from firebrick.node.errors import ToolError
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FIREBRICK_HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/config.toml").write_text("[node.tools]\ntool_mib = 1\nfree_mib = 1\n")
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def tool(tmp_path: Path) -> Path:
+    (tmp_path / "node/bin").mkdir(parents=True)
+    (tmp_path / "node/bin/node").write_bytes(b"program")
+    return tmp_path / "node"
+
+
+def call(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_what_is_added_is_listed_and_removed(home: Path, tool: Path):
+    added = call("add", "node", "20.1.0", tool, "--arch", "x64")
+    assert added.exit_code == 0
+    assert added.output.startswith("node 20.1.0 (x64) 7 B sha256:")
+    digest = added.output.strip().rpartition(":")[2]
+    [listed] = json.loads(call("ls", "--json").output)
+    assert (listed["tool"], listed["version"], listed["arch"], listed["size"]) == ("node", "20.1.0", "x64", 7)
+    assert (listed["sha256"], listed["repository"], listed["scope"]) == (digest, "", "")
+    assert os.listdir(home / "tools/trees") == [digest]
+    heading, row = call("ls").output.splitlines()
+    assert heading.split() == ["tool", "version", "arch", "of", "ref", "size", "used", "digest"]
+    assert row.split()[:4] == ["node", "20.1.0", "x64", "everybody"]
+    assert "removed 0" in call("rm", "node", "18.0.0").output
+    assert "removed 1" in call("rm", "node", "20.1.0").output
+    assert os.listdir(home / "tools/trees") == []
+    assert "no tool is kept" in call("ls").output
+
+
+def test_another_tree_takes_the_place_of_one_with_the_same_name(home: Path, tool: Path):
+    call("add", "node", "20.1.0", tool)
+    (tool / "bin/node").write_bytes(b"better")
+    call("add", "node", "20.1.0", tool)
+    [listed] = json.loads(call("ls", "--json").output)
+    assert listed["size"] == 6
+    assert os.listdir(home / "tools/trees") == [listed["sha256"]]
+
+
+@pytest.mark.parametrize("words", [("../node", "1"), ("node", ""), ("node", "1/2"), ("node", "1", "--arch", "x 64")])
+def test_a_name_that_is_none_is_refused(home: Path, tool: Path, words: tuple[str, ...]):
+    refused = call("add", *words[:2], tool, *words[2:])
+    assert refused.exit_code != 0
+    assert "do not name a tool" in str(refused.exception)
+    assert not (home / "tools").exists()
+
+
+def test_a_tool_that_is_too_large_leaves_nothing(home: Path, tool: Path):
+    (tool / "big").write_bytes(b"x" * (1 << 20))
+    refused = call("add", "node", "1.0", tool)
+    assert isinstance(refused.exception, ToolError)
+    assert os.listdir(home / "tools/trees") == []
+
+
+@pytest.mark.parametrize("words", [(), ("node", "--all")])
+def test_what_to_remove_must_be_said(home: Path, words: tuple[str, ...]):
+    assert "say which tool" in str(call("rm", *words).exception)
