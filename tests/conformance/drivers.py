@@ -21,12 +21,12 @@ from lab.ground import Ground
 
 ALWAYS = ("fake", "qemu")
 SOMETIMES = ("jailed",) if os.geteuid() == 0 else ()
-"""In the tests marked `every_way` alone, unless they are asked for."""
+"""In the tests marked `every_way` and `detaching` alone, unless they are asked for."""
 
 NETWORKED = "firecracker-networked"
 OF_FIRECRACKER = ("firecracker", "firecracker-jailed", NETWORKED)
 
-DETACHES = ("fake", "qemu", "firecracker", "firecracker-jailed")
+DETACHES = ("fake", "qemu", "jailed", "firecracker", "firecracker-jailed")
 """Those whose machines can outlive their process."""
 
 

@@ -40,10 +40,8 @@ async def write(vm: FirecrackerMachine) -> None:
     """All but the last step of a save: it is written, and nobody has taken it."""
     vm._saves += 1
     vm._note()
-    saved = vm._vmm.room.root / "save1"
-    saved.mkdir()
-    vm._vmm.room.own(saved.name)
-    await vm._send(config.create_snapshot(SnapshotType.FULL, saved.name))
+    vm._vmm.room.prepare("save1", (config.STATE, config.MEMORY))
+    await vm._send(config.create_snapshot(SnapshotType.FULL, "save1"))
 
 
 async def take_over(driver: Driver, home: Path, directory: Path) -> None:

@@ -289,7 +289,8 @@ async def test_renamed_it_is_adopted_under_its_new_name(way: Way):
 def test_of_a_machine_whose_record_is_damaged(tmp_path: Path):
     with owner.claimed(tmp_path / "m", "m"):
         (tmp_path / "m" / owner.ADOPTABLE).write_text("{")
-        owner.release(tmp_path / "m")
+        with owner.releasing(tmp_path / "m"):
+            pass
     with pytest.raises(AdoptionError, match="damaged"):
         asyncio.run(_adopt(tmp_path / "m"))
     assert not (tmp_path / "m").exists()

@@ -1,7 +1,8 @@
 """What of the corpus runs on which drivers, and on machines of which origin: `fresh` is booted, `restored` from a snapshot, `forked` from a restored one
 that runs.
 
-Every test runs on the fake and on restored machines of QEMU; those marked `every_way` on machines of every origin, and as root in a jail too. In
+Every test runs on the fake and on restored machines of QEMU; those marked `every_way` on machines of every origin, and as root in a jail too,
+as do those marked `detaching`. In
 the lab it is Firecracker as in production, in its jail, for all tests, on all origins for those marked `every_way`; without a jail where that makes
 a difference: how machines start, end and are found again. FIREBRICK_WAYS names other drivers, for all tests: FIREBRICK_WAYS=jailed, say, or
 in the lab FIREBRICK_WAYS=firecracker.

@@ -21,7 +21,7 @@ from typing import Any
 import h11
 
 from firebrick.guest.double import GuestDouble
-from tests.firecracker.openapi import NEWEST, OLDEST, OpenApi, OpenApiError
+from tests.firecracker.openapi import OpenApi, OpenApiError
 
 PRE = (
     *("/machine-config", "/boot-source", "/cpu-config", "/vsock", "/entropy", "/balloon", "/mmds/config", "/serial"),
@@ -39,7 +39,7 @@ class Double:
     def __init__(self, options: argparse.Namespace) -> None:
         self.version: str = options.release
         self.options = options
-        self.api = OpenApi(OLDEST if self.version.startswith("1.12") else NEWEST)
+        self.api = OpenApi(self.version)
         self.state = "Not started"
         self.configured: dict[str, Any] = {}
         self.metadata: Any = {}

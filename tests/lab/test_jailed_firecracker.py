@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,24 @@ def status_of(pid: int) -> dict[str, str]:
     return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
 
 
+AS_THE_VMM = """
+import os, sys
+os.chroot(sys.argv[1]); os.chdir("/"); os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2]))
+for directory, _, _ in os.walk("/"):
+    try:
+        open(directory + "/new", "wb").close()
+        print(directory)
+    except OSError:
+        pass
+"""
+
+
+def made_by_the_vmm(pid: int, uid: int) -> list[str]:
+    """The directories in which a Firecracker that was taken over can make files."""
+    argv = [sys.executable, "-I", "-c", AS_THE_VMM, f"/proc/{pid}/root", str(uid)]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()
+
+
 async def test_a_life_in_jail(
     ground: Ground, driver: Firecracker, home: Path, tmp_path: Path, evidence: Evidence
 ) -> None:
@@ -64,6 +84,7 @@ async def test_a_life_in_jail(
         assert all("Seccomp:\t2" in text for text in threads), "each thread has its filter"
         group = Path(kept.group)
         assert m.pid in map(int, (group / "cgroup.procs").read_text().split())
+        assert made_by_the_vmm(m.pid, kept.uid) == []
         await m.run(["sh", "-c", "echo x > /dev/disk/by-serial/data; sync; echo kept > /root/file"], check=True)
         taken = await m.snapshot(tmp_path / "snapshot")
         async with machine.restore(taken, driver, home=home, deadline=DEADLINE_S) as a, a.fork() as b:
@@ -71,6 +92,7 @@ async def test_a_life_in_jail(
             seats += [record.read(x.directory).seat for x in (a, b)]
             assert len(set(seats)) == 3
             for one in (a, b):
+                assert made_by_the_vmm(one.pid, record.read(one.directory).uid) == []
                 assert (await one.run(["cat", "/root/file"], check=True)).stdout == b"kept\n"
             assert b.pid in map(int, (group.parent / f"fb{seats[2]}" / "cgroup.procs").read_text().split())
         assert (await m.stop()).cause is ExitCause.POWEROFF

@@ -68,7 +68,7 @@ def vm_of(made: Machine) -> FirecrackerMachine:
     return made.vm
 
 
-@pytest.mark.parametrize("version", ["1.12.1", "1.13.0", "1.16.1"])
+@pytest.mark.parametrize("version", ["1.12.1", "1.13.0", "1.14.4", "1.15.1", "1.16.1", "1.16.2"])
 async def test_a_life(tmp_path: Path, version: str):
     driver = driver_of(tmp_path, version)
     async with launched(driver, spec_of(tmp_path), tmp_path) as source:
@@ -206,8 +206,19 @@ async def test_the_ladder_goes_down_rung_by_rung(tmp_path: Path):
             await vm_of(made).metadata()
 
 
-async def test_a_release_that_goes_deaf_is_stopped_in_another_way(tmp_path: Path):
-    async with launched(driver_of(tmp_path, "1.16.0"), spec_of(tmp_path), tmp_path) as made:
+@pytest.mark.parametrize("version", ["1.15.1", "1.16.2"])
+async def test_before_and_after_the_releases_that_go_deaf_it_is_asked_to_pause(tmp_path: Path, version: str):
+    async with launched(driver_of(tmp_path, version), spec_of(tmp_path), tmp_path) as made:
+        await made.pause()
+        assert Path(f"/proc/{made.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T"
+        assert await vm_of(made).metadata() == {}
+        await made.resume()
+        assert (await made.run(["echo", "x"])).stdout == b"x\n"
+
+
+@pytest.mark.parametrize("version", ["1.16.0", "1.16.1"])
+async def test_a_release_that_goes_deaf_is_stopped_in_another_way(tmp_path: Path, version: str):
+    async with launched(driver_of(tmp_path, version), spec_of(tmp_path), tmp_path) as made:
         await made.pause()
         assert Path(f"/proc/{made.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
         with pytest.raises(StateError, match="cannot be asked while it is paused"):

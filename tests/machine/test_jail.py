@@ -13,13 +13,13 @@ import msgspec
 import pytest
 
 from firebrick import machine
-from firebrick.machine import ExitCause, HostError, Network, Qemu, SpecError, memory, owner
+from firebrick.machine import ExitCause, HostError, Network, Qemu, SnapshotError, SpecError, memory, owner
 from firebrick.machine.jail import files, record
 from firebrick.machine.jail.bubble import Bubble
 from firebrick.machine.jail.group import Group, find_groups
 from firebrick.machine.jail.jailer import Jailer, JailerRoom
 from firebrick.machine.jail.limits import Limits
-from firebrick.machine.seat import FIRST_ID, SEATS, Seat
+from firebrick.machine.seat import FIRST_ID, SEATS, Seat, Seats
 from tests.workshop import Workshop
 
 pytestmark = [
@@ -207,6 +207,62 @@ def test_a_running_vmm_gets_nothing_that_is_shared_by_giving_it_another_name(tmp
     assert (image.stat().st_uid, image.stat().st_mode & 0o777) == (0, 0o644)
 
 
+def chroot_of(tmp_path: Path) -> JailerRoom:
+    """As the jailer leaves it: every directory is the VMM's."""
+    made = Jailer(Path("/f/firecracker"), Path("/f/jailer"))
+    seat = Seat(7, 2_000_007, 2_000_007)
+    room = JailerRoom(made, tmp_path, seat, Group(tmp_path / "firebrick" / "fb7"), 0)
+    for directory in (room.root, room.root / "dev" / "net", room.root / "run"):
+        directory.mkdir(parents=True)
+    for directory in (room.root, room.root / "dev", room.root / "dev" / "net", room.root / "run"):
+        os.chown(directory, seat.uid, seat.gid)
+    (room.root / "scratch.img").touch()
+    room.own("scratch.img")
+    return room
+
+
+AS_THE_VMM = """
+import os, sys
+os.chroot(sys.argv[1]); os.chdir("/"); os.setgroups([]); os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2]))
+for name in sys.argv[3:]:
+    try:
+        with open(name, "wb") as file:
+            file.write(b"x")
+        print(name)
+    except OSError:
+        pass
+"""
+
+
+def written_by_the_vmm(room: JailerRoom, *names: str) -> list[str]:
+    """Which of these files a VMM that was taken over can write."""
+    argv = [sys.executable, "-I", "-c", AS_THE_VMM, str(room.root), str(room.seat.uid), *names]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout.split()
+
+
+def test_a_vmm_that_was_taken_over_makes_no_files(tmp_path):
+    os.chmod(tmp_path, 0o755)
+    room = chroot_of(tmp_path)
+    places = ("x", "dev/x", "dev/net/x", "run/x")
+    assert written_by_the_vmm(room, *places) == list(places)
+    for name in places:
+        (room.root / name).unlink()
+    with room.closing("v.sock"):
+        assert written_by_the_vmm(room, "v.sock") == ["v.sock"]
+    assert written_by_the_vmm(room, *places, "scratch.img", "v.sock") == ["scratch.img", "v.sock"]
+    room.prepare("save1", ("state", "memory"))
+    assert written_by_the_vmm(room, "save1/state", "save1/memory", "save1/x") == ["save1/state", "save1/memory"]
+
+
+@pytest.mark.parametrize("name", ["x", "dev/x", "run/x"])
+def test_a_vmm_that_makes_something_while_it_may_is_given_away(tmp_path, name):
+    os.chmod(tmp_path, 0o755)
+    room = chroot_of(tmp_path)
+    with pytest.raises(HostError, match=f"a VMM has made {name} in its jail"), room.closing("v.sock"):
+        assert written_by_the_vmm(room, "v.sock", name) == ["v.sock", name]
+    assert written_by_the_vmm(room, "y") == []
+
+
 def test_a_copy_for_a_running_vmm_changes_no_mode_of_what_a_link_leads_to(tmp_path, monkeypatch):
     source, secret, target = tmp_path / "source", tmp_path / "secret", tmp_path / "target"
     for path in (source, secret):
@@ -271,6 +327,23 @@ async def test_a_saved_layer_is_out_of_the_jails_reach(workshop: Workshop, templ
         await m.files.write("/y", b"2")
         async with machine.restore(taken, Qemu(workshop.home / "cache"), home=workshop.home) as free:
             assert await free.files.read("/x") == b"1", "a snapshot of a jailed machine is like any other"
+
+
+async def test_a_layer_somebody_can_still_write_is_no_part_of_a_snapshot(workshop: Workshop, template, tmp_path):
+    """As a QEMU that was taken over could: it keeps the descriptor it was to let go of. Nor is it given to another machine."""
+    async with machine.restore(template, jailed(workshop), home=workshop.home) as m:
+        top = max(m.directory.glob("scratch.*.qcow2"))
+        with top.open("r+b"), pytest.raises(SnapshotError, match=f"{top} .*still open for writing"):
+            await m.snapshot(tmp_path / "snapshot")
+        assert not (tmp_path / "snapshot").exists()
+        assert (await m.run(["true"])).status.ok
+        taken = await m.snapshot(tmp_path / "snapshot")
+        saved = max(taken.path.glob("scratch.*.qcow2"))
+        with saved.open("r+b"), pytest.raises(HostError, match=f"cannot share {saved} with a jail: something on this"):
+            async with machine.restore(taken, jailed(workshop), home=workshop.home):
+                pass
+        async with machine.restore(taken, jailed(workshop), home=workshop.home) as copy:
+            assert (await copy.run(["true"])).status.ok
 
 
 async def test_sealed_memory_cannot_be_changed(tmp_path):
@@ -399,11 +472,37 @@ async def test_a_jail_that_outlives_its_owner_is_ended_or_spared(workshop: Works
         (m.directory / owner.FILE).write_bytes(msgspec.json.encode(mine))
 
 
-async def test_a_machine_in_a_jail_cannot_outlive_its_process(workshop: Workshop, template):
-    with pytest.raises(SpecError, match="outlives its process in a jail"):
-        async with machine.restore(template, jailed(workshop), home=workshop.home, detached=True):
+async def test_a_jail_lives_on_as_it_was(workshop: Workshop, template, tmp_path):
+    """Released and adopted: the user, the control group and the namespaces are the same, and all of it is gone in the end."""
+    async with machine.restore(template, jailed(workshop), home=workshop.home, detached=True) as before:
+        was = record.read(before.directory)
+        spaces = {name: os.readlink(f"/proc/{before.pid}/ns/{name}") for name in NAMESPACES}
+        await before.release()
+    with Seats().take() as seat:
+        assert seat.number != was.seat, "a seat is kept for the machine that lives in it"
+    with pytest.raises(SpecError, match="without a jail: it lives in one"):
+        async with machine.adopt(before.directory, Qemu(workshop.home / "cache"), home=workshop.home):
             pass
-    assert list((workshop.home / "machines").iterdir()) == []
+    assert machine.adoptable(workshop.home / "machines") == [before.directory], "it is left as it was"
+    async with machine.adopt(before.directory, jailed(workshop), home=workshop.home) as m:
+        assert m.pid == was.pid
+        assert {name: os.readlink(f"/proc/{m.pid}/ns/{name}") for name in NAMESPACES} == spaces
+        assert status_of(m.pid)["Uid"].split() == [str(was.uid)] * 4
+        async with m.fork() as copy:
+            assert (await copy.run(["true"])).status.ok
+        assert (await m.stop(deadline=20)).cause is ExitCause.POWEROFF
+    assert not before.directory.exists()
+    assert [what for what in left_of(was.seat) if not what.startswith("seat")] == []
+
+
+async def test_a_machine_without_a_jail_is_not_adopted_with_one(workshop: Workshop, template):
+    async with machine.restore(template, Qemu(workshop.home / "cache"), home=workshop.home, detached=True) as before:
+        await before.release()
+    with pytest.raises(SpecError, match="with a jail: it has none"):
+        async with machine.adopt(before.directory, jailed(workshop), home=workshop.home):
+            pass
+    assert machine.reap(workshop.home / "machines") == [before.id]
+    assert owner.processes_of(before.id) == []
 
 
 async def test_a_dead_owners_processes_are_found_by_their_user(tmp_path):

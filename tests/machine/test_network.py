@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from firebrick import machine
-from firebrick.machine import Network, Qemu, SpecError
+from firebrick.machine import HostError, Network, Qemu, SpecError
 from firebrick.machine.network.policy import Allow, Forward, NetworkPolicy
 from firebrick.machine.network.pool import SlotPool
 from tests.network import world as worlds
@@ -75,24 +75,58 @@ async def test_a_connection_of_the_source_is_not_the_forks(world, workshop: Work
         assert met[ALLOWED] == 2
 
 
+SERVE = (
+    "use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalPort => 80, Listen => 5, ReuseAddr => 1) or die;"
+    '$| = 1; print "up\\n"; while (my $c = $s->accept) { print $c "hello\\n"; close $c }'
+)
+
+
+async def said(port: int, address: str = "127.0.0.1") -> bytes:
+    """By what listens behind this port of the host."""
+    reader, writer = await asyncio.wait_for(asyncio.open_connection(address, port), 20)
+    try:
+        return await reader.readline()
+    finally:
+        writer.close()
+
+
 async def test_a_port_of_the_host_reaches_the_machine(world, workshop: Workshop):
     spec = await workshop.spec(
         network=Network.NAMESPACE, policy=NetworkPolicy(forwards=(Forward(8080, 80), Forward(8080, 80, address=HOST)))
     )
-    serve = (
-        "use IO::Socket::INET; my $s = IO::Socket::INET->new(LocalPort => 80, Listen => 5, ReuseAddr => 1) or die;"
-        '$| = 1; print "up\\n"; while (my $c = $s->accept) { print $c "hello\\n"; close $c }'
-    )
     async with (
         SlotPool(host=world.host, size=0) as pool,
         machine.launch(spec, Qemu(workshop.home / "cache", network=pool), home=workshop.home) as m,
-        m.exec(["perl", "-e", serve]) as process,
+        m.exec(["perl", "-e", SERVE]) as process,
     ):
         assert await process.stdout.read() == b"up\n"
         for address in ("127.0.0.1", HOST):
-            reader, writer = await asyncio.wait_for(asyncio.open_connection(address, 8080), 20)
-            assert await reader.readline() == b"hello\n"
-            writer.close()
+            assert await said(8080, address) == b"hello\n"
+
+
+async def test_a_fork_comes_up_beside_a_source_that_has_ports_of_the_host(world, workshop: Workshop, tmp_path):
+    spec = await workshop.spec(network=Network.NAMESPACE, policy=NetworkPolicy(forwards=(Forward(8080, 80),)))
+    driver = Qemu(workshop.home / "cache", network=(pool := SlotPool(host=world.host, size=0)))
+    async with (
+        pool,
+        machine.launch(spec, driver, home=workshop.home) as m,
+        m.exec(["perl", "-e", SERVE]) as process,
+    ):
+        assert await process.stdout.read() == b"up\n"
+        async with m.fork() as copy, m.fork(forwards=(Forward(8081, 80),)) as other:
+            assert copy.spec.policy.forwards == ()
+            assert other.spec.policy.forwards == (Forward(8081, 80),)
+            assert await said(8080) == await said(8081) == b"hello\n"
+            with pytest.raises(HostError, match="cannot forward tcp port 8081 of 127.0.0.1: Address already in use"):
+                async with m.fork(forwards=(Forward(8081, 80),)):
+                    pass
+        taken = await m.snapshot(tmp_path / "s")
+        with pytest.raises(HostError, match="port 8080 of 127.0.0.1: Address already in use") as told:
+            async with machine.restore(taken, driver, home=workshop.home):
+                pass
+        assert "with_forwards" in told.value.hint
+        async with machine.restore(taken.with_forwards(()), driver, home=workshop.home) as copy:
+            assert (await copy.run(["true"])).status.ok
 
 
 async def test_without_a_pool_there_is_no_namespace(workshop: Workshop):

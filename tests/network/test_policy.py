@@ -234,7 +234,7 @@ async def test_who_gets_a_seat_hears_nothing_of_connections_of_the_one_before(wo
         # It has gone without a word to the other end, as a killed machine does.
         await nft("flush chain inet firebrick between\n", inside=seat.name)
     async with asyncio.timeout(10):
-        while pool._removals:
+        while pool._stock._removals:
             await asyncio.sleep(0.01)
     async with pool.slot(policy, tmp_path) as slot, guest(slot):
         assert slot.seat.number == seat.number

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from firebrick.machine.network import forwarding
 from firebrick.machine.network.commands import list_nft
 from firebrick.machine.network.host import HostNetwork
 from firebrick.machine.network.leftovers import processes_in, sweep
@@ -22,7 +23,7 @@ from firebrick.machine.network.pool import SlotPool
 from firebrick.machine.network.slot import opened
 from firebrick.machine.seat import SEATS, Seats
 from tests.leak import Belongings, _reap_orphans
-from tests.network.world import World, sh
+from tests.network.world import World, own_network, sh
 
 POLICY = NetworkPolicy(allow=(Allow("9.9.9.0/24", (80, 443)),))
 NAMES = NetworkPolicy(allow=(Allow("git.example.org", (443,)),), forwards=(Forward(8080, 80),))
@@ -246,3 +247,56 @@ async def test_the_sweep_leaves_alone_what_is_in_use(world: World, tmp_path):
 async def forwards() -> list[object]:
     records = await list_nft("map", "inet", "firebrick", "forwards")
     return [entry for record in records for entry in record.get("map", {}).get("elem", [])]
+
+
+def is_forwarding() -> bool:
+    return Path("/proc/sys/net/ipv4/ip_forward").read_text() == "1\n"
+
+
+async def test_the_host_forwards_as_long_as_it_must(tmp_path):
+    redirects = Path("/proc/sys/net/ipv4/conf/all/accept_redirects")
+    with own_network():
+        redirects.write_text("0")
+        one, other = (HostNetwork(upstreams=(), lock=tmp_path / "lock") for _ in range(2))
+        async with one.ready():
+            assert is_forwarding()
+            async with other.ready():
+                assert is_forwarding()
+            assert is_forwarding()
+        assert not is_forwarding()
+        assert redirects.read_text() == "0\n"
+        assert [file.name for file in tmp_path.iterdir()] == ["lock"]
+
+
+async def test_forwarding_that_was_on_stays_on(tmp_path):
+    with own_network():
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        async with HostNetwork(upstreams=(), lock=tmp_path / "lock").ready():
+            assert is_forwarding()
+        assert is_forwarding()
+
+
+async def test_forwarding_stays_on_where_somebody_else_counts_on_it(tmp_path):
+    with own_network():
+        host = HostNetwork(upstreams=(), lock=tmp_path / "lock")
+        async with host.ready():
+            sh("nft add table ip other; nft add chain ip other forward '{ type filter hook forward priority 0; }'")
+        assert is_forwarding()
+        sh("nft delete table ip other")
+        await host.sweep()
+        assert is_forwarding(), "whoever came found it on"
+
+
+async def test_forwarding_a_killed_process_has_switched_on_is_put_back(tmp_path):
+    with own_network():
+        host = HostNetwork(upstreams=(), lock=tmp_path / "lock")
+        forwarding.switch_on(tmp_path / "lock.forwarding")
+        assert is_forwarding()
+        await host.sweep()
+        assert not is_forwarding()
+    with own_network():
+        forwarding.switch_on(tmp_path / "lock.forwarding")
+    with own_network():
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        await host.sweep()
+        assert is_forwarding(), "this is another host"

@@ -84,8 +84,8 @@ class PlainView:
         self._out = out
         self._several = False
         self._names: dict[str, str] = {}
-        self._said: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
         self._running: dict[str, set[int]] = {}
+        self._said: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
 
     def __enter__(self) -> Self:
         return self

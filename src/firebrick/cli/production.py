@@ -102,6 +102,15 @@ def tap_devices() -> Finding:
     )
 
 
+def forwarding() -> Finding:
+    """What slots change for the whole host."""
+    if _on(_PROC / "sys/net/ipv4/ip_forward", "1"):
+        return Finding("forwarding", Verdict.OK, "net.ipv4.ip_forward is on")
+    return Finding(
+        "forwarding", Verdict.OK, "net.ipv4.ip_forward is off: on as long as machines have network namespaces, then off"
+    )
+
+
 def page_server() -> Finding:
     """Whether memory can be served page by page."""
     if not PAGE_SERVER.is_file():
@@ -139,4 +148,4 @@ def _on(path: Path, value: str) -> bool:
         return False
 
 
-LOCAL: Final[Sequence[Callable[[], Finding]]] = (jails, controllers, tap_devices, page_server, neighbours)
+LOCAL: Final[Sequence[Callable[[], Finding]]] = (jails, controllers, tap_devices, forwarding, page_server, neighbours)

@@ -36,6 +36,7 @@ from firebrick.guest.client import (
     Listener,
     Process,
     TreeCount,
+    TreeEntry,
     TreeLimits,
     Tunnel,
 )
@@ -44,6 +45,7 @@ from firebrick.machine import owner, record, snapshot
 from firebrick.machine.driver import Baseline, Driver, Exit, ExitCause, HostUsage, VirtualMachine
 from firebrick.machine.errors import MachineError, MachineGoneError, StateError
 from firebrick.machine.meeting import meet
+from firebrick.machine.network.policy import Forward
 from firebrick.machine.place import Place
 from firebrick.machine.saving import Live, check_base
 from firebrick.machine.snapshot import Snapshot
@@ -175,6 +177,23 @@ class Machine:
         async with self._using():
             return await self.agent.download(source, target, exclude=exclude, limits=limits)
 
+    async def upload_entries(self, entries: Iterable[TreeEntry], target: str | bytes) -> None:
+        """Send entries that are in no directory. See `Agent.upload_entries`."""
+        async with self._using():
+            await self.agent.upload_entries(entries, target)
+
+    async def archive(
+        self,
+        source: str | bytes,
+        target: int,
+        *,
+        exclude: Iterable[str | bytes] = (),
+        limits: TreeLimits = TreeLimits(),  # noqa: B008 - frozen
+    ) -> TreeCount:
+        """Write a directory as a tar archive to a file descriptor. See `Agent.archive`."""
+        async with self._using():
+            return await self.agent.archive(source, target, exclude=exclude, limits=limits)
+
     def connect_port(self, port: int, host: str = "127.0.0.1") -> AbstractAsyncContextManager[Tunnel]:
         """A TCP connection made inside the guest. See `Agent.connect_port`."""
         return self.agent.connect_port(port, host)
@@ -219,22 +238,17 @@ class Machine:
         return known[self._vm.baseline]
 
     @asynccontextmanager
-    async def fork(self, *, hostname: str | None = None) -> AsyncIterator[Machine]:
-        """A copy of this machine that runs beside it, with an identity of its own."""
-        async with self.forks(1, hostname=hostname) as [machine]:
+    async def fork(self, *, hostname: str | None = None, forwards: Iterable[Forward] = ()) -> AsyncIterator[Machine]:
+        """A copy of this machine that runs beside it, with an identity of its own. No port of the host leads to it but those of
+        `forwards`. Raises HostError where another machine has one of these, SpecError where they have nothing to lead to."""
+        self.spec.with_forwards(forwards)  # that cannot be: said before anything is saved
+        async with self._copies(1, hostname, forwards) as [machine]:
             yield machine
 
     @asynccontextmanager
     async def forks(self, count: int, *, hostname: str | None = None) -> AsyncIterator[list[Machine]]:
-        """So many copies, of one instant."""
-        self._forks += 1
-        async with AsyncExitStack() as stack:
-            taken = await self._take(self.directory / f"fork-{self._forks}", None, keep=False)
-            try:
-                restores = [self._forked(taken, self._place, hostname) for _ in range(count)]
-                machines = [await stack.enter_async_context(r) for r in restores]
-            finally:  # they have their own names for its files
-                shutil.rmtree(taken.path, ignore_errors=True)
+        """So many copies, of one instant. No ports of the host lead to them."""
+        async with self._copies(count, hostname, ()) as machines:
             yield machines
 
     async def rename(self, *, hostname: str | None = None, labels: Mapping[str, str] | None = None) -> None:
@@ -259,8 +273,8 @@ class Machine:
                     hint="Start machines that shall with `detached=True`.",
                 )
             if self._life.admits(Operation.RELEASE):
-                await self._vm.release()
-                await asyncio.to_thread(owner.release, self.directory)
+                with owner.releasing(self.directory):  # where it cannot be noted, it is not done
+                    await self._vm.release()
                 self._life.enter(State.RELEASED)
 
     async def stop(self, deadline: float = 10.0) -> Exit:
@@ -341,6 +355,21 @@ class Machine:
             origin=self._origin.path.absolute() if self._origin is not None else None,
         )
         record.write(self.directory, known)
+
+    @asynccontextmanager
+    async def _copies(
+        self, count: int, hostname: str | None, forwards: Iterable[Forward]
+    ) -> AsyncIterator[list[Machine]]:
+        self._forks += 1
+        async with AsyncExitStack() as stack:
+            taken = await self._take(self.directory / f"fork-{self._forks}", None, keep=False)
+            try:
+                copied = taken.with_forwards(forwards)
+                restores = [self._forked(copied, self._place, hostname) for _ in range(count)]
+                machines = [await stack.enter_async_context(r) for r in restores]
+            finally:  # they have their own names for its files
+                shutil.rmtree(taken.path, ignore_errors=True)
+            yield machines
 
     async def _take(self, directory: Path, base: Snapshot | None, *, keep: bool) -> Snapshot:
         async with self._turn:

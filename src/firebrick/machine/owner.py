@@ -25,6 +25,7 @@ from pathlib import Path
 import msgspec
 
 from firebrick import tree
+from firebrick.machine import atomic
 from firebrick.machine.errors import AdoptionError, HostError
 from firebrick.machine.jail import record
 from firebrick.machine.jail.record import start_of
@@ -109,7 +110,7 @@ def sweep_drafts(directory: Path) -> None:
 @contextlib.contextmanager
 def claimed(directory: Path, machine: str) -> Iterator[Path]:
     """Make the directory of a machine, with its owner in it from the first moment; remove it, and all in it, at the end, unless it has become
-    another's by then.
+    another's by then, or its jail could not be ended: then it is left to `reap`.
 
     Raises FileExistsError when it is there already and not empty."""
     if not directory.parent.is_dir():
@@ -128,7 +129,8 @@ def claimed(directory: Path, machine: str) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def taken_over(directory: Path) -> Iterator[Path]:
-    """Become the owner of a machine whose owner is dead or has released it; remove the directory at the end, as `claimed` does.
+    """Become the owner of a machine whose owner is dead or has released it; remove the directory at the end, as `claimed` does. One that runs still,
+    because who took it over could not go on with it, is nobody's again then.
 
     Raises AdoptionError where somebody has it: of several who try, one gets it."""
     with _locked(directory):
@@ -141,14 +143,23 @@ def taken_over(directory: Path) -> Iterator[Path]:
                 hint="A machine is taken over when its process has ended, or has released it.",
             )
         _write(directory, Owner.me(owner.machine))
-    with _held(directory):
+    try:
         yield directory
+    finally:
+        owner = read(directory)
+        if owner is not None and owner.is_me and _runs(owner, directory):
+            _let_go(directory)
+        elif owner is None or owner.is_me:
+            _give_up(directory)
 
 
-def release(directory: Path) -> None:
-    """Say that the machine is nobody's."""
-    with _locked(directory):
-        _write(directory, Owner.nobody(directory.name))
+@contextlib.contextmanager
+def releasing(directory: Path) -> Iterator[None]:
+    """The machine is nobody's from the end of the context on, unless that raises. Raises HostError before it begins where that cannot be written."""
+    nobody = msgspec.json.encode(Owner.nobody(directory.name))
+    with contextlib.ExitStack() as stack, atomic.prepared(directory / FILE, nobody):
+        yield
+        stack.enter_context(_locked(directory))  # open again when it is written
 
 
 @contextlib.contextmanager
@@ -158,7 +169,23 @@ def _held(directory: Path) -> Iterator[None]:
     finally:
         owner = read(directory)
         if owner is None or owner.is_me:
-            _remove(directory)
+            _give_up(directory)
+
+
+def _give_up(directory: Path) -> None:
+    """Remove it, unless its jail could not be ended: then the directory is how the next `reap` finds what is left, and nobody adopts that."""
+    if record.read(directory) is None:
+        _remove(directory)
+        return
+    with contextlib.suppress(OSError):
+        (directory / ADOPTABLE).unlink(missing_ok=True)
+    _let_go(directory)
+
+
+def _let_go(directory: Path) -> None:
+    """Where that cannot be noted it is nobody's when this process has ended."""
+    with contextlib.suppress(HostError, AdoptionError), releasing(directory):
+        pass
 
 
 def _remove(directory: Path) -> None:
@@ -184,9 +211,7 @@ def _locked(directory: Path) -> Iterator[None]:
 
 
 def _write(directory: Path, owner: Owner) -> None:
-    draft = directory / f".{FILE}.{secrets.token_hex(4)}"
-    draft.write_bytes(msgspec.json.encode(owner))
-    draft.replace(directory / FILE)
+    atomic.write(directory / FILE, msgspec.json.encode(owner))
 
 
 def read(directory: Path) -> Owner | None:

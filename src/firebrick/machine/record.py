@@ -6,12 +6,12 @@ that was being started when its owner died has no such file, is nobody's and nob
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 
 import msgspec
 
 from firebrick.guest.client import Identity
+from firebrick.machine import atomic
 from firebrick.machine.errors import AdoptionError
 from firebrick.machine.manifest import decode, encode
 from firebrick.machine.owner import ADOPTABLE
@@ -33,10 +33,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write(directory: Path, record: Record) -> None:
-    """In one step: it is there as a whole, or as it was before."""
-    draft = directory / f".{ADOPTABLE}.{secrets.token_hex(4)}"
-    draft.write_bytes(msgspec.json.encode(record, enc_hook=encode))
-    draft.replace(directory / ADOPTABLE)
+    """In one step: it is there as a whole, or as it was before. Raises HostError."""
+    atomic.write(directory / ADOPTABLE, msgspec.json.encode(record, enc_hook=encode))
 
 
 def read(directory: Path) -> Record:

@@ -29,7 +29,8 @@ async def restore(
     detached: bool = False,
 ) -> AsyncIterator[Machine]:
     """Start a machine from a snapshot. Any number may be; each has an identity of its own, unless one is given: two machines must then never be
-    taken for one. The rest is as with `launch`.
+    taken for one. Where another machine has the ports of the host that its specification forwards, restore `taken.with_forwards(...)`. The rest is as
+    with `launch`.
 
     A snapshot that was not read through on this host before is now; it cannot be removed until the machine has started. Raises SnapshotError where it
     is damaged, being removed, or does not fit this host, BootError where the machine does not come up."""

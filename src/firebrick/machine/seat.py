@@ -22,6 +22,9 @@ SEATS: Final = Path("/run/firebrick/seats")
 # Above what systemd gives to containers (up to 1,879,048,191), and what distributions give to users as subordinate ids.
 FIRST_ID: Final = 1_900_000_000
 MOST: Final = 16_384
+JAILED: Final = "jail.json"
+"""Where this is in the directory of a seat's occupant, something may live in the seat: see `firebrick.machine.jail.record`."""
+
 _PREFIX: Final = "fb"
 
 
@@ -51,7 +54,8 @@ class Seats:
 
     @contextmanager
     def take(self, occupant: Path | None = None) -> Iterator[Seat]:
-        """A seat of one's own for the machine whose directory is `occupant`, free again when this is left. A seat that is taken before its machine
+        """A seat of one's own for the machine whose directory is `occupant`, free again when this is left, unless the machine's jail could not be
+        ended. A seat that is taken before its machine
         is known has no occupant until `occupy` says so.
 
         Raises HostError when every seat is taken, or when they cannot be kept on this host."""
@@ -61,7 +65,7 @@ class Seats:
                 try:
                     yield Seat(number, self._first_id + number, self._first_id + number, file)
                 finally:
-                    if self._held.get(file) == fd:  # else it was left
+                    if self._held.get(file) == fd and not _is_lived_in(fd):  # else it was left, or could not be ended
                         os.ftruncate(fd, 0)
 
     @contextmanager
@@ -184,6 +188,11 @@ def _is_free(fd: int) -> bool:
         return False
     last = _occupant(fd)
     return last is None or not os.path.lexists(last)
+
+
+def _is_lived_in(fd: int) -> bool:
+    last = _occupant(fd)
+    return last is not None and os.path.lexists(last / JAILED)
 
 
 def _locked(fd: int) -> bool:

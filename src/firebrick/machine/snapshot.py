@@ -18,9 +18,9 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from firebrick import tree
@@ -28,6 +28,7 @@ from firebrick.home import Home
 from firebrick.machine import chain, manifest, owner, trust, use
 from firebrick.machine.errors import SnapshotError
 from firebrick.machine.manifest import FILE, VERSION, Base, Manifest, Part, Root
+from firebrick.machine.network.policy import Forward
 from firebrick.machine.spec import MachineSpec
 
 _DIFFERENCES = "differences"
@@ -93,6 +94,10 @@ class Snapshot:
                 )
             gone = self.path.rename(self.path.with_name(owner.draft_name(self.path.name)))
         tree.remove(gone)
+
+    def with_forwards(self, forwards: Iterable[Forward]) -> Snapshot:
+        """The same to be restored with these ports of the host, and no others. Raises SpecError where a machine of it has no network of its own."""
+        return replace(self, spec=self.spec.with_forwards(forwards))
 
     def used(self) -> AbstractContextManager[None]:
         """It, and what it builds on, is not removed as long as the context. Raises SnapshotError where somebody is about to."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from firebrick.machine.errors import SpecError
-from firebrick.machine.network.policy import NOTHING_ALLOWED, NetworkPolicy
+from firebrick.machine.network.policy import NOTHING_ALLOWED, Forward, NetworkPolicy
 
 
 class Network(StrEnum):
@@ -122,3 +122,13 @@ class MachineSpec:
         for name in ("kernel", "initrd", "root"):  # a snapshot keeps them, and is read from other directories
             path = getattr(self, name)
             object.__setattr__(self, name, path and path.absolute())
+
+    def with_forwards(self, forwards: Iterable[Forward]) -> MachineSpec:
+        """With these ports of the host, and no others: each has one machine at a time. Raises SpecError where there is no namespace to forward to."""
+        wanted = tuple(forwards)
+        if wanted and self.network is not Network.NAMESPACE:
+            raise SpecError(
+                f"cannot forward port {wanted[0].port} to the machine: it has no network of its own",
+                hint="Ask for the network `namespace` when it is launched.",
+            )
+        return replace(self, policy=replace(self.policy, forwards=wanted))

@@ -77,8 +77,8 @@ class JobTask:
     log: JobLog
     cancellation: Cancellation
     trunk: Trunk | None = None
-    callers: tuple[Mapping[str, Ended], ...] = ()
     tools: ToolShelf | None = None
+    callers: tuple[Mapping[str, Ended], ...] = ()
 
     @property
     def borrower(self) -> Borrower:

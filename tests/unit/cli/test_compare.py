@@ -108,8 +108,9 @@ def test_archives_that_are_packed_differently(pair):
         b"\x1f\x8b" + bytes(50),
         tar(("a", b"x" * 2000))[:700],
         zipped(("a", b"1"))[:-4],
-        gzip.compress(bytes(4000)),
+        gzip.compress(bytes(4000), mtime=1),
     ],
+    ids=["zip of nothing", "gzip of nothing", "cut tar", "cut zip", "gzip of no tar"],
 )
 def test_what_is_no_whole_archive_is_said_to_be_none(pair, monkeypatch, broken):
     monkeypatch.setattr(comparing, "_MOST_BYTES", 3000)

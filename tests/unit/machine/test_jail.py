@@ -1,5 +1,7 @@
 """The parts of a jail that touch nothing: command lines, limits, and whose status is whose."""
 
+import errno
+import mmap
 import os
 import signal
 from pathlib import Path
@@ -9,8 +11,9 @@ import pytest
 from firebrick.machine import Drive, MachineSpec
 from firebrick.machine.errors import HostError, SpecError
 from firebrick.machine.jail import bwrap, jailer
-from firebrick.machine.jail.bubble import BubbleRoom, _Gate
-from firebrick.machine.jail.files import is_open_to_read
+from firebrick.machine.jail.bubble import BubbleRoom
+from firebrick.machine.jail.files import is_open_to_read, is_written
+from firebrick.machine.jail.gate import Gate
 from firebrick.machine.jail.group import Group, find_groups, settings
 from firebrick.machine.jail.jailer import Jailer, JailerRoom
 from firebrick.machine.jail.limits import IoLimit, Limits
@@ -119,7 +122,8 @@ def test_nothing_is_put_outside_a_room(name):
 
 
 def room_of_bubble(tmp_path: Path) -> BubbleRoom:
-    return BubbleRoom(Limits(processes=50, open_files=300), SPEC, tmp_path, SEAT, None, _Gate(10, 11, 12, 13))
+    limits = Limits(processes=50, open_files=300)
+    return BubbleRoom(limits, limits.longest_file(SPEC), tmp_path, SEAT, Gate(10, 11, 12, 13), detached=False)
 
 
 def pairs(argv: list[str], option: str) -> list[str]:
@@ -184,3 +188,42 @@ def test_a_file_is_linked_into_a_jail_only_where_others_may_read_and_not_write(t
     file.touch()
     file.chmod(mode)
     assert is_open_to_read(file.stat()) is fine
+
+
+@pytest.mark.parametrize(("mode", "written"), [("rb", False), ("r+b", True), ("ab", True)])
+def test_who_has_a_file_open_for_writing_is_noticed(tmp_path, mode, written):
+    path = tmp_path / "f"
+    path.write_bytes(b"x")
+    assert not is_written(path)
+    with path.open(mode):
+        assert is_written(path) == written
+    assert not is_written(path)
+
+
+def test_a_mapping_that_can_be_written_is_noticed_too(tmp_path):
+    path = tmp_path / "f"
+    path.write_bytes(bytes(4096))
+    with path.open("r+b") as file:
+        mapping = mmap.mmap(file.fileno(), 4096)
+    with mapping:
+        assert is_written(path)
+    assert not is_written(path)
+
+
+def test_what_comes_when_the_mounts_were_made_is_copied(tmp_path, monkeypatch):
+    """From another file system: there is no name to be had, and nothing is mounted any more."""
+    room = room_of_jailer(tmp_path)
+    room.root.mkdir(parents=True)
+    image = tmp_path / "image"
+    image.write_bytes(b"an image")
+    image.chmod(0o444)
+
+    def link(*_: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", link)
+    room.share(image, "first.img")
+    argv = room.argv(["--api-sock", "api.sock"])
+    assert [str(image), str(room.root / "first.img")] == argv[argv.index(str(image)) :][:2]
+    room.share(image, "second.img")
+    assert (room.root / "second.img").read_bytes() == b"an image"

@@ -6,7 +6,6 @@ where the VMM cannot reach it any more."""
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ import msgspec
 from firebrick.machine import memory
 from firebrick.machine.errors import HostError, SnapshotError
 from firebrick.machine.firecracker import config
+from firebrick.machine.jail import files
 from firebrick.machine.jail.room import Room
 from firebrick.machine.spec import MachineSpec
 
@@ -144,22 +144,9 @@ def _move(directory: int, name: str, target: Path) -> None:
         raise SnapshotError(f"cannot save the machine: {name} is not the file Firecracker was told to write")
     os.chown(target, os.geteuid(), os.getegid())
     target.chmod(0o444)  # who may reach it is said by its directory
-    if _is_written(target):
+    if files.is_written(target):
         target.unlink()
         raise SnapshotError(f"cannot save the machine: {name} is still open for writing in it")
-
-
-def _is_written(path: Path) -> bool:
-    """Whether somebody has the file open for writing. The kernel gives a lease for reading only where nobody has."""
-    with path.open("rb") as file:
-        try:
-            fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        except BlockingIOError:
-            return True
-        except OSError:  # a file system without leases
-            return False
-        fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return False
 
 
 @contextlib.contextmanager

@@ -238,8 +238,11 @@ class Firecracker:
 
     async def _start(self, vmm: Vmm, spec: MachineSpec) -> None:
         try:
-            for request in config.boot(spec, vmm.version, track_dirty_pages=self._tracked):
-                await vmm.api.send(request)
+            *settings, start = config.boot(spec, vmm.version, track_dirty_pages=self._tracked)
+            with vmm.room.closing(config.VSOCK_SOCKET):
+                for request in settings:
+                    await vmm.api.send(request)
+            await vmm.api.send(start)
         except FirecrackerError as error:
             if "KVM" in error.fault or "/dev/kvm" in error.fault:
                 raise HostError(f"cannot start the machine: {error.fault}", hint=HINT) from error
@@ -262,7 +265,8 @@ class Firecracker:
             track_dirty_pages=self._tracked,
         )
         try:
-            await vmm.api.send(config.load_snapshot(load, vmm.version))
+            with vmm.room.closing(config.VSOCK_SOCKET):
+                await vmm.api.send(config.load_snapshot(load, vmm.version))
             if spec.metadata is not None:
                 await vmm.api.send(config.metadata(spec.metadata))
                 await vmm.api.send(config.vm_state(paused=False))

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
 
 from firebrick.machine import owner
-from firebrick.machine.errors import AdoptionError, MachineGoneError
+from firebrick.machine.errors import MachineGoneError
 from firebrick.machine.firecracker.vmm import Vmm, attended
 from firebrick.machine.jail import record
+from firebrick.machine.jail.found import held
 from firebrick.machine.jail.record import Record
 from firebrick.machine.jail.room import Room, Rooms
-from firebrick.machine.seat import Hold, Seat, Seats
-
-_ATTEMPTS: Final = 50
-_PAUSE_S: Final = 0.02
+from firebrick.machine.seat import Seats
 
 
 @asynccontextmanager
@@ -27,28 +23,13 @@ async def found(directory: Path, rooms: Rooms, seats: Seats) -> AsyncIterator[tu
     Raises MachineGoneError, SpecError, HostError, and AdoptionError where somebody holds the seat."""
     jailed = record.read(directory)
     async with AsyncExitStack() as stack:
-        seat = None if jailed is None else await _held(stack, directory, jailed, seats)
+        seat = None if jailed is None else await held(stack, directory, jailed, seats)
         room = await stack.enter_async_context(rooms.find(directory, seat))
         try:
             vmm = await stack.enter_async_context(_attended(directory, room, jailed))
         except OSError as error:
             raise MachineGoneError(f"cannot take over machine {directory.name}: it has ended") from error
         yield room, vmm
-
-
-async def _held(stack: AsyncExitStack, directory: Path, jailed: Record, seats: Seats) -> Seat:
-    """Who looks for a free seat has each for a moment: some attempts are right."""
-    seat = Seat(jailed.seat, jailed.uid, jailed.gid, Path(jailed.lock))
-    for _ in range(_ATTEMPTS):
-        async with AsyncExitStack() as attempt:
-            hold = attempt.enter_context(seats.take_over(seat, directory))
-            if hold is Hold.LOST:
-                raise MachineGoneError(f"cannot take over machine {directory.name}: its seat is not its own any more")
-            if hold is Hold.KEPT:
-                stack.push_async_callback(attempt.pop_all().aclose)
-                return seat
-        await asyncio.sleep(_PAUSE_S)
-    raise AdoptionError(f"cannot take over machine {directory.name}: another process has its seat")
 
 
 def _attended(directory: Path, room: Room, jailed: Record | None) -> AbstractAsyncContextManager[Vmm]:

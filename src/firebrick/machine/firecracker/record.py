@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from firebrick.machine import atomic
 from firebrick.machine.errors import HostError
 from firebrick.machine.firecracker.disks import Placed
 
@@ -23,11 +23,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     swaps: int = 0
 
     def write(self, directory: Path) -> None:
-        """In one step: it is there as a whole, or as it was before."""
-        draft = directory / f".{FILE}.{secrets.token_hex(4)}"
-        draft.touch(mode=0o600)
-        draft.write_bytes(msgspec.json.encode(self))
-        draft.replace(directory / FILE)
+        """In one step: it is there as a whole, or as it was before. Raises HostError."""
+        atomic.write(directory / FILE, msgspec.json.encode(self))
 
 
 def read(directory: Path) -> Record:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -169,13 +170,21 @@ class FirecrackerMachine:
             return
         if id in ("root", "scratch"):
             raise SpecError(f"cannot change the {name} of a running machine: its guest has it mounted")
+        before = self._disks[id]
         self._swaps += 1
         placed = disks.place(
-            self._vmm.room, config.drive_file(f"{id}-{self._swaps}"), path.absolute(), written=self._disks[id].written
+            self._vmm.room, config.drive_file(f"{id}-{self._swaps}"), path.absolute(), written=before.written
         )
-        await self._send(config.update_drive(id, file=placed.file, rate=rate))
         self._disks[id] = placed
-        self._note()
+        try:
+            self._note()  # first: who takes the machine over then knows of every file it may write
+            await self._send(config.update_drive(id, file=placed.file, rate=rate))
+        except (FirecrackerError, HostError):
+            self._disks[id] = before
+            with contextlib.suppress(HostError):
+                self._note()
+            (self._vmm.room.root / placed.file).unlink(missing_ok=True)
+            raise
 
     async def update_network_rate(self, rate: RateLimit) -> None:
         """For each direction. Raises FirecrackerError where there is no network."""
@@ -238,8 +247,7 @@ class FirecrackerMachine:
         self._since_known = False
         self._note()
         try:
-            saved.mkdir(mode=0o700)
-            self._vmm.room.own(saved.name)
+            self._vmm.room.prepare(saved.name, (config.STATE, config.MEMORY))
             await self._send(config.create_snapshot(SnapshotType.FULL, saved.name))
         finally:
             await asyncio.to_thread(tree.remove, saved)
@@ -271,8 +279,7 @@ class FirecrackerMachine:
 
     async def _save(self, kind: SnapshotType, saved: Path, target: Path) -> None:
         try:
-            saved.mkdir(mode=0o700)
-            self._vmm.room.own(saved.name)
+            self._vmm.room.prepare(saved.name, (config.STATE, config.MEMORY))
             try:
                 await self._send(config.create_snapshot(kind, saved.name))
             finally:

@@ -12,20 +12,22 @@ passable for the seat's group alone: QEMU writes to the files it owns in there, 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import stat
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from firebrick.machine.errors import HostError
+from firebrick.machine.errors import HostError, SpecError
 from firebrick.machine.jail import bwrap, files, starter
+from firebrick.machine.jail import gate as gates
+from firebrick.machine.jail.gate import Gate
 from firebrick.machine.jail.group import Group, Groups, find_groups
 from firebrick.machine.jail.limits import Limits
-from firebrick.machine.jail.record import Record, end_user
+from firebrick.machine.jail.record import Record, end_user, ended
+from firebrick.machine.jail.record import read as record_of
 from firebrick.machine.seat import Seat
 from firebrick.machine.spec import MachineSpec
 from firebrick.process import find_program
@@ -47,57 +49,58 @@ class Bubble:
     groups: Groups | None = None
 
     @asynccontextmanager
-    async def open(self, spec: MachineSpec, directory: Path, seat: Seat | None) -> AsyncIterator[BubbleRoom]:
-        """See Rooms. Raises HostError where the host has not what the jail needs."""
+    async def open(
+        self, spec: MachineSpec, directory: Path, seat: Seat | None, *, detached: bool = False
+    ) -> AsyncIterator[BubbleRoom]:
+        """See Rooms. What lives in a room that is `detached` does not die with this process. Raises HostError where the host has not what the jail
+        needs."""
         if seat is None:
             raise HostError(f"cannot jail the machine in {directory}: it has no seat")
         if find_program(bwrap.PROGRAM) is None:
             raise HostError("cannot jail machines: bwrap is not on this host", hint="Install the package bubblewrap.")
         groups = self.groups or find_groups()
-        try:
-            group = None
-            Record.of(seat, groups.of(seat) if groups is not None else None).write(directory)
+        record = Record.of(seat, groups.of(seat) if groups is not None else None)
+        async with AsyncExitStack() as stack:
+            gate = stack.enter_context(gates.made())
+            room = BubbleRoom(self.limits, self.limits.longest_file(spec), directory, seat, gate, detached=detached)
+            await stack.enter_async_context(ended(record, directory, lambda: room.left))
+            record.write(directory)
             if groups is None:
                 await shielded(asyncio.to_thread(end_user, seat.uid))
             else:
                 memory = self.limits.memory_bytes(spec, OVERHEAD_MIB)
-                group = await shielded(asyncio.to_thread(groups.make, seat, self.limits, memory))
+                room.group = await shielded(asyncio.to_thread(groups.make, seat, self.limits, memory))
             os.chown(directory, 0, seat.gid)
             directory.chmod(0o710)
-            with _gate() as gate:
-                yield BubbleRoom(self.limits, spec, directory, seat, group, gate)
-        finally:
-            left = Record.of(seat, groups.of(seat) if groups is not None else None)
-            await shielded(asyncio.to_thread(left.end))
+            yield room
 
-
-@dataclass(slots=True)
-class _Gate:
-    """What bwrap waits for, and says it has come to: two pipes. Ends are None once they are closed."""
-
-    wait: int | None
-    release: int | None
-    said: int | None
-    says: int | None
-
-    def close(self, *names: str) -> None:
-        for name in names:
-            fd = getattr(self, name)
-            setattr(self, name, None)
-            if fd is not None:
-                os.close(fd)
+    @asynccontextmanager
+    async def find(self, directory: Path, seat: Seat | None) -> AsyncIterator[BubbleRoom]:
+        """See Rooms."""
+        record = record_of(directory)
+        if seat is None or record is None:
+            raise SpecError(
+                f"cannot take over the machine in {directory} with its jail: it has none",
+                hint="Make the driver without rooms, as the machine's was.",
+            )
+        room = BubbleRoom(self.limits, 0, directory, seat, Gate(None, None, None, None), detached=True)
+        room.group = None if record.group is None else Group(Path(record.group))
+        async with ended(record, directory, lambda: room.left, found=True):
+            yield room
 
 
 class BubbleRoom:
-    """One room; made by `Bubble.open`. `root` is the machine's directory."""
+    """One room; made by `Bubble`. `root` is the machine's directory."""
 
     def __init__(
-        self, limits: Limits, spec: MachineSpec, directory: Path, seat: Seat, group: Group | None, gate: _Gate
+        self, limits: Limits, longest_file: int, directory: Path, seat: Seat, gate: Gate, *, detached: bool
     ) -> None:
+        self.group: Group | None = None
+        self.left = False
         self._limits = limits
-        self._group = group
         self._gate = gate
-        self._longest_file = limits.longest_file(spec)
+        self._longest_file = longest_file
+        self._detached = detached
         self._shared: set[str] = set()
         self._shown: set[Path] = set()
         self._lent: set[Path] = set()
@@ -145,52 +148,40 @@ class BubbleRoom:
         enter = ["nsenter", f"--net={netns}", "--"] if netns is not None else []
         return [
             *enter,
-            *(bwrap.PROGRAM, "--die-with-parent", "--clearenv", "--unshare-pid", "--unshare-ipc", "--unshare-uts"),
+            *(bwrap.PROGRAM, *(() if self._detached else ("--die-with-parent",)), "--clearenv"),
+            *("--unshare-pid", "--unshare-ipc", "--unshare-uts"),
             *("--unshare-cgroup-try", *(() if enter else ("--unshare-net",))),
             *bwrap.view({*map(Path, _SYSTEM), *self._shown}, {*self._lent, self.root}, self._devices, links=_LINKS),
             *("--remount-ro", "/"),
-            *("--block-fd", str(self._gate.wait), "--info-fd", str(self._gate.says), "--"),
+            *(*self._gate.arguments(), "--"),
             *_lowered(self._seat, self._limits, self._longest_file),
             *arguments,
         ]
 
     @property
     def fds(self) -> Sequence[int]:
-        return [fd for fd in (self._gate.wait, self._gate.says) if fd is not None]
+        return self._gate.given
 
     async def pid_of(self, starter_pid: int) -> int:
         """See Room: bwrap waits until it is in its control group, and goes on."""
-        self._gate.close("wait", "says")
-        first = await asyncio.wait_for(self._first(), 10)
-        if self._group is not None:
+        first = await asyncio.wait_for(self._gate.first(), 10)
+        if self.group is not None:
             for pid in (starter_pid, first):
-                self._group.add(pid)
-        self._gate.close("release")
+                self.group.add(pid)
+        self._gate.open()
         pid = await starter.first_child(first)
-        Record.of(self._seat, self._group, pid).write(self.root)
+        Record.of(self._seat, self.group, pid).write(self.root)
         return pid
 
     def status(self, returncode: int) -> int:
         return bwrap.own_status(returncode)
 
     def out_of_memory(self) -> bool:
-        return self._group is not None and self._group.kills_for_memory() > 0
+        return self.group is not None and self.group.kills_for_memory() > 0
 
-    async def _first(self) -> int:
-        """What bwrap says of itself: the number of its child, and that it waits. Raises HostError when it ends instead."""
-        assert self._gate.said is not None
-        said, self._gate.said = self._gate.said, None
-        reader = asyncio.StreamReader()
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(said, "rb", buffering=0)
-        )
-        try:
-            text = await reader.readuntil(b"}")
-        except asyncio.IncompleteReadError as error:
-            raise HostError("bwrap ended before it had made a jail", hint="Its error output says why.") from error
-        finally:
-            transport.close()
-        return bwrap.child_in(text.decode())
+    def leave(self) -> None:
+        """See Room. For one that was made detached."""
+        self.left = True
 
 
 def _lowered(seat: Seat, limits: Limits, longest_file: int) -> list[str]:
@@ -201,14 +192,3 @@ def _lowered(seat: Seat, limits: Limits, longest_file: int) -> list[str]:
         *("setpriv", f"--reuid={seat.uid}", f"--regid={seat.gid}", "--clear-groups", "--no-new-privs"),
         *("--inh-caps=-all", "--bounding-set=-all", "--"),
     ]
-
-
-@contextlib.contextmanager
-def _gate() -> Iterator[_Gate]:
-    wait, release = os.pipe()
-    said, says = os.pipe()
-    gate = _Gate(wait, release, said, says)
-    try:
-        yield gate
-    finally:
-        gate.close("wait", "release", "said", "says")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
+import signal
 import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -82,10 +84,42 @@ def own(path: Path, seat: Seat, *, shared: Collection[Identity] = ()) -> None:
 
 
 def seal(path: Path) -> None:
-    """Take a file back from a jail: everyone who reaches it may read it from now on, nobody may open it to write."""
+    """Take a file back from a jail: everyone who reaches it may read it from now on, nobody may open it to write. Raises HostError where somebody
+    had it open for that before, and has it still: a VMM that was taken over keeps what it was given."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.fchown(fd, 0, 0)
         os.fchmod(fd, 0o444)
+        if _is_written(fd):
+            raise HostError(f"cannot take {path} back from a jail: it is still open for writing there")
     finally:
         os.close(fd)
+
+
+def check_unwritten(path: Path) -> None:
+    """Before others rely on what is in a file. Raises HostError where somebody has it open for writing."""
+    if is_written(path):
+        raise HostError(
+            f"cannot share {path} with a jail: something on this host has it open for writing",
+            hint="End what writes it, or copy the file.",
+        )
+
+
+def is_written(path: Path) -> bool:
+    """Whether somebody has the file open for writing, or mapped. Of a file nobody can open for that any more the answer stays what it is."""
+    with path.open("rb") as file:
+        return _is_written(file.fileno())
+
+
+def _is_written(fd: int) -> bool:
+    """The kernel gives a lease for reading only where nobody writes. When somebody opens it meanwhile to write, a signal asks for the
+    lease: one that is ignored, for the usual one would end this process."""
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without leases
+        return False
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False

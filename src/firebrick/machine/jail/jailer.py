@@ -14,18 +14,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from firebrick.machine.errors import HostError, SpecError
-from firebrick.machine.jail import bwrap, files, starter
+from firebrick.machine.jail import bwrap, files, starter, walls
 from firebrick.machine.jail.group import PARENT, Group, Groups, need_groups
 from firebrick.machine.jail.limits import Limits
-from firebrick.machine.jail.record import CHROOTS, Record
+from firebrick.machine.jail.record import CHROOTS, Record, ended
 from firebrick.machine.jail.record import read as record_of
 from firebrick.machine.seat import Seat
 from firebrick.machine.spec import MachineSpec
@@ -58,7 +59,8 @@ class Jailer:
         self._check()
         groups = self.groups or need_groups()
         room = JailerRoom(self, directory, seat, groups.of(seat), self.limits.longest_file(spec))
-        async with _ended(room, Record.of(seat, groups.of(seat))) as record:
+        record = Record.of(seat, groups.of(seat))
+        async with ended(record, directory, lambda: room.left):
             record.write(directory)
             memory = self.limits.memory_bytes(spec, OVERHEAD_MIB)
             await shielded(asyncio.to_thread(groups.make, seat, self.limits, memory))
@@ -77,8 +79,8 @@ class Jailer:
                 hint="Make the driver without rooms, as the machine's was.",
             )
         room = JailerRoom(self, directory, seat, Group(Path(record.group)), 0)
-        room.root = roots[0]
-        async with _ended(room, record):
+        room.root, room._is_built = roots[0], True  # noqa: SLF001 - its maker
+        async with ended(record, directory, lambda: room.left):
             yield room
 
     def _check(self) -> None:
@@ -115,15 +117,17 @@ class JailerRoom:
         self._shared: set[str] = set()
         self._files: set[files.Identity] = set()
         self._bound: dict[Path, Path] = {}
+        self._is_built = False
 
     def share(self, source: Path, name: str) -> None:
-        """See Room. The file gets one more name in the chroot, or is mounted there; one that others may not read is copied."""
+        """See Room. The file gets one more name in the chroot, or is mounted there; one that others may not read is copied, and so is one that comes
+        when the mounts have been made."""
         target = self._inside(name)
         self._shared.add(name)
         with contextlib.suppress(OSError):  # told below
             self._files.add(files.identity(source.stat()))
         if not files.link(source, target):
-            if files.is_open_to_read(source.stat()):
+            if files.is_open_to_read(source.stat()) and not self._is_built:
                 target.touch(exist_ok=False)
                 self._bound[target] = source.resolve()
             else:
@@ -134,7 +138,25 @@ class JailerRoom:
             raise HostError(f"cannot give {name} to a jailed machine: it is shared")
         files.own(self._inside(name), self._seat, shared=self._files)
 
+    def prepare(self, name: str, files: Sequence[str]) -> None:
+        """See Room."""
+        directory = self._inside(name)
+        try:
+            directory.mkdir(mode=0o710)
+            os.chown(directory, 0, self._seat.gid)
+            for file in files:
+                (directory / file).touch(mode=0o600, exist_ok=False)
+                os.chown(directory / file, self._seat.uid, self._seat.gid)
+        except OSError as error:
+            raise HostError(
+                f"cannot make {name} in a jail: {error.strerror}", hint="See that there is space."
+            ) from error
+
+    def closing(self, *made: str) -> AbstractContextManager[None]:
+        return walls.rising(self.root, self._seat, frozenset(made))
+
     def argv(self, arguments: Sequence[str], *, netns: Path | None = None) -> list[str]:
+        self._is_built = True
         return [
             *(bwrap.PROGRAM, "--cap-add", "ALL", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--clearenv"),
             *(() if netns is not None else ("--unshare-net",)),  # the jailer alone would stay in the host's network
@@ -189,13 +211,3 @@ class JailerRoom:
 def own_status(returncode: int) -> int:
     """Firecracker's status from bwrap's. Pure."""
     return returncode if returncode in _OWN_STATUSES else bwrap.own_status(returncode)
-
-
-@asynccontextmanager
-async def _ended(room: JailerRoom, record: Record) -> AsyncIterator[Record]:
-    """All of the machine is ended after the context, unless the room was left."""
-    try:
-        yield record
-    finally:
-        if not room.left:
-            await shielded(asyncio.to_thread(record.end))

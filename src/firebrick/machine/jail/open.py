@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 
 from firebrick.machine.errors import HostError, SpecError
@@ -39,6 +39,17 @@ class OpenRoom:
     def own(self, name: str) -> None:
         if not (self.root / name).exists():
             raise HostError(f"cannot give the machine {name}: it is not in {self.root}")
+
+    def prepare(self, name: str, files: Sequence[str]) -> None:  # noqa: ARG002 - the contract's signature
+        """The VMM makes the files itself."""
+        try:
+            (self.root / name).mkdir(mode=0o700)
+        except OSError as error:
+            raise HostError(f"cannot make {self.root / name}: {error.strerror}") from error
+
+    def closing(self, *made: str) -> AbstractContextManager[None]:  # noqa: ARG002 - the contract's signature
+        """Nothing keeps it from anything here."""
+        return contextlib.nullcontext()
 
     def argv(self, arguments: Sequence[str], *, netns: Path | None = None) -> list[str]:
         inside = ["nsenter", f"--net={netns}", "--"] if netns is not None else []

@@ -6,21 +6,25 @@ it, or to adopt it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
 
+from firebrick.machine import atomic
 from firebrick.machine.errors import HostError
 from firebrick.machine.jail.group import Group
-from firebrick.machine.seat import Seat
+from firebrick.machine.seat import JAILED, Seat
+from firebrick.task import shielded
 
-FILE = "jail.json"
+FILE = JAILED
 CHROOTS = "jail"
 """The directory of chroots in a machine's own."""
 
@@ -52,10 +56,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         )
 
     def write(self, directory: Path) -> None:
-        draft = directory / f".{FILE}"
-        draft.touch(mode=0o600)
-        draft.write_bytes(msgspec.json.encode(self))
-        draft.replace(directory / FILE)
+        """In one step. Raises HostError."""
+        atomic.write(directory / FILE, msgspec.json.encode(self))
 
     @property
     def runs(self) -> bool:
@@ -67,24 +69,60 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         known by the machine's directory among its arguments."""
         names = {os.fsencode(directory), os.fsencode(directory / CHROOTS)}
         _end_all(lambda: processes_with(names))
-        self.end()
+        self._end_all()
         end_user(self.uid)
+        _forget(directory)
 
-    def end(self) -> None:
-        """Kill everything of the machine and remove its control group. Blocks up to some seconds. Raises HostError.
+    def end(self, directory: Path) -> None:
+        """Kill everything of the machine, remove its control group, and then this record. Blocks up to some seconds. Raises HostError: the record
+        is there still then, and with it the machine's directory and seat are nobody else's until it was reaped.
 
         With a group that takes no look at other processes, however many the host has."""
+        self._end_all()
+        _forget(directory)
+
+    def _end_all(self) -> None:
         if self.group is not None:
             Group(Path(self.group)).end()
         else:
             end_user(self.uid)
 
 
+@asynccontextmanager
+async def ended(
+    record: Record, directory: Path, is_left: Callable[[], bool], *, found: bool = False
+) -> AsyncIterator[None]:
+    """All of the machine is ended after the context, unless it `is_left` to live on; with `found`, also what another process has started around it.
+    What went wrong in the context is told first: a note on it says what did not end."""
+    end = record.reap if found else record.end
+    try:
+        yield
+    except BaseException as error:
+        if not is_left():
+            try:
+                await shielded(asyncio.to_thread(end, directory))
+            except HostError as other:
+                error.add_note(f"Then: {other}. {other.hint}")
+        raise
+    if not is_left():
+        await shielded(asyncio.to_thread(end, directory))
+
+
 def read(directory: Path) -> Record | None:
+    """Of a machine in a jail that was not ended; None where there is none, or nobody can read it."""
     try:
         return msgspec.json.decode((directory / FILE).read_bytes(), type=Record)
     except (OSError, msgspec.DecodeError):
         return None
+
+
+def _forget(directory: Path) -> None:
+    try:
+        (directory / FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise HostError(
+            f"cannot remove {directory / FILE}: {error.strerror}", hint="The next reap removes it."
+        ) from error
 
 
 def start_of(pid: int) -> int | None:
@@ -134,5 +172,7 @@ def processes_of(uid: int) -> list[int]:
 
 def _user_of(process: Path) -> int:
     """Not the owner of the directory: that is root's where a process keeps itself from being dumped."""
-    line = next(line for line in (process / "status").read_text().splitlines() if line.startswith("Uid:"))
-    return int(line.split()[1])
+    for line in (process / "status").read_text().splitlines():
+        if line.startswith("Uid:"):
+            return int(line.split()[1])
+    return -1  # it has just ended

@@ -8,7 +8,7 @@ and own, then `argv`, then `pid_of`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +27,15 @@ class Room(Protocol):
 
     def own(self, name: str) -> None:
         """Make the file or directory `name`, which is in the room already, the VMM's to read and write."""
+
+    def prepare(self, name: str, files: Sequence[str]) -> None:
+        """Make the directory `name` with these empty files in it, which the VMM writes; it makes no others there. Also while it runs. Raises
+        HostError."""
+
+    def closing(self, *made: str) -> AbstractContextManager[None]:
+        """What lets the VMM make its sockets, which are called `made`, in `root`. After the context it makes nothing there, and nowhere else.
+
+        Raises HostError where it has made something else meanwhile: to be ended at once."""
 
     def argv(self, arguments: Sequence[str], *, netns: Path | None = None) -> list[str]:
         """The whole command line that starts the VMM with `arguments` in this room, in the network namespace `netns` where there is one."""

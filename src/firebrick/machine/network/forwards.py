@@ -57,6 +57,6 @@ def _bound(forward: Forward) -> socket.socket:
         bound.close()
         raise HostError(
             f"cannot forward {forward.transport} port {forward.port} of {forward.address}: {error.strerror}",
-            hint="Choose another port, or end what has it.",
+            hint="Choose another port, or end what has it. A snapshot can be restored `with_forwards` that are free, or none.",
         ) from error
     return bound

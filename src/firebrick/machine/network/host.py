@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from firebrick.machine.errors import HostError
-from firebrick.machine.network import resolver
+from firebrick.machine.network import forwarding, resolver
 from firebrick.machine.network.addresses import RANGE
 from firebrick.machine.network.commands import nft
-from firebrick.machine.network.namespace import set_settings
 from firebrick.machine.network.rules import TABLE, host_ruleset
 from firebrick.task import shielded
 
@@ -42,28 +41,32 @@ class HostNetwork:
 
     @asynccontextmanager
     async def ready(self) -> AsyncIterator[None]:
-        """The host forwards for slots, as long as the context. Forwarding stays on: others may count on it by then.
+        """The host forwards for slots, as long as the context; see `firebrick.machine.network.forwarding`.
 
         Raises HostError where one may not do that."""
         with _locked_file(self.lock) as fd:
             await shielded(asyncio.to_thread(fcntl.flock, fd, fcntl.LOCK_SH))
             try:
-                set_settings({"ipv4/ip_forward": "1"})
+                forwarding.switch_on(self._note)
                 await nft(host_ruleset(self.range))
                 yield
             finally:
-                await shielded(_remove_if_last(fd))
+                await shielded(self._remove_if_last(fd))
 
     async def sweep(self) -> None:
-        """Remove the table where nobody uses it."""
+        """Remove the table where nobody uses it, and put forwarding back."""
         with _locked_file(self.lock) as fd:
-            await shielded(_remove_if_last(fd))
+            await shielded(self._remove_if_last(fd))
 
+    @property
+    def _note(self) -> Path:
+        return self.lock.with_suffix(".forwarding")
 
-async def _remove_if_last(fd: int) -> None:
-    with contextlib.suppress(BlockingIOError):
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        await nft(_REMOVE)
+    async def _remove_if_last(self, fd: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            await nft(_REMOVE)
+            await forwarding.put_back(self._note)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ class Qemu:
     """The driver. `cache` keeps what is the same for all machines: empty disks, what the host can do. `accelerator` overrules the choice.
 
     With `rooms` every machine is jailed, in a seat of `seats`; that needs root. Without, QEMU runs as whoever runs this. `network` gives machines
-    their network namespaces, and must be open while they live. Neither a jail nor a namespace goes with machines that are detached."""
+    their network namespaces, and must be open while they live. No namespace goes with machines that are detached."""
 
     name = "qemu"
 
@@ -114,11 +114,14 @@ class Qemu:
 
     @asynccontextmanager
     async def adopt(self, spec: MachineSpec, directory: Path) -> AsyncIterator[QemuMachine]:
+        """See Driver. A jailed machine needs rooms here too; raises SpecError without."""
         mapped = directory / MEMORY
-        mapping = vm.Mapping.of(mapped if mapped.exists() else memory.NO_FILE)
-        shape = Shape(spec, mapping, _layers(directory), Surroundings(directory, None, None))
-        async with attended(shape) as machine:
-            yield machine
+        async with self._hall.found(directory) as around:
+            mapping = vm.Mapping.of(memory.NO_FILE)
+            if mapped.exists():
+                mapping = vm.Mapping(mapped, mapped if around.room is None else MAPPED, mapped)
+            async with attended(Shape(spec, mapping, _layers(directory), around)) as machine:
+                yield machine
 
     @asynccontextmanager
     async def _restored(
@@ -168,11 +171,16 @@ def _check(spec: MachineSpec) -> None:
 def _shared(snapshot: Path, around: Surroundings) -> list[Path]:
     """Give the machine its own names for the files of the snapshot, so that it does not matter to it when the snapshot is removed."""
     disk.share(snapshot / MEMORY, around.directory / MEMORY)
-    share = disk.share if around.room is None else files.share
+    share = disk.share if around.room is None else _share_unwritten
     layers = _layers(snapshot)
     for layer in layers:
         share(layer, around.directory / layer.name)
     return [around.directory / layer.name for layer in layers]
+
+
+def _share_unwritten(source: Path, target: Path) -> None:
+    files.check_unwritten(source)
+    files.share(source, target)
 
 
 def _layers(directory: Path) -> list[Path]:

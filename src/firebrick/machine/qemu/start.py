@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from firebrick.machine import host, owner
 from firebrick.machine.accel import Accelerator
 from firebrick.machine.command import Plan, command
 from firebrick.machine.errors import HostError, MachineGoneError
+from firebrick.machine.jail import record
 from firebrick.machine.jail.bubble import BubbleRoom
 from firebrick.machine.network.slot import Slot
 from firebrick.machine.qemu import outputs, sockets
@@ -56,7 +57,7 @@ async def started(shape: Shape, how: Start) -> AsyncIterator[QemuMachine]:
                 shape.around.directory if how.detached else None,
                 stack,
             )
-        pid = process.pid if room is None else await _jailed(process, room)
+        pid = process.pid if room is None else await _jailed(process, room, written)
         machine = QemuMachine(Vmm(process, pid, written), shape)
         stack.push_async_callback(lambda: shielded(machine.close()))
         yield machine
@@ -67,10 +68,10 @@ async def attended(shape: Shape) -> AsyncIterator[QemuMachine]:
     """The QEMU that was started, detached, with this shape. Raises MachineGoneError."""
     async with AsyncExitStack() as stack:
         try:
-            [pid] = owner.processes_of(shape.machine)
-            process = await stack.enter_async_context(attend(pid, lambda: pid in owner.processes_of(shape.machine)))
+            pid, is_right = _found(shape)
+            process = await stack.enter_async_context(attend(pid, is_right))
             written = await stack.enter_async_context(outputs.found(shape.around.directory))
-        except (ValueError, ProcessLookupError, FileNotFoundError) as error:
+        except (ProcessLookupError, FileNotFoundError) as error:
             raise MachineGoneError(f"cannot take over machine {shape.machine}: it has ended") from error
         try:
             machine = QemuMachine(Vmm(process, pid, written), shape)
@@ -79,6 +80,19 @@ async def attended(shape: Shape) -> AsyncIterator[QemuMachine]:
         except OSError as error:
             raise MachineGoneError(f"cannot take over machine {shape.machine}: {error}") from error
         yield machine
+
+
+def _found(shape: Shape) -> tuple[int, Callable[[], bool]]:
+    """The process, and whether it is the one still. Raises ProcessLookupError."""
+    jailed = record.read(shape.around.directory)
+    if jailed is not None:
+        if not jailed.runs:
+            raise ProcessLookupError(f"process {jailed.pid} has ended")
+        return jailed.pid, lambda: jailed.runs
+    found = owner.processes_of(shape.machine)
+    if len(found) != 1:
+        raise ProcessLookupError(f"processes {found} are called after machine {shape.machine}")
+    return found[0], lambda: found[0] in owner.processes_of(shape.machine)
 
 
 async def _plan(shape: Shape, how: Start, inherited: ExitStack) -> Plan:
@@ -135,14 +149,13 @@ async def _spawned(
     return process, found or outputs.piped(process)
 
 
-async def _jailed(process: Process, room: BubbleRoom) -> int:
+async def _jailed(process: Process, room: BubbleRoom, written: Outputs) -> int:
     """QEMU's own number. Raises HostError, with the last words of what was to start it."""
     try:
         return await room.pid_of(process.pid)
     except HostError as error:
-        assert process.stderr is not None
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_WORDS_S):
-                words = (await process.stderr.read(COMPLAINT_BYTES)).decode(errors="replace").strip()
+                words = (await written.streams[1].read(COMPLAINT_BYTES)).decode(errors="replace").strip()
                 raise HostError(f"cannot start a machine in its jail: {words or error}", hint=error.hint) from error
         raise

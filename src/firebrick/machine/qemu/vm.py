@@ -15,7 +15,7 @@ from firebrick.guest.client import ByteStream, open_stream
 from firebrick.machine import disk, memory
 from firebrick.machine.command import file_node, scratch_node
 from firebrick.machine.driver import Baseline, Exit, HostUsage
-from firebrick.machine.errors import MachineGoneError, SnapshotError
+from firebrick.machine.errors import HostError, MachineGoneError, SnapshotError
 from firebrick.machine.jail import files
 from firebrick.machine.network.slot import Slot
 from firebrick.machine.qemu import sockets
@@ -30,6 +30,7 @@ from firebrick.task import shielded
 
 STATE: Final = "state"
 MEMORY: Final = "memory"
+_DRAFT: Final = ".state"
 _LAST_WORDS_S: Final = 1.0
 _LOADING: Final = "inmigrate"
 _POLL_S: Final = 0.002
@@ -132,13 +133,14 @@ class QemuMachine:
 
     async def release(self) -> None:
         if not self._released:
-            assert self._room is None
             self._released = True
             self._process.release()
+            self._shape.around.leave()
             await self._part()
 
     async def pick_up(self) -> None:
         """After another process: a snapshot it was in the middle of is given up, and the machine runs."""
+        (self._directory / _DRAFT).unlink(missing_ok=True)
         await self._qmp.open()
         top = await self._top_layer()
         for number, extra in reversed(list(enumerate(self._layers))[top + 1 :]):
@@ -199,7 +201,7 @@ class QemuMachine:
         if self._room is None:
             await self._qmp.execute("xen-save-devices-state", filename=str(target), live=True)
             return
-        draft = self._directory / f".{STATE}"
+        draft = self._directory / _DRAFT
         draft.touch(exist_ok=False)
         try:
             with draft.open("rb") as written:
@@ -213,10 +215,11 @@ class QemuMachine:
     async def _top_layer(self) -> int:
         """The number of the layer the guest writes to."""
         numbers = {scratch_node(number): number for number in range(len(self._layers))}
-        for device in await self._qmp.execute("query-block"):
-            number = numbers.get(device.get("inserted", {}).get("node-name"))
-            if number is not None:
-                return number
+        with contextlib.suppress(AttributeError, TypeError):  # a QEMU that was taken over says what it likes
+            for device in await self._qmp.execute("query-block"):
+                number = numbers.get(device.get("inserted", {}).get("node-name"))
+                if number is not None:
+                    return number
         raise MachineGoneError(f"cannot take over machine {self._shape.machine}: it has no scratch disk")
 
     async def _seal_disk(self) -> list[Path]:
@@ -230,7 +233,7 @@ class QemuMachine:
         self._layers.append(layer)
         if self._room is not None:
             for path in sealed[1:]:  # the first is everybody's, and has been sealed for ever
-                files.seal(path)
+                _seal(path)
         return sealed
 
     def _copy(self, sealed: Sequence[Path], target: Path, diff: bool) -> None:
@@ -267,3 +270,12 @@ class QemuMachine:
             complaints=self.complaints(),
             starved=self._room is not None and self._room.out_of_memory(),
         )
+
+
+def _seal(layer: Path) -> None:
+    try:
+        files.seal(layer)
+    except HostError as error:
+        raise SnapshotError(
+            f"cannot save the machine: {error}", hint="Kill it: its QEMU keeps what it was told to let go of."
+        ) from error

@@ -16,25 +16,25 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from firebrick.forge.address import Address, parse_address
-from firebrick.forge.clone import CloneLimits, clone
-from firebrick.forge.errors import AddressError, CloneLimitError, ForgeError, RefError, RefNotFoundError
+from firebrick.forge.address import Address
+from firebrick.forge.clone import clone
+from firebrick.forge.errors import CloneLimitError, ForgeError, RefError, RefNotFoundError
+from firebrick.forge.limits import CloneLimits
 from firebrick.forge.resolve import resolve_ref
 from firebrick.image.lock import hold_lock, try_lock
 from firebrick.node.action.externals import Externals
 from firebrick.node.action.source import ActionTree
 from firebrick.node.action.trees import Trees
-from firebrick.node.errors import ActionError
+from firebrick.node.errors import ActionError, OriginError
 from firebrick.node.guest import Say
+from firebrick.node.origin import find_origin
 from firebrick.node.settings import NodeSettings
 from firebrick.task import shielded
 from firebrick.tree import remove as remove_tree
 from firebrick.workflow.uses import RemoteAction
 
-_PROTOCOLS: Final = frozenset({"https", "http", "ssh", "file"})
 _AT_ONCE: Final = 8
 """Repositories on their way at once: nothing bounds them together before they are here."""
-_HAVE: Final = "Set `actions` in the [node] table of config.toml to a folder of bare repositories, or `actions_url` to the address of a forge."
 
 
 class ActionStore:
@@ -78,24 +78,11 @@ class ActionStore:
                     _forget_drafts(lock.parent)
 
     def _address(self, action: RemoteAction) -> Address:
-        """The mirror comes first. Raises ActionError."""
-        folder, url = self._settings.actions, self._settings.actions_url
+        """Raises ActionError."""
         try:
-            found = _mirrored(Path(folder).expanduser(), action) if folder else None
-            if found is not None:
-                return parse_address(str(found.absolute()), protocols=_PROTOCOLS)
-            if url:
-                return parse_address(f"{url.rstrip('/')}/{action.repository}", protocols=_PROTOCOLS)
-        except AddressError as error:
-            raise ActionError(f"cannot get the action {str(action)!r}: {error}", hint=_HAVE) from error
-        if folder:
-            raise ActionError(
-                f"cannot get the action {str(action)!r}: there is no {action.repository}.git in {folder}",
-                hint=f"Make it: git clone --mirror URL {folder}/{action.repository}.git",
-            )
-        raise ActionError(
-            f"cannot get the action {str(action)!r}: this node is not told where actions come from", hint=_HAVE
-        )
+            return find_origin(action.repository, self._settings)
+        except OriginError as error:
+            raise ActionError(f"cannot get the action {str(action)!r}: {error}", hint=error.hint) from error
 
     async def _fetch(
         self, action: RemoteAction, address: Address, shelf: Path, say: Say, held: ExitStack
@@ -127,13 +114,6 @@ class ActionStore:
             raise RefNotFoundError(f"{address.url} has no commit {commit}") from error
         finally:
             await shielded(asyncio.to_thread(remove_tree, draft))
-
-
-def _mirrored(folder: Path, action: RemoteAction) -> Path | None:
-    """`<folder>/<owner>/<name>.git`, or `<folder>/<host>/<owner>/<name>.git` of whichever host has it, in the order of their names."""
-    below = Path(action.owner) / f"{action.name}.git"
-    hosts = sorted(entry for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
-    return next((place / below for place in (folder, *hosts) if (place / below).is_dir()), None)
 
 
 def _hint(error: ForgeError, address: Address) -> str:

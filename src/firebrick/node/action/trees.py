@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from firebrick.forge.clone import measure
+from firebrick.forge.limits import measure
 from firebrick.image.lock import hold_lock, try_lock
 from firebrick.node.action.source import ActionTree
 from firebrick.node.errors import ActionError

@@ -101,10 +101,11 @@ def parse_reference(text: str) -> Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerImage:
-    """`name` is an image of the store."""
+    """`name` is an image of the store, `digest` that of its content."""
 
     name: str
     config: ImageConfig
+    digest: str = ""
 
 
 class Containers:
@@ -118,7 +119,8 @@ class Containers:
     async def ensure(self, wanted: str, login: Login | None, progress: Progress) -> ContainerImage:
         """The image a workflow names, made first if it is missing. Raises ContainerError, ImageError."""
         if _NAME.fullmatch(wanted) and self._is_ours(wanted):
-            return ContainerImage(name=wanted, config=ImageConfig())
+            image = await self._store.ensure_image(wanted, progress=progress)
+            return ContainerImage(name=wanted, config=ImageConfig(), digest=image.digest)
         reference = parse_reference(wanted)
         try:
             if (found := self._in_folder(reference)) is not None:
@@ -172,7 +174,7 @@ class Containers:
         config = await read_config(definition.confined(source.path), name)
         bounded = msgspec.structs.replace(definition, limit_mib=self._settings.containers_limit_mib)
         image = await self._store.ensure_defined(bounded, progress=progress)
-        return ContainerImage(name=image.name, config=config)
+        return ContainerImage(name=image.name, config=config, digest=image.digest)
 
     # --- registries ---
 
@@ -184,10 +186,9 @@ class Containers:
             progress.stage(f"Asking {reference.registry} for {reference.repository}:{reference.label}")
             digest = await self._digest(reference, options)
             record = self._home.containers / f"{reference.image}-{digest.rpartition(':')[2][:16]}.json"
-            if record.is_file() and self._store.find_image(reference.image) is not None:
-                return ContainerImage(
-                    name=reference.image, config=msgspec.json.decode(record.read_bytes(), type=ImageConfig)
-                )
+            if record.is_file() and (image := self._store.find_image(reference.image)) is not None:
+                config = msgspec.json.decode(record.read_bytes(), type=ImageConfig)
+                return ContainerImage(name=reference.image, config=config, digest=image.digest)
             progress.stage(f"Fetching {reference}")
             made = await self._pull(reference, digest, options, work, progress)
             draft = work / "record"

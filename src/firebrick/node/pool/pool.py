@@ -19,7 +19,19 @@ from firebrick.guest.protocol import MAX_ENTROPY
 from firebrick.home import Home
 from firebrick.image.model import Image, Kernel
 from firebrick.image.store import ImageStore
-from firebrick.machine import BootError, Driver, Machine, MachineSpec, Network, Snapshot, SnapshotError, owner, restore
+from firebrick.machine import (
+    BootError,
+    Driver,
+    Machine,
+    MachineSpec,
+    Network,
+    Snapshot,
+    SnapshotError,
+    launch,
+    owner,
+    restore,
+)
+from firebrick.node.container.built import StoredImages
 from firebrick.node.container.image import ContainerImage, Containers, may_be_named
 from firebrick.node.errors import NodeError, ToolLostError, told
 from firebrick.node.guest import Loan, Say
@@ -54,7 +66,8 @@ class _Beginning:
 
 
 class Pool:
-    """A `Lender`. `roster` has the machines that are lent; `store` is where kernels and images come from, `tools` where those of tool caches do."""
+    """A `Lender`. `roster` has the machines that are lent, `built` the images made of Dockerfiles; `store` is where kernels and images come from, `tools`
+    where those of tool caches do."""
 
     def __init__(
         self,
@@ -81,6 +94,7 @@ class Pool:
         )
         self._turns = Turns(capacity)
         self._containers = Containers(home, self._store, settings)
+        self.built = StoredImages(self._store, limit_mib=settings.built_limit_mib)
         self.kept = KeptShelf(home, Quota(mib=settings.keep_mib, count=settings.keep_count))
 
     async def images(self) -> Sequence[str]:
@@ -115,6 +129,17 @@ class Pool:
     ) -> AbstractAsyncContextManager[Loan]:
         """See `Lender.lend_companion`."""
         return self._lend(image, resources, purpose, say)
+
+    @asynccontextmanager
+    async def lend_booted(self, image: str, resources: Resources, *, purpose: str, say: Say) -> AsyncIterator[Loan]:
+        """See `Lender.lend_booted`."""
+        found, _, spec = await self._finalize(image, resources, say)
+        began = time.perf_counter()
+        async with launch(spec, self._driver, home=self._home.root) as machine:
+            milliseconds = (time.perf_counter() - began) * 1000
+            self._store.claim(found, machine.directory)
+            with self.roster.registered(machine, image, purpose):
+                yield self._loan(machine, image, milliseconds, start="boot")
 
     @asynccontextmanager
     async def _lend(
@@ -177,11 +202,11 @@ class Pool:
         async with self._turns.take(1 + companions):
             yield
 
-    def _loan(self, machine: Machine, image: str, milliseconds: float) -> Loan:
+    def _loan(self, machine: Machine, image: str, milliseconds: float, start: str = "fork") -> Loan:
         return Loan(
             guest=machine,
             machine=machine.id,
-            start="fork",
+            start=start,
             start_ms=milliseconds,
             scratch=machine.directory,
             image=image,

@@ -10,10 +10,11 @@ from firebrick.machine import Balloon, Cache, Drive, IoEngine, MachineSpec, Netw
 from firebrick.machine.firecracker import config
 from firebrick.machine.firecracker.config import Backend, Load, SnapshotType
 from firebrick.machine.firecracker.version import Version
-from tests.firecracker.openapi import NEWEST, OLDEST, OpenApiError, openapi
+from tests.firecracker.openapi import LATER, NEWEST, OLDEST, OpenApiError, document, openapi
 
 VERSIONS = ("1.12.0", "1.12.1", "1.13.0", "1.14.2", "1.15.1", "1.16.0", "1.16.1", "1.17.0-dev")
 RATE = RateLimit(bytes_per_s=1 << 20, burst_bytes=1 << 22, operations_per_s=100)
+REPORTING = Balloon(free_page_reporting=True)
 TEMPLATE = {
     "kvm_capabilities": ["!56"],
     "cpuid_modifiers": [
@@ -51,7 +52,7 @@ SPECS = {
 
 
 def description(version: str):
-    return openapi(OLDEST if Version.parse(version).minor == 12 else NEWEST)
+    return openapi(version)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -124,6 +125,56 @@ def test_what_came_later_names_the_version_it_came_with():
         config.serial("serial", Version.parse("1.14.0"), rate=RATE)
     with pytest.raises(SpecError, match="any machine"):
         config.boot(spec_of(), Version.parse("1.11.0"))
+
+
+def had(release: str) -> set[str]:
+    """Every path and every field of a description."""
+    whole = document(release)
+    bodies = whole["definitions"].items()
+    return {*whole["paths"], *(f"{name}.{field}" for name, body in bodies for field in body.get("properties", {}))}
+
+
+def test_what_came_after_the_oldest_is_known_by_its_release():
+    """New bodies as a whole are those of new paths, but for one field."""
+    new = had(NEWEST) - had(OLDEST)
+    of_old_bodies = {
+        name for name in new if name.startswith("/") or name.split(".")[0] in document(OLDEST)["definitions"]
+    }
+    listed = {name for names in LATER.values() for name in names}
+    assert listed - {"SerialDevice.rate_limiter"} == of_old_bodies
+
+
+GATES = {
+    "free page reporting": ((1, 14), lambda v: _only(config.boot(spec_of(balloon=REPORTING), v), "/balloon")),
+    "a serial console in a file": ((1, 14), lambda v: config.serial("serial", v)),
+    "a limit on it": ((1, 16), lambda v: config.serial("serial", v, rate=RATE)),
+    "another vsock": ((1, 16), lambda v: config.load_snapshot(Load(vsock_socket="v2.sock"), v)),
+    "the time that has passed": ((1, 16), lambda v: config.load_snapshot(Load(clock_realtime=True), v)),
+}
+
+
+@pytest.mark.parametrize("wished", GATES)
+def test_a_wish_is_refused_below_its_release_and_fits_it(wished):
+    """Below it Firecracker itself would not take it: the gate is neither too early nor too late."""
+    (major, minor), make = GATES[wished]
+    since, before = Version(major, minor), Version(major, minor - 1, 99)
+    request = make(since)
+    openapi(str(since)).check_request(request.method, request.path, request.body)
+    with pytest.raises(OpenApiError):
+        openapi(str(before)).check_request(request.method, request.path, request.body)
+    with pytest.raises(SpecError, match=rf"{before} does not have it, {major}\.{minor} is the first that does"):
+        make(before)
+
+
+def test_dirty_page_tracking_has_the_name_its_release_knows():
+    for version, name in (("1.12.99", "enable_diff_snapshots"), ("1.13.0", "track_dirty_pages")):
+        request = config.load_snapshot(Load(track_dirty_pages=True), Version.parse(version))
+        assert request.body[name] is True
+        openapi(version).check_request(request.method, request.path, request.body)
+
+
+def _only(requests, path):
+    return next(request for request in requests if request.path == path)
 
 
 @pytest.mark.parametrize(
