@@ -30,8 +30,7 @@ class Cancellation:
         part = Cancellation(self._patience)
         part._whole = self
         self._parts[part] = None
-        if self.cause is not None:
-            part.request(self.cause, self.began)
+        part.follow(self)
         return part
 
     def stop(self) -> None:
@@ -49,7 +48,7 @@ class Cancellation:
             self.requested.set()
             self._timer = asyncio.get_running_loop().call_later(self._patience, self.expired.set)
             for part in self._parts:
-                part.request(cause, self.began)
+                part.follow(self)
 
     @property
     def next_end(self) -> asyncio.Event:

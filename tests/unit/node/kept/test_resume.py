@@ -198,7 +198,7 @@ jobs:
     steps: [{id: dig, run: echo clay=red >> $GITHUB_OUTPUT}]
   kiln:
     needs: first
-    strategy: {matrix: {heat: [800, 900]}}
+    strategy: {fail-fast: false, matrix: {heat: [800, 900]}}
     uses: ./.github/workflows/outer.yml
     with: {clay: '${{ needs.first.outputs.clay }}', heat: '${{ matrix.heat }}'}
     secrets: inherit
