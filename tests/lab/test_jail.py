@@ -295,6 +295,6 @@ async def test_an_owner_killed_at_any_moment_leaves_nothing_that_is_not_reaped(
     await asyncio.sleep(0.2)
     # A draft, one that had no owner written into it yet, is not known to be nobody's before it is old.
     assert [path for path in machines.glob("*") if not path.name.startswith(".")] == []
-    assert record.processes_with({os.fsencode(machines / "m-9" / "jail")}) == []
+    assert record.processes_around(machines / "m-9") == []
     if kept is not None:
         assert [what for what in left_of(kept.seat) if not what.startswith("seat")] == []

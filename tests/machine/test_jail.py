@@ -505,6 +505,25 @@ async def test_a_machine_without_a_jail_is_not_adopted_with_one(workshop: Worksh
     assert owner.processes_of(before.id) == []
 
 
+def test_who_only_names_a_machines_directory_is_not_ended(tmp_path):
+    """As one who adopts it on the command line does."""
+    names = [str(tmp_path), str(tmp_path / "jail")]
+    sleep = ["sh", "-c", "sleep 100 & wait", "x"]
+    with (
+        subprocess.Popen([*sleep, *names], start_new_session=True) as reader,
+        subprocess.Popen([*sleep, "--dev-bind", *names], start_new_session=True) as jail,
+        subprocess.Popen([*sleep, "--chroot-base-dir", names[1]], start_new_session=True) as jailer,
+    ):
+        every = (reader, jail, jailer)
+        try:
+            while any(b"sleep 100" not in Path(f"/proc/{each.pid}/cmdline").read_bytes() for each in every):
+                pass
+            assert sorted(record.processes_around(tmp_path)) == sorted([jail.pid, jailer.pid])
+        finally:
+            for each in every:
+                os.killpg(each.pid, signal.SIGKILL)
+
+
 async def test_a_dead_owners_processes_are_found_by_their_user(tmp_path):
     """Those that carry no name and no death signal: Firecracker in its jail."""
     from firebrick.machine.seat import Seats

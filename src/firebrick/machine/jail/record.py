@@ -11,9 +11,10 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -29,6 +30,8 @@ CHROOTS = "jail"
 """The directory of chroots in a machine's own."""
 
 _PATIENCE_S = 5.0
+_TELLING = frozenset({b"--bind", b"--dev-bind", b"--chroot-base-dir"})
+"""How bubblewrap and the jailer are told of a machine's directory."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,10 +68,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.started) and start_of(self.pid) == self.started
 
     def reap(self, directory: Path) -> None:
-        """As `end`, for a machine whose owner was killed at any moment: also what was about to become its VMM, and is root's still. It is
-        known by the machine's directory among its arguments."""
-        names = {os.fsencode(directory), os.fsencode(directory / CHROOTS)}
-        _end_all(lambda: processes_with(names))
+        """As `end`, for a machine whose owner was killed at any moment: also what was about to become its VMM, and is root's still."""
+        _end_all(lambda: processes_around(directory))
         self._end_all()
         end_user(self.uid)
         _forget(directory)
@@ -150,14 +151,19 @@ def _end_all(find: Callable[[], list[int]]) -> None:
         time.sleep(0.001)
 
 
-def processes_with(arguments: AbstractSet[bytes]) -> list[int]:
-    """The living processes that were given one of these arguments."""
+def processes_around(directory: Path) -> list[int]:
+    """The living processes that were told to make a jail of the machine's directory. Not all that name it: who lists it, or adopts it, does too."""
+    names = {os.fsencode(directory), os.fsencode(directory / CHROOTS)}
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.isdigit() and arguments & set((entry / "cmdline").read_bytes().split(b"\0")):
+            if entry.name.isdigit() and _is_told((entry / "cmdline").read_bytes().split(b"\0"), names):
                 found.append(int(entry.name))
     return [pid for pid in found if start_of(pid) is not None]
+
+
+def _is_told(argv: Sequence[bytes], names: AbstractSet[bytes]) -> bool:
+    return any(option in _TELLING and value in names for option, value in pairwise(argv))
 
 
 def processes_of(uid: int) -> list[int]:
