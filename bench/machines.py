@@ -43,13 +43,13 @@ async def boot(bed: Bed) -> list[Row]:
 
 
 @asynccontextmanager
-async def snapshot(bed: Bed) -> AsyncIterator[Snapshot]:
+async def snapshot(bed: Bed, command: Sequence[str] = FIRST_OF_FORK) -> AsyncIterator[Snapshot]:
     """Of a machine that has booted and run one command, and is gone."""
     directory = bed.home.root / "bench-snapshot"
     try:
         async with machine.launch(bed.spec, home=bed.home.root) as source:
             await source.files.write(BUSYBOX, floor.BUSYBOX.read_bytes(), mode=0o755)
-            await source.run(FIRST_OF_FORK, check=True)
+            await source.run(command, check=True)
             taken = await source.snapshot(directory)
         yield taken
     finally:

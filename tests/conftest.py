@@ -3,19 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from typing import Any
 
 import pytest
 
 from tests.guard import sealed
-from tests.leak import Belongings, adopt_orphans
+from tests.lanes import place_of, share_of
+from tests.leak import Belongings, adopt_orphans, end_with_parent
 from tests.skip import is_allowed
 
 # Tests that start processes: they shall be gone, with their files, when the test is over.
 _STARTS_PROCESSES = ("agent", "conformance", "image", "machine", "e2e", "lab", "network", "pager", "scenarios", "docs")
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     adopt_orphans()
+    if _is_lane(config):
+        end_with_parent()
+
+
+def _is_lane(config: pytest.Config) -> bool:
+    """Whether this process was started by another one that shares the tests out."""
+    return hasattr(config, "workerinput")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `-n`, whatever `--dist` says: see `tests.lanes`."""
+    from xdist.scheduler import LoadScopeScheduling  # the lab has none
+
+    class Lanes(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return share_of(nodeid)
+
+    config.option.loadscopereorder = False
+    return Lanes(config, log)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In a lane the order is that of `tests.lanes`."""
+    if _is_lane(config):
+        items.sort(key=lambda item: place_of(item.nodeid))
 
 
 def _part(item: pytest.Item) -> str:

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import gc
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _SETTLE_S = 5.0
 _NAMESPACES = Path("/run/netns")
 _SEATS = Path("/run/firebrick/seats")
+_NETWORK_LOCK = Path("/run/firebrick/network.lock")
+_OWN_TABLE = "table inet firebrick"
 # What the interpreter and its event loop keep for themselves, and drop when they like.
 _OWN_FILES = ("anon_inode:[eventpoll]", "/dev/null", "/dev/urandom", "/proc/", "pipe:")
 
@@ -29,6 +32,12 @@ _OWN_FILES = ("anon_inode:[eventpoll]", "/dev/null", "/dev/urandom", "/proc/", "
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent ends."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def end_with_parent() -> None:
+    """A lane is interrupted, and cleans up after itself, when whoever reads its results is killed."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,27 +106,36 @@ def _mounts() -> frozenset[str]:
 
 
 def _network() -> frozenset[str]:
-    """What others use is theirs: slots whose seat somebody holds (were it this process, its file would be open), and the networks of other tests."""
+    """What others use is theirs: slots whose seat somebody holds (were it this process, its file would be open), the table while somebody holds its
+    lock, and the networks of other tests."""
     namespaces = {path.name for path in _NAMESPACES.iterdir()} if _NAMESPACES.is_dir() else set()
     links = {name for _, name in socket.if_nameindex()}
-    found = [f"namespace {name}" for name in namespaces if not _is_of_others(name)]
-    found += [f"link {name}" for name in links if not _is_of_others(name)]
-    return frozenset((*found, *_tables()))
+    tables = _tables()
+    held = _locked_files()  # last: what was let go of after it was looked at is looked at again
+    found = [f"namespace {name}" for name in namespaces if not _is_of_others(name, held)]
+    found += [f"link {name}" for name in links if not _is_of_others(name, held)]
+    found += [table for table in tables if table != _OWN_TABLE or _inode(_NETWORK_LOCK) not in held]
+    return frozenset(found)
 
 
-def _is_of_others(name: str) -> bool:
+def _is_of_others(name: str, held: frozenset[int]) -> bool:
     if test := re.fullmatch(r"test-\w+-(\d+)-\d+", name):
         return int(test[1]) != os.getpid()
-    if not re.fullmatch(r"fb\d+", name):
-        return False
+    return re.fullmatch(r"fb\d+", name) is not None and _inode(_SEATS / name[2:]) in held
+
+
+def _locked_files() -> frozenset[int]:
+    """The inodes of the files that somebody has locked. The kernel's list is read, and no lock tried: a try is a lock, for a moment, and others would see it.
+    Devices are left out: where a file system has many, the list has another one than the file."""
+    listed = re.findall(r" FLOCK .*:(\d+) \d+ \w+$", Path("/proc/locks").read_text(), re.MULTILINE)
+    return frozenset(int(inode) for inode in listed)
+
+
+def _inode(path: Path) -> int | None:
     try:
-        with (_SEATS / name[2:]).open() as seat:
-            fcntl.flock(seat, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        return path.stat().st_ino
     except OSError:
-        return False
-    return False
+        return None
 
 
 def _tables() -> list[str]:

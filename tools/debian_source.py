@@ -1,6 +1,6 @@
 """Unpack the source of a Debian package, fetched by apt from this host's own Debian mirror and checked by apt against Debian's signatures.
 
-    python tools/debian_source.py hello build/sources/hello
+    python tools/debian_source.py ed build/sources/ed
 
 Needs no root and no `deb-src` line in the host's configuration: it is the apt that kernels and images are made with, which keeps its lists in
 build/apt. A target that exists is left as it is.

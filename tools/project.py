@@ -1,6 +1,6 @@
 """Make the git repository of one of the example projects: its source and its workflow, committed.
 
-    python tools/project.py hello build/demo/hello
+    python tools/project.py ed build/demo/ed
 
 A name with a folder in examples/ has its source there; another one is the name of a Debian source package. A target that exists is left as it is.
 """

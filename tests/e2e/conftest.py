@@ -17,7 +17,7 @@ from firebrick.server.api import create_app
 from firebrick.server.builds import Builds, open_builds
 from firebrick.server.serve import listen, url_of
 from firebrick.server.settings import ServeSettings
-from firebrick.web import WebServer
+from firebrick.web import Bounds, WebServer, web_config
 from tests.e2e.repository import Repository, make_repository
 from tests.node_double import DoubleNode
 
@@ -77,12 +77,8 @@ async def running(home: Home, repositories: Path, node: DoubleNode, **settings: 
     async with AsyncExitStack() as stack:
         door = stack.enter_context(listen("127.0.0.1", 0))
         builds = await stack.enter_async_context(open_builds(home, node, chosen))
-        import uvicorn
-
         ready = asyncio.Event()
-        server = WebServer(
-            uvicorn.Config(create_app(builds), lifespan="off", log_config=None, access_log=False), ready.set
-        )
+        server = WebServer(web_config(create_app(builds), Bounds()), ready.set)
         task = asyncio.create_task(server.serve(sockets=[door]))
         stack.push_async_callback(_stop, server, task, builds)
         await ready.wait()

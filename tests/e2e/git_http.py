@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass
 class GitServer:
     """Serves the repositories below `root`. With `credential` ("user:password") it wants that; with `redirect` it sends everybody there;
-    `refusal` is what a refused client is told; `on_request` is called with each."""
+    `refusal` is what a refused client is told; `on_request` is called with each. `objects` are those of Git LFS it has, by the name they go by; it sends
+    for them to `elsewhere`, if that is set."""
 
     root: Path
     credential: str | None = None
@@ -23,6 +26,8 @@ class GitServer:
     silent: bool = False
     on_request: Callable[[], None] = lambda: None
     url: str = ""
+    objects: dict[str, bytes] = field(default_factory=dict)
+    elsewhere: str = ""
     authorizations: list[str] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -72,8 +77,22 @@ class GitServer:
             text = self.refusal.replace("{authorization}", headers.get("authorization", "none")).encode()
             head = f"HTTP/1.1 403 Forbidden\r\nContent-Type: text/plain\r\nContent-Length: {len(text)}\r\nConnection: close\r\n\r\n"
             writer.write(head.encode() + text)
+        elif target.endswith("/info/lfs/objects/batch"):
+            writer.write(_response(json.dumps(self._batch(json.loads(body))).encode()))
+        elif target.startswith("/objects/"):
+            writer.write(_response(self.objects[target.removeprefix("/objects/")]))
         else:
             writer.write(await self._backend(method, target, headers, body))
+
+    def _batch(self, request: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "objects": [
+                {**each, "actions": {"download": {"href": f"{self.elsewhere or self.url}/objects/{each['oid']}"}}}
+                if each["oid"] in self.objects
+                else {**each, "error": {"code": 404, "message": "gone"}}
+                for each in request["objects"]
+            ]
+        }
 
     async def _backend(self, method: str, target: str, headers: dict[str, str], body: bytes) -> bytes:
         path, _, query = target.partition("?")
@@ -101,6 +120,10 @@ class GitServer:
         return (
             f"HTTP/1.1 {status}\r\n{kept}Content-Length: {len(content)}\r\nConnection: close\r\n\r\n".encode() + content
         )
+
+
+def _response(content: bytes) -> bytes:
+    return f"HTTP/1.1 200 OK\r\nContent-Length: {len(content)}\r\nConnection: close\r\n\r\n".encode() + content
 
 
 async def _read_request(reader: asyncio.StreamReader) -> tuple[str, str, dict[str, str], bytes]:

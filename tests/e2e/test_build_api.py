@@ -110,6 +110,8 @@ async def test_the_order_says_what_was_asked_for(service: Service) -> None:
     (order,) = service.node.orders
     assert (order.resources.vcpus, order.resources.memory_mib, order.resources.timeout_s) == (3, 512, 42)
     assert (order.collect, order.image, order.source.ref) == (("dist/*",), "base", "refs/heads/main")
+    assert order.source.remote is not None
+    assert order.source.remote.path == str(repository.path)
     await service.ended(await service.submit(repository))
     second = service.node.orders[1]
     assert (second.resources.vcpus, second.resources.memory_mib, second.resources.timeout_s) == (2, 2048, 600)

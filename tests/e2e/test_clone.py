@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from firebrick.forge.address import Address, Credential, parse_address
-from firebrick.forge.clone import CloneLimits, clone
+from firebrick.forge.clone import clone
 from firebrick.forge.errors import AccessError, CloneError, CloneLimitError, ForgeError, RefNotFoundError
+from firebrick.forge.limits import CloneLimits
 from firebrick.tree import remove as remove_tree
 from tests.e2e.git_http import GitServer
 from tests.e2e.repository import Repository, make_repository

@@ -92,7 +92,7 @@ jobs:
     runs-on: firebrick-base
     steps:
       - uses: actions/checkout@v4
-      - run: "mkdir out; head -c 20000000 /dev/urandom > out/a; echo b > out/b; sha256sum out/a; ls /sys/class/net"
+      - run: "mkdir out; head -c 9000000 /dev/urandom > out/a; echo b > out/b; sha256sum out/a; ls /sys/class/net"
       - uses: actions/upload-artifact@v4
         with: {{name: by step, path: out/b}}
 {store}
@@ -107,7 +107,7 @@ jobs:
 """
     events, artifacts = await run(home, make_source(tmp_path / "source", clients), text)
     stored, saved, listed, _, by_v1, found_by_v1 = results(events, "store")
-    assert stored["size"] > 19_000_000
+    assert stored["size"] > 8_900_000  # more than one block
     assert saved > 0
     assert by_v1 > 0
     assert found_by_v1 == "by-version-1"

@@ -1,6 +1,5 @@
-"""What of a source tree goes into a machine, and that nothing of the host does."""
+"""What of a source tree goes into a machine."""
 
-import os
 import subprocess
 
 import pytest
@@ -57,7 +56,7 @@ async def test_a_directory_that_is_no_repository_goes_whole(tmp_path):
         Source(path=tmp_path / "plain", repository="a/b", ref="", sha=""), tmp_path / "scratch", limit=LIMIT
     ) as reader:
         assert (await reader.tree()).paths == (b"deep/file",)
-        assert await reader.history(tmp_path / "git", depth=1) is False
+        assert await reader.commit() is None
 
 
 async def test_a_tree_over_the_limit_is_refused(repository, tmp_path):
@@ -75,53 +74,35 @@ async def test_a_missing_directory(tmp_path):
             pass
 
 
-@pytest.mark.parametrize(("depth", "commits"), [(1, 1), (0, 2), (2, 2)])
-async def test_the_history_is_as_deep_as_asked(repository, tmp_path, depth, commits):
-    target = tmp_path / "history"
-    async with open_source(source_of(repository), tmp_path / "scratch", limit=LIMIT) as reader:
-        assert await reader.history(target, depth=depth)
-    assert git(target, "rev-list", "--count", "HEAD") == str(commits)
-    assert git(target, "symbolic-ref", "HEAD") == "refs/heads/main"
-    assert git(target, "rev-parse", "HEAD") == git(target, "rev-parse", "origin/main")
+async def test_the_commit_is_the_orders_or_what_is_checked_out(repository, tmp_path):
+    first, second = git(repository, "rev-parse", "HEAD~1"), git(repository, "rev-parse", "HEAD")
+    for number, (sha, commit) in enumerate(((first, first), ("", second), ("a" * 40, None))):
+        async with open_source(source_of(repository, sha=sha), tmp_path / str(number), limit=LIMIT) as reader:
+            assert await reader.commit() == commit
 
 
-async def test_the_index_fits_the_files(repository, tmp_path):
-    target = tmp_path / "history"
-    async with open_source(source_of(repository), tmp_path / "scratch", limit=LIMIT) as reader:
-        await reader.history(target, depth=1)
-    for name in (".gitignore", "kept", "removed"):
-        (target / name).write_bytes((repository / name).read_bytes())
-    assert git(target, "status", "--short") == ""
-
-
-async def test_a_commit_without_branch_is_detached(repository, tmp_path):
-    target = tmp_path / "history"
-    first = git(repository, "rev-parse", "HEAD~1")
-    async with open_source(source_of(repository, ref="", sha=first), tmp_path / "scratch", limit=LIMIT) as reader:
-        await reader.history(target, depth=1)
-    assert git(target, "rev-parse", "HEAD") == first
-    assert git(target, "rev-parse", "--abbrev-ref", "HEAD") == "HEAD"
-
-
-async def test_nothing_of_the_configuration_gets_in_and_nothing_of_the_repository_runs(repository, tmp_path):
+async def test_nothing_of_the_repository_runs(repository, tmp_path):
     marker = tmp_path / "ran"
     script = tmp_path / "script"
     script.write_text(f"#!/bin/sh\ntouch {marker}\n")
     script.chmod(0o755)
-    for key in ("core.fsmonitor", "core.sshCommand", "uploadpack.packObjectsHook", "credential.helper", "core.pager"):
+    for key in ("core.fsmonitor", "core.sshCommand", "core.pager", "alias.ls-files"):
         git(repository, "config", key, str(script))
-    git(repository, "config", "remote.origin.url", "https://user:password@forge.example/octo/hello")
-    git(repository, "config", "filter.evil.smudge", str(script))
-    (repository / ".git" / "hooks" / "post-checkout").write_text(script.read_text())
-    os.chmod(repository / ".git" / "hooks" / "post-checkout", 0o755)
-    source = source_of(repository)
     marker.unlink(missing_ok=True)
-    target = tmp_path / "history"
-    async with open_source(source, tmp_path / "scratch", limit=LIMIT) as reader:
+    async with open_source(source_of(repository), tmp_path / "scratch", limit=LIMIT) as reader:
         await reader.tree()
-        await reader.history(target, depth=0)
+        await reader.commit()
     assert not marker.exists()
-    everything = b"".join(p.read_bytes() for p in (target / ".git").rglob("*") if p.is_file())
-    for word in (b"password", str(tmp_path).encode(), b"script"):
-        assert word not in everything
-    assert not (target / ".git" / "hooks").exists()
+
+
+async def test_submodules_are_told_apart_from_repositories_within(repository, tmp_path):
+    commit = git(repository, "rev-parse", "HEAD")
+    git(repository, "update-index", "--add", "--cacheinfo", f"160000,{commit},module")
+    (repository / "module").mkdir()
+    for name in ("within", "module"):
+        git(repository, "init", "-q", name)
+        (repository / name / "file").touch()
+    async with open_source(source_of(repository), tmp_path / "scratch", limit=LIMIT) as reader:
+        tree = await reader.tree()
+    assert tree.paths == (b".gitignore", b"kept", b"removed")
+    assert tree.submodules == (b"module",)

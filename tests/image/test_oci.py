@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tarfile
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from firebrick.home import Home
 from firebrick.image import BuildError, ImageStore
+from firebrick.image.unpack import unpack
 from firebrick.process import run
 from tests.image.tools import BUSYBOX, Recorder, content, define_oci, entries, layer, make_layout, staging_of, symlink
 
@@ -140,3 +142,51 @@ async def test_a_line_of_a_dockerfile_that_fails_says_what_it_said(store: ImageS
         await store.ensure_image(dockerfile)
     assert store.find_image("mine") is None
     assert staging_of(home) == []
+
+
+def sparse(name: str, size: int) -> bytes:
+    """A layer of one file in the sparse format 1.0 of pax: a byte in the archive, `size` bytes when it is unpacked."""
+    fields = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": name,
+        "GNU.sparse.realsize": str(size),
+    }
+    table = f"1\n{size - 1}\n1\n".encode().ljust(512, b"\0")
+    info = tarfile.TarInfo(f"GNUSparseFile.0/{name}")
+    info.size, info.pax_headers = len(table) + 1, fields
+    return info.tobuf(tarfile.PAX_FORMAT) + table + b"x".ljust(512, b"\0")
+
+
+END = bytes(1024)
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    "sizes", [[1 << 42], [24 * MIB] * 4], ids=["a file as large as a disk", "files that are too large together"]
+)
+async def test_an_image_that_grows_is_given_up(tmp_path: Path, sizes: list[int]):
+    archive = b"".join(sparse(f"file{number}", size) for number, size in enumerate(sizes)) + END
+    work = tmp_path / "work"
+    work.mkdir()
+    with pytest.raises(BuildError, match="takes more than 64 MiB, unpacked") as raised:
+        await unpack(make_layout(tmp_path / "layout", [archive]), "latest", work / "bundle", limit=64 * MIB)
+    assert "containers_limit_mib" in raised.value.hint
+    used = sum(file.stat().st_blocks * 512 for file in work.rglob("*") if file.is_file())
+    assert used < 128 * MIB
+
+
+async def test_a_sparse_file_within_the_bound_is_as_it_says(store: ImageStore, tmp_path: Path):
+    image = await store.ensure_image(define_oci(tmp_path, [sparse("a", 3 * MIB) + END]))
+    assert content(image.path, "a") == bytes(3 * MIB - 1) + b"x"
+
+
+async def test_unpacking_that_is_cancelled_ends(tmp_path: Path):
+    layout = make_layout(tmp_path / "layout", [sparse("file", 1 << 30) + END])
+    (tmp_path / "work").mkdir()
+    task = asyncio.create_task(unpack(layout, "latest", tmp_path / "work/bundle", limit=1 << 40))
+    while not (tmp_path / "work/bundle").exists():
+        await asyncio.sleep(0.01)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

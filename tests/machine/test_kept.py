@@ -185,7 +185,8 @@ jobs:
           hostname > out/host
           date -u +%F > out/day
           cat /etc/machine-id > out/id
-          echo "$SOURCE_DATE_EPOCH" > out/epoch
+          echo "$SOURCE_DATE_EPOCH $PERL_HASH_SEED" > out/epoch
+          grep -E 'stack|heap|libc' /proc/self/maps | cut -d ' ' -f 1,6- > out/layout
       - uses: actions/upload-artifact@v4
         with: {name: out, path: out}
 """
@@ -222,10 +223,10 @@ async def test_a_run_is_compared_with_itself(home: Home, tmp_path: Path) -> None
         said[name] = done.returncode, done.stdout.splitlines()
     status, lines = said["same"]
     assert status == 0, lines
-    assert lines[-1] == "Reproducible: 4 files, the same in both runs."
+    assert lines[-1] == "Reproducible: 5 files, the same in both runs."
     status, lines = said["other"]
     assert status == 1, lines
-    report = lines[lines.index("Not reproducible: 2 of 6 files differ.") :]
+    report = lines[lines.index("Not reproducible: 2 of 7 files differ.") :]
     assert report[1] == "  out/noise"
     assert report[3].startswith("    the first difference is at byte ")
     assert report[4] == "  out/x.tar"

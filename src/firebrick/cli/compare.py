@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import hashlib
+import lzma
 import struct
 import tarfile
 import zipfile
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
+
+from firebrick.cli.xz import XzFile
 
 _PIECE: Final = 1 << 20
 _MOST_BYTES: Final = 256 << 20
@@ -24,6 +27,7 @@ _BAD_ARCHIVE: Final = (
     tarfile.TarError,
     zipfile.BadZipFile,
     zlib.error,
+    lzma.LZMAError,
     struct.error,
     EOFError,
     OSError,
@@ -151,8 +155,11 @@ def _reader(path: Path) -> Callable[[Path], dict[str, _Member]] | None:
     return _tar if head[257:262] == b"ustar" else None
 
 
-# Not xz: it may ask for gigabytes of memory before a byte comes out.
-_PACKED: Final[tuple[tuple[bytes, Callable[[Path], Any]], ...]] = ((b"\x1f\x8b", gzip.GzipFile), (b"BZh", bz2.BZ2File))
+_PACKED: Final[tuple[tuple[bytes, Callable[[Path], Any]], ...]] = (
+    (b"\x1f\x8b", gzip.GzipFile),
+    (b"BZh", bz2.BZ2File),
+    (b"\xfd7zXZ\0", XzFile),
+)
 
 
 class _Bounded:

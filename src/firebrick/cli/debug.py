@@ -47,7 +47,9 @@ def debug(
         str,
         typer.Argument(help="A run, the beginning of its name, or `last`: the last one of which a machine is kept."),
     ],
-    job: Annotated[str | None, typer.Argument(help="One of its jobs, where machines of several are kept.")] = None,
+    job: Annotated[
+        str | None, typer.Argument(help="One of its jobs, where machines of several are kept; also `caller / job`.")
+    ] = None,
     step: Annotated[
         str | None,
         typer.Option(

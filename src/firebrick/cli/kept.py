@@ -30,7 +30,8 @@ def main() -> None:
 
 def open_shelf(home: Home) -> KeptShelf:
     """The kept machines of the home, within what its settings allow."""
-    from firebrick.node.kept.shelf import KeptShelf, Quota
+    from firebrick.node.kept.quota import Quota
+    from firebrick.node.kept.shelf import KeptShelf
     from firebrick.node.settings import read_settings
 
     settings = read_settings(home.config_file)

@@ -14,11 +14,17 @@ from firebrick import process
 from firebrick.cli.errors import UsageError
 from firebrick.cli.event import EventWish, find_occasion
 from firebrick.confined import OutsideError, read_beneath
+from firebrick.node.context import guest_paths, run_facts
 from firebrick.node.order import Resources, RunOrder, Source
 from firebrick.workflow.called import load_with
+from firebrick.workflow.context import github_context
 from firebrick.workflow.detect import detect, from_command
 from firebrick.workflow.event.filter import decide
-from firebrick.workflow.expression.value import Value
+from firebrick.workflow.expression.expression import EvaluationError, Scope, Value
+from firebrick.workflow.plan import plan
+from firebrick.workflow.policy import run_name
+from firebrick.workflow.preview import evaluated_concurrency, preview
+from firebrick.workflow.problem import Problem, WorkflowError
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.reference import Target
 from firebrick.workflow.syntax import Workflow
@@ -61,13 +67,11 @@ async def make_order(
         raise UsageError(
             f"{workflow.path} has no job {' or '.join(unknown)}", hint=f"It has {', '.join(workflow.jobs)}."
         )
-    if given is None:  # what calls those of other repositories is found out by the node
-        load_with(workflow, lambda target: find_called(source.path, target), local_only=True)
-    source, inputs = _told(wish.event, workflow, source)
-    return RunOrder(
+    told, inputs = _told(wish.event, workflow, source)
+    order = RunOrder(
         id=id,
         workflow=workflow,
-        source=source,
+        source=told,
         artifact_dir=artifact_dir,
         resources=wish.resources,
         jobs=frozenset(wish.jobs),
@@ -77,6 +81,33 @@ async def make_order(
         inputs=inputs,
         variables=wish.event.variables,
     )
+    if given is None:
+        _check(order)
+    return order
+
+
+def _check(order: RunOrder) -> None:
+    """What cannot be planned is a mistake of the workflow, as for `firebrick workflow plan`. What workflows of other repositories make of it is found
+    out by the node. Raises WorkflowError."""
+    workflow = order.workflow
+    calls = load_with(workflow, lambda target: find_called(order.source.path, target), local_only=True)
+    github = github_context(run_facts(order), job="", paths=guest_paths(order))
+    contexts: dict[str, Value] = {"github": github, "inputs": order.inputs, "vars": dict(order.variables)}
+    named(workflow, contexts)
+    if order.jobs:
+        plan(workflow, contexts=contexts, only=order.jobs)
+    else:
+        preview(workflow, calls, contexts)
+
+
+def named(workflow: Workflow, contexts: Mapping[str, Value]) -> tuple[str, Value]:
+    """What a run is called, and its concurrency group as `firebrick workflow plan` shows it. Raises WorkflowError."""
+    try:
+        return run_name(workflow, Scope(contexts)), evaluated_concurrency(workflow.concurrency, Scope(contexts))
+    except EvaluationError as error:
+        place = next(iter(workflow.jobs.values())).position
+        message = f"Error when evaluating 'run-name' or 'concurrency' of the workflow. {error}"
+        raise WorkflowError((Problem(workflow.path, place, message),)) from error
 
 
 def _told(wish: EventWish, workflow: Workflow, source: Source) -> tuple[Source, Mapping[str, Value]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict, deque
 from typing import IO, Final, Protocol, Self
 
 import msgspec
@@ -31,6 +32,8 @@ MARKS = {
 
 
 _GOES_ON: Final = "   "
+_REMEMBERED: Final = 100
+"""Lines of the node itself: what it says at the end of a job, with the console of a machine behind it."""
 
 
 class View(Protocol):
@@ -82,6 +85,7 @@ class PlainView:
         self._several = False
         self._names: dict[str, str] = {}
         self._running: dict[str, set[int]] = {}
+        self._said: defaultdict[str, deque[str]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
 
     def __enter__(self) -> Self:
         return self
@@ -91,6 +95,8 @@ class PlainView:
 
     def show(self, event: Event) -> None:
         if isinstance(event, LogLine):
+            if event.stream == "node":
+                self._said[event.job].append(event.text)
             several = event.step >= 0 and len(self._running.get(event.job, ())) > 1
             self._write(event.job, event.text, mark=f"{event.step + 1}| " if several else "| ")
         else:
@@ -127,12 +133,17 @@ class PlainView:
             case ArtifactStored():
                 self._write(event.job, f"++ artifact {event.path} ({size(event.size)}, sha256 {event.sha256})")
             case JobFinished():
-                why = f": {event.message}" if event.message else ""
+                why = self._why(event)
                 name = self._names.get(event.job, event.job)
                 self._write(event.job, f"== job {name} {MARKS[event.conclusion]}, {duration(event.seconds)}{why}")
             case RunFinished():
                 why = f": {event.message}" if event.message else ""
                 self._write("", f"run {event.run} {MARKS[event.conclusion]}, {duration(event.seconds)}{why}")
+
+    def _why(self, event: JobFinished) -> str:
+        """The message of a job at the end of its last line, unless it stands in its log already."""
+        said = "\n".join(self._said.pop(event.job, ()))
+        return f": {event.message}" if event.message and event.message not in said else ""
 
     def _step_result(self, event: StepFinished) -> str:
         code = f", exit code {event.exit_code}" if event.exit_code else ""

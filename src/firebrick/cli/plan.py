@@ -18,17 +18,16 @@ from rich.text import Text
 from firebrick.cli.errors import USAGE, UsageError
 from firebrick.cli.event import EventWish, Occasion, find_occasion, read_pairs
 from firebrick.cli.eventoption import EventOption, InputOption, PayloadOption, VarOption
-from firebrick.cli.order import describe_source, find_called, read_file
+from firebrick.cli.order import describe_source, find_called, named, read_file
 from firebrick.cli.terminal import tame, tame_json
 from firebrick.node.context import facts_of
 from firebrick.workflow.called import load_with
 from firebrick.workflow.context import GuestPaths, github_context
 from firebrick.workflow.event.filter import Decision, decide
-from firebrick.workflow.expression.expression import EvaluationError, Scope, Value
+from firebrick.workflow.expression.expression import Value
 from firebrick.workflow.permission import granted
-from firebrick.workflow.policy import run_name
-from firebrick.workflow.preview import PreviewedJob, evaluated_concurrency, preview
-from firebrick.workflow.problem import Problem, WorkflowError
+from firebrick.workflow.preview import PreviewedJob, preview
+from firebrick.workflow.problem import WorkflowError
 from firebrick.workflow.syntax import Workflow
 
 NOTHING_STARTS: Final = 1
@@ -115,13 +114,7 @@ def make_plan(file: Path, wish: EventWish) -> Found:
         return Found(workflow=workflow, occasion=occasion, decision=decision)
     calls = load_with(workflow, lambda target: find_called(source.path, target), local_only=True)
     contexts = _contexts(workflow, occasion, wish)
-    try:
-        name = run_name(workflow, Scope(contexts))
-        concurrency = evaluated_concurrency(workflow.concurrency, Scope(contexts))
-    except EvaluationError as error:
-        place = next(iter(workflow.jobs.values())).position
-        message = f"Error when evaluating 'run-name' or 'concurrency' of the workflow. {error}"
-        raise WorkflowError((Problem(workflow.path, place, message),)) from error
+    name, concurrency = named(workflow, contexts)
     return Found(
         workflow=workflow,
         occasion=occasion,

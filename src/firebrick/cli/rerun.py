@@ -22,7 +22,12 @@ def rerun(
     run: Annotated[
         str, typer.Argument(help="A run, the beginning of its name, or `last`: the last one with a checkpoint.")
     ],
-    job: Annotated[str | None, typer.Argument(help="One of its jobs, where there are checkpoints of several.")] = None,
+    job: Annotated[
+        str | None,
+        typer.Argument(
+            help="One of its jobs, where there are checkpoints of several; of a called workflow, as `caller / job`."
+        ),
+    ] = None,
     from_step: Annotated[
         int | None,
         typer.Option("--from-step", "-n", min=1, help="The step to go on with. Default: that of the first checkpoint."),

@@ -46,7 +46,7 @@ def run(
         bool,
         typer.Option(
             "--verify-reproducible",
-            help="Run it twice, time, hostname and random numbers fixed, and compare the artifacts.",
+            help="Run it twice, in machines with the same time and names, and compare the artifacts.",
         ),
     ] = False,
     driver: DriverOption = None,

@@ -12,35 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-import time
-from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from firebrick.forge.address import Address, check_branch, check_commit
-from firebrick.forge.errors import CloneError, CloneLimitError, RefError, RefNotFoundError
+from firebrick.forge.errors import CloneError, RefError, RefNotFoundError
 from firebrick.forge.git import Git
+from firebrick.forge.limits import CloneLimits, bounded
 from firebrick.task import shielded
 from firebrick.tree import remove as remove_tree
 
-_PAUSE_S: Final = 0.1
 _DEEPER: Final = ("--depth=64", "--depth=1024", "--unshallow")
 _FETCH: Final = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-gc")
-
-
-@dataclass(frozen=True, slots=True)
-class CloneLimits:
-    """What a clone may take: MiB and entries on disk (history and tree together), seconds."""
-
-    size_mib: int = 2048
-    entries: int = 500_000
-    seconds: float = 300.0
-
-    @property
-    def size_bytes(self) -> int:
-        return self.size_mib << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,43 +52,12 @@ async def clone(
     try:
         private.mkdir(mode=0o700, exist_ok=True)
         git = Git(address, target, home=private, max_bytes=limits.size_bytes, cpu_s=2 * int(limits.seconds) + 1)
-        return await _bounded(_Clone(git, address.url, target).run(branch, commit), address, target, limits)
+        return await bounded(_Clone(git, address.url, target).run(branch, commit), address.url, target, limits)
     except BaseException:
         await shielded(asyncio.to_thread(remove_tree, target))
         raise
     finally:
         await shielded(asyncio.to_thread(remove_tree, private))
-
-
-async def _bounded(
-    work: Coroutine[Any, Any, Checkout], address: Address, target: Path, limits: CloneLimits
-) -> Checkout:
-    """Do the work within the limits."""
-    try:
-        async with asyncio.timeout(limits.seconds):
-            checkout = await _watched(work, address, target, limits)
-        _check(await asyncio.to_thread(measure, target), address, limits)
-    except TimeoutError:
-        raise CloneLimitError(
-            f"cannot clone {address.url}: it took longer than {limits.seconds:g} s",
-            hint="`clone_timeout_s` in config.toml sets the limit.",
-        ) from None
-    except OSError as error:  # a path in it is longer than the host's can be
-        raise CloneError(f"cannot clone {address.url}: {error.strerror or error}") from error
-    return checkout
-
-
-async def _watched(
-    work: Coroutine[Any, Any, Checkout], address: Address, target: Path, limits: CloneLimits
-) -> Checkout:
-    try:
-        async with asyncio.TaskGroup() as group:
-            watch = group.create_task(_watch(address, target, limits), name="clone-watch")
-            checkout = await work
-            watch.cancel()
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return checkout
 
 
 class _Clone:
@@ -201,45 +154,3 @@ class _Clone:
 
 def _tracking(ref: str) -> str:
     return ref.replace("refs/heads/", "refs/remotes/origin/", 1)
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    bytes: int
-    entries: int
-
-
-async def _watch(address: Address, target: Path, limits: CloneLimits) -> None:
-    """Measure now and then; big trees less often, so that measuring never takes more than a tenth of the time."""
-    while True:
-        started = time.monotonic()
-        _check(await asyncio.to_thread(measure, target), address, limits)
-        await asyncio.sleep(max(_PAUSE_S, 10 * (time.monotonic() - started)))
-
-
-def _check(measured: Measured, address: Address, limits: CloneLimits) -> None:
-    if measured.bytes > limits.size_bytes:
-        raise CloneLimitError(
-            f"cannot clone {address.url}: it is larger than {limits.size_mib} MiB",
-            hint="`clone_max_mib` in config.toml sets the limit.",
-        )
-    if measured.entries > limits.entries:
-        raise CloneLimitError(f"cannot clone {address.url}: it has more than {limits.entries} files and directories")
-
-
-def measure(tree: Path) -> Measured:
-    """Bytes and entries below `tree`. What comes and goes meanwhile may or may not be counted."""
-    size = entries = 0
-    waiting = [os.fspath(tree)]
-    while waiting:
-        try:
-            with os.scandir(waiting.pop()) as found:
-                for entry in found:
-                    entries += 1
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-                    else:
-                        size += entry.stat(follow_symlinks=False).st_size
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-    return Measured(size, entries)

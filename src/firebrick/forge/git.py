@@ -38,6 +38,7 @@ _ENVIRONMENT: Final[Mapping[str, str]] = {
     "GIT_PROTOCOL_FROM_USER": "0",
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_NO_LAZY_FETCH": "1",
     "GIT_LFS_SKIP_SMUDGE": "1",
     "GIT_PAGER": "cat",
     "GIT_EDITOR": "false",
@@ -79,12 +80,24 @@ _CONFIG: Final[Mapping[str, str]] = {
 
 
 class Git:
-    """git for one repository: its tree at `directory`, its other end at `address`. `max_bytes` bounds each file it writes."""
+    """git for one repository: its tree at `directory`, its other end at `address`. `max_bytes` bounds each file it writes. `config` is a file with
+    more configuration, which a local other end reads as well."""
 
-    def __init__(self, address: Address, directory: Path, *, home: Path, max_bytes: int, cpu_s: int) -> None:
+    def __init__(
+        self,
+        address: Address,
+        directory: Path,
+        *,
+        home: Path,
+        max_bytes: int,
+        cpu_s: int,
+        config: Path | None = None,
+    ) -> None:
         self._address = address
         self._directory = directory
         self._environment = _environment(address, home)
+        if config is not None:
+            self._environment["GIT_CONFIG_GLOBAL"] = os.fspath(config)
         self._secrets = secret_forms(address.credential)
         self._limits = (
             f"--as={_MEMORY_BYTES + max_bytes}",
@@ -93,16 +106,21 @@ class Git:
             "--core=0",
         )
 
-    async def run(self, *arguments: str, limit: int = 1 << 16) -> str:
-        """Run `git -C <directory> …` and return what it prints. Raises a ForgeError that says what `firebrick` was doing and why git failed."""
-        return (await self._run(arguments, limit)).text
+    async def run(self, *arguments: str, limit: int = 1 << 16, data: bytes | None = None) -> str:
+        """Run `git -C <directory> …`, with `data` for its input, and return what it prints. Raises a ForgeError that says what `firebrick` was doing
+        and why git failed."""
+        return (await self._run(arguments, limit, data)).text
 
-    async def _run(self, arguments: Sequence[str], limit: int) -> Completed:
+    async def read(self, *arguments: str, limit: int = 64 << 20, data: bytes | None = None) -> bytes:
+        """The same, for what need not be text."""
+        return (await self._run(arguments, limit, data)).stdout
+
+    async def _run(self, arguments: Sequence[str], limit: int, data: bytes | None) -> Completed:
         # Without the signal git is told that a file has become too large, and says so, where it would just die.
         limits = ("env", "--ignore-signal=XFSZ", "prlimit", *self._limits)
         argv = [*limits, "git", "-C", os.fspath(self._directory), *arguments]
         try:
-            return await run(argv, env=self._environment, limit=limit)
+            return await run(argv, env=self._environment, input=data, limit=limit)
         except ProgramNotFoundError as error:
             raise CloneError(str(error), hint="Install the packages git and util-linux.") from None
         except OutputLimitError:

@@ -40,8 +40,9 @@ from firebrick.guest.listener import Listener, listening
 from firebrick.guest.message import Entry, Hello, PtySize
 from firebrick.guest.output import Output
 from firebrick.guest.stream import ByteStream, SocketStream, open_stream, stream_from
-from firebrick.guest.transfer import download, upload
-from firebrick.guest.tree import TreeCount, TreeLimits
+from firebrick.guest.transfer import archive, download, upload, upload_entries
+from firebrick.guest.tree import Record, TreeCount, TreeLimits
+from firebrick.guest.tree_pack import TreeEntry
 from firebrick.guest.tunnel import Tunnel
 
 __all__ = [
@@ -59,8 +60,10 @@ __all__ = [
     "Output",
     "Process",
     "PtySize",
+    "Record",
     "SocketStream",
     "TreeCount",
+    "TreeEntry",
     "TreeLimits",
     "Tunnel",
     "open_stream",
@@ -186,6 +189,11 @@ class Agent:
         holes. Raises TreeError for what cannot be read here, AgentError for what fails there."""
         return await upload(self._connection, source, target, only=only, uid=uid, gid=gid, exclude=exclude)
 
+    async def upload_entries(self, entries: Iterable[TreeEntry], target: Text) -> None:
+        """As `upload`, of entries that are nowhere as they shall be there: names, modes and owners are what the records say, of the target itself
+        too, which the first record is about. `entries` is asked in threads, one at a time. Raises what it raises, and AgentError."""
+        await upload_entries(self._connection, entries, target)
+
     async def download(
         self,
         source: Text,
@@ -201,6 +209,20 @@ class Agent:
 
         Raises TreeError for a tree that is damaged, hostile, too large or cannot be written here, AgentError for what fails there."""
         return await download(self._connection, source, target, exclude=exclude, limits=limits)
+
+    async def archive(
+        self,
+        source: Text,
+        target: int,
+        *,
+        exclude: Iterable[Text] = (),
+        limits: TreeLimits = TreeLimits(),  # noqa: B008 - frozen
+    ) -> TreeCount:
+        """Write the directory `source` of the guest as a tar archive to the file descriptor `target`, with the owners and modes it has there. What
+        is written is an archive without an end until this returns.
+
+        Raises TreeError and AgentError as `download` does; a reader that goes away is a TreeError."""
+        return await archive(self._connection, source, target, exclude=exclude, limits=limits)
 
     # --- ports ---
 

@@ -14,6 +14,8 @@ from firebrick.guest.exchange import Stream
 from firebrick.guest.execution import Text
 from firebrick.guest.files import send_all
 from firebrick.guest.tree import TreeCount, TreeLimits, in_thread, next_block
+from firebrick.guest.tree_archive import TreeArchive
+from firebrick.guest.tree_pack import TreeEntry, TreePack
 from firebrick.guest.tree_source import TreeSource
 from firebrick.guest.tree_target import TreeTarget
 
@@ -37,6 +39,25 @@ async def upload(
     return tree.count
 
 
+async def upload_entries(connection: Connection, entries: Iterable[TreeEntry], target: Text) -> None:
+    """See `Agent.upload_entries`."""
+    async with connection.stream(message.Upload(path=fsencode(target), uid=None, gid=None)) as stream:
+        async with contextlib.aclosing(_blocks(TreePack(entries))) as blocks:
+            await send_all(stream, blocks)
+        await stream.last(message.Done)
+
+
+async def archive(
+    connection: Connection, source: Text, target: int, *, exclude: Iterable[Text], limits: TreeLimits
+) -> TreeCount:
+    """See `Agent.archive`."""
+    asked = message.Download(path=fsencode(source), exclude=tuple(fsencode(p) for p in exclude))
+    async with connection.stream(asked) as stream:
+        tree = TreeArchive(target, limits=limits)
+        await _receive(stream, tree)
+        return await in_thread(tree.finish)
+
+
 async def download(
     connection: Connection, source: Text, target: Path, *, exclude: Iterable[Text], limits: TreeLimits
 ) -> TreeCount:
@@ -48,13 +69,13 @@ async def download(
             return tree.finish()
 
 
-async def _receive(stream: Stream, tree: TreeTarget) -> None:
+async def _receive(stream: Stream, tree: TreeTarget | TreeArchive) -> None:
     while piece := await stream.output.take():
         await in_thread(tree.feed, piece)
     await stream.last(message.Done)
 
 
-async def _blocks(tree: TreeSource) -> AsyncGenerator[bytes, None]:
+async def _blocks(tree: TreeSource | TreePack) -> AsyncGenerator[bytes, None]:
     """The blocks of a tree, one being read while the one before is sent."""
     blocks = tree.blocks()
     ahead = asyncio.create_task(in_thread(next_block, blocks), name="guest-upload-read")

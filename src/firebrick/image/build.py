@@ -66,15 +66,18 @@ def what_failed(error: ProcessError) -> str:
 
 
 async def _dispatch(definition: Definition, work: Path, root: Path, progress: Progress) -> tuple[Package, ...]:
+    limit = definition.limit_mib << 20
     match definition.source:
         case Debian() as source:
             return await build_debian(source, work, root, progress)
         case Dockerfile() as source:
             layout = work / "layout"
             await build_dockerfile(definition, source, layout, progress)
-            return await build_oci(layout, "latest", work, root, progress)
+            return await build_oci(layout, "latest", work, root, progress, limit=limit)
         case Oci() as source:
-            return await build_oci(definition.confined(source.path), source.reference, work, root, progress)
+            return await build_oci(
+                definition.confined(source.path), source.reference, work, root, progress, limit=limit
+            )
 
 
 async def _tool_versions(kind: str) -> dict[str, str]:

@@ -72,12 +72,14 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True):
-    """What to make. `file` is where it was read; everything it names lies in the directory of that file."""
+    """What to make. `file` is where it was read; everything it names lies in the directory of that file. `limit_mib` is what layers may take,
+    unpacked."""
 
     name: str
     file: Path
     description: str
     source: Debian | Dockerfile | Oci
+    limit_mib: int = 65_536
 
     @property
     def kind(self) -> str:

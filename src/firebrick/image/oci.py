@@ -13,6 +13,7 @@ from firebrick.image.model import Package
 from firebrick.image.progress import Progress
 from firebrick.image.sandbox import remove_tree, sandboxed
 from firebrick.image.squashfs import squash_sandboxed
+from firebrick.image.unpack import unpack
 from firebrick.process import run
 
 _TIMEOUT_S: Final = 3600.0
@@ -28,9 +29,11 @@ class _Index(msgspec.Struct):
     manifests: list[_Descriptor] = []
 
 
-async def build_oci(source: Path, reference: str, work: Path, target: Path, progress: Progress) -> tuple[Package, ...]:
+async def build_oci(
+    source: Path, reference: str, work: Path, target: Path, progress: Progress, *, limit: int
+) -> tuple[Package, ...]:
     """Make the squashfs `target` from the image `reference` in the layout or archive `source`. The image may come from anybody: it is
-    unpacked, never run. Raises ProcessError, BuildError, HostLacksError."""
+    unpacked, never run, and may take `limit` bytes then. Raises ProcessError, BuildError, HostLacksError."""
     layout = source
     if not source.is_dir():
         progress.stage("Reading the archive")
@@ -38,10 +41,7 @@ async def build_oci(source: Path, reference: str, work: Path, target: Path, prog
     reference = choose_reference(layout, reference)
     bundle = work / "bundle"
     progress.stage("Unpacking layers")
-    await run(
-        sandboxed(["umoci", "--log=error", "unpack", "--image", f"{layout}:{reference}", bundle]),
-        timeout=_TIMEOUT_S,
-    )
+    await unpack(layout, reference, bundle, limit=limit)
     rootfs = bundle / "rootfs"
     packages = await _installed(rootfs)
     progress.stage("Writing the image")

@@ -45,7 +45,7 @@ def sandboxed(argv: Sequence[str | os.PathLike[str]]) -> list[str | os.PathLike[
 
 def program_of(argv: Sequence[str]) -> str:
     """The program an argument list is about, whether `sandboxed` made the list or not."""
-    start = len(_SETTLED) + argv.index("--") + 1 if argv[0] == "unshare" else 0
+    start = len(_SETTLED) + argv.index("--") + 1 if "unshare" in argv else 0
     return argv[start]
 
 

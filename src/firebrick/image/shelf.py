@@ -122,6 +122,18 @@ class Shelf(Generic[M]):
         fresh.symlink_to(Path("..") / "objects" / digest)
         fresh.rename(directory / name)
 
+    def use(self, name: str) -> None:
+        """Note that `name` was wanted just now."""
+        with contextlib.suppress(OSError):  # it may be forgotten in this moment
+            os.utime(self.root / "names" / name, follow_symlinks=False)
+
+    def last_use(self, name: str) -> float:
+        """When it was, or when it began to mean what it means, in seconds since 1970; 0 for a name nobody has."""
+        try:
+            return (self.root / "names" / name).lstat().st_mtime
+        except OSError:
+            return 0.0
+
     def unpoint(self, name: str) -> None:
         (self.root / "names" / name).unlink(missing_ok=True)
 

@@ -13,10 +13,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Final
 
 from firebrick.home import Home
+from firebrick.image.archive import WriteArchive, build_archived
 from firebrick.image.build import ROOT_FILE, build_root, enough_space, what_failed
 from firebrick.image.definition import Definition, list_definitions, resolve_definition, unknown
 from firebrick.image.errors import (
@@ -76,17 +79,41 @@ class ImageStore:
     ) -> Image:
         """As `ensure_image`, of a definition that need be in no file."""
         digest = await asyncio.to_thread(definition.digest)
-        if not refresh and (image := self._made_from(definition, digest)):
+        if not refresh and (image := self._made_from(definition.name, digest)):
             return image
         waiting = f"Waiting for another process that builds {definition.name}"
         async with self._images.lock(definition.name, waiting=lambda: progress.stage(waiting)):
             # Whoever had the lock may have made what we want.
-            if not refresh and (image := self._made_from(definition, digest)):
+            if not refresh and (image := self._made_from(definition.name, digest)):
                 return image
             self._forget_damaged(definition.name)
             if not refresh and (image := self._made_under_other_name(definition, digest)):
                 return image
             return await self._build_image(definition, digest, progress)
+
+    def find_made(self, name: str, definition: str) -> Image | None:
+        """The image of this name, if it was made of this definition, which counts as a use of it."""
+        image = self._made_from(name, definition)
+        if image is not None:
+            self._images.use(name)
+        return image
+
+    def making(self, name: str, waiting: Callable[[], None]) -> AbstractAsyncContextManager[None]:
+        """Held by whoever makes this image with `make_archived`: everybody else waits, and is told so once."""
+        return self._images.lock(name, waiting=waiting)
+
+    async def make_archived(self, name: str, definition: str, write: WriteArchive, description: str = "") -> Image:
+        """Make an image of the tar archive that `write` writes to a file descriptor. Raises BuildError, HostLacksError, and what `write` raises."""
+        async with self._images.staged() as staging:
+            enough_space(staging, _IMAGE_SPACE)
+            manifest = await build_archived(name, definition, write, staging, description)
+            self._images.publish(staging, manifest.digest, manifest)
+        self._images.point(name, manifest.digest)
+        return self._image(name, manifest.digest)
+
+    def last_use(self, name: str) -> float:
+        """When the image of this name was made, or found by `find_made` last, in seconds since 1970."""
+        return self._images.last_use(name)
 
     def find_image(self, name: str) -> Image | None:
         """The image of this name, or with this digest (at least 8 hex digits of it), as it is; None where there is none."""
@@ -193,9 +220,9 @@ class ImageStore:
 
     # Inside
 
-    def _made_from(self, definition: Definition, digest: str) -> Image | None:
-        found = self._images.find(definition.name)
-        image = self._unchecked(definition.name, found) if found is not None else None
+    def _made_from(self, name: str, digest: str) -> Image | None:
+        found = self._images.find(name)
+        image = self._unchecked(name, found) if found is not None else None
         return image if image is not None and image.manifest.definition == digest and _is_whole(image) else None
 
     def _made_under_other_name(self, definition: Definition, digest: str) -> Image | None:

@@ -36,6 +36,7 @@ from firebrick.guest.client import (
     Listener,
     Process,
     TreeCount,
+    TreeEntry,
     TreeLimits,
     Tunnel,
 )
@@ -175,6 +176,23 @@ class Machine:
         """Bring a directory or file. See `Agent.download`."""
         async with self._using():
             return await self.agent.download(source, target, exclude=exclude, limits=limits)
+
+    async def upload_entries(self, entries: Iterable[TreeEntry], target: str | bytes) -> None:
+        """Send entries that are in no directory. See `Agent.upload_entries`."""
+        async with self._using():
+            await self.agent.upload_entries(entries, target)
+
+    async def archive(
+        self,
+        source: str | bytes,
+        target: int,
+        *,
+        exclude: Iterable[str | bytes] = (),
+        limits: TreeLimits = TreeLimits(),  # noqa: B008 - frozen
+    ) -> TreeCount:
+        """Write a directory as a tar archive to a file descriptor. See `Agent.archive`."""
+        async with self._using():
+            return await self.agent.archive(source, target, exclude=exclude, limits=limits)
 
     def connect_port(self, port: int, host: str = "127.0.0.1") -> AbstractAsyncContextManager[Tunnel]:
         """A TCP connection made inside the guest. See `Agent.connect_port`."""

@@ -59,10 +59,14 @@ def architecture() -> str:
     return _ARCHITECTURES.get(platform.machine(), platform.machine().upper())
 
 
+# Python and Perl order what they hash by a random number otherwise.
+_UNSALTED: Final = {"PYTHONHASHSEED": "0", "PERL_HASH_SEED": "0", "PERL_PERTURB_KEYS": "0"}
+
+
 def fixed_environment(order: RunOrder) -> dict[str, str]:
     """What tells programs that ask for it to be the same each time; empty in a run that need not be."""
     fixed = order.resources.fixed
-    return {} if fixed is None else {"SOURCE_DATE_EPOCH": str(fixed.time_s), "PYTHONHASHSEED": "0"}
+    return {} if fixed is None else {"SOURCE_DATE_EPOCH": str(fixed.time_s), **_UNSALTED}
 
 
 _DEBUG: Final = ("ACTIONS_STEP_DEBUG", "ACTIONS_RUNNER_DEBUG")

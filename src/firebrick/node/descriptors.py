@@ -5,11 +5,12 @@ from __future__ import annotations
 import resource
 from typing import Final
 
+from firebrick.node.action.fetched import MOST_FETCHED
 from firebrick.node.relay import CONNECTIONS
 
 _ALWAYS: Final = 1024
-# Of a connection to the artifact and cache services both ends are ours. The rest is what its VMM, its agent and its log take.
-_OF_A_MACHINE: Final = 2 * CONNECTIONS + 64
+# Of a connection to the artifact and cache services both ends are ours; each action is held while its job goes on. The rest is what its VMM, its agent and its log take.
+_OF_A_MACHINE: Final = 2 * CONNECTIONS + MOST_FETCHED + 64
 
 
 def allow_descriptors(machines: int) -> None:

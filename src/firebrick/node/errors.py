@@ -41,6 +41,14 @@ class ActionError(NodeError):
     """An action cannot be had, is not allowed, or is no action."""
 
 
+class OriginError(NodeError):
+    """Where a repository comes from is not told, or not allowed."""
+
+
+class CheckoutError(NodeError):
+    """A repository cannot be brought into the workspace as the step asks."""
+
+
 class NoNodeError(NodeError):
     """No running node answers, or none has the machine asked for."""
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Protocol, Unpack
 
-from firebrick.guest.client import ExecOptions, Files, Listener, Process, TreeCount, TreeLimits, Tunnel
+from firebrick.guest.client import ExecOptions, Files, Listener, Process, TreeCount, TreeEntry, TreeLimits, Tunnel
 from firebrick.machine import Snapshot
+from firebrick.node.container.built import BuiltImages
 from firebrick.node.container.image import ContainerImage
 from firebrick.node.kept.shelf import Entry, Kept
 from firebrick.node.order import Resources
@@ -49,13 +50,24 @@ class Guest(Protocol):
         limits: TreeLimits = TreeLimits(),  # noqa: B008 - frozen
     ) -> TreeCount: ...
 
+    async def upload_entries(self, entries: Iterable[TreeEntry], target: str | bytes) -> None: ...
+
+    async def archive(
+        self,
+        source: str | bytes,
+        target: int,
+        *,
+        exclude: Iterable[str | bytes] = (),
+        limits: TreeLimits = TreeLimits(),  # noqa: B008 - frozen
+    ) -> TreeCount: ...
+
     def connect_port(self, port: int, host: str = "127.0.0.1") -> AbstractAsyncContextManager[Tunnel]: ...
 
     def listen(self, port: int, address: str = "127.0.0.1") -> AbstractAsyncContextManager[Listener]: ...
 
 
 Keep = Callable[[Kept], Awaitable[Entry | None]]
-"""Makes a snapshot and keeps it under this record, its costs filled in. None where it is larger than all that may be kept. Raises MachineError, OSError,
+"""Makes a snapshot and keeps it under this record, its costs filled in. None where that is more than may be kept. Raises MachineError, OSError,
 NodeError; the machine goes on."""
 
 
@@ -81,6 +93,10 @@ class Lender(Protocol):
     async def images(self) -> Sequence[str]:
         """The names of images a machine can be had of."""
 
+    @property
+    def built(self) -> BuiltImages:
+        """The images that are made of Dockerfiles."""
+
     async def container(self, image: str, login: Login | None, say: Say) -> ContainerImage:
         """The image of a container or service, made first where it is missing. Raises ContainerError, firebrick.image.errors.ImageError."""
 
@@ -105,6 +121,11 @@ class Lender(Protocol):
         self, image: str, resources: Resources, *, purpose: str, say: Say
     ) -> AbstractAsyncContextManager[Loan]:
         """As `lend`, for who has said so; does not wait."""
+
+    def lend_booted(
+        self, image: str, resources: Resources, *, purpose: str, say: Say
+    ) -> AbstractAsyncContextManager[Loan]:
+        """As `lend_companion`, of an image that few machines will be of: it is booted, and no template is made that would take another one's place."""
 
     def revive(
         self, taken: Snapshot, image: str, *, purpose: str, say: Say, companions: int = 0
@@ -134,3 +155,8 @@ class Borrower:
         """A machine with this image, for `what`, as large as the job's own unless `resources` say otherwise. See `Lender.lend_companion`."""
         purpose = f"{what} of {self.purpose}"
         return self.lender.lend_companion(image.name, resources or self.resources, purpose=purpose, say=self.say)
+
+    def booted(self, image: ContainerImage, what: str) -> AbstractAsyncContextManager[Loan]:
+        """As `companion`, but see `Lender.lend_booted`."""
+        purpose = f"{what} of {self.purpose}"
+        return self.lender.lend_booted(image.name, self.resources, purpose=purpose, say=self.say)

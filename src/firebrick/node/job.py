@@ -7,7 +7,7 @@ import json
 import time
 import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from firebrick.machine.errors import BootError, MachineError
 from firebrick.node.action.book import JobActions
 from firebrick.node.action.source import ActionSource
 from firebrick.node.action.use import Entry, NativeUse, Phase, entries_of, has_phase, images_at_once
-from firebrick.node.cancel import Cancellation
+from firebrick.node.cancel import Cancellation, job_limit, run_limit
 from firebrick.node.container.companion import Companions
 from firebrick.node.container.services import Served
 from firebrick.node.context import TEMP, TOOL_CACHE, architecture, fixed_environment, guest_paths, run_facts
@@ -30,6 +30,7 @@ from firebrick.node.glob import find_files, parse_searches
 from firebrick.node.guest import Borrower, Guest, Lender, Loan
 from firebrick.node.kept.keeper import Keeper
 from firebrick.node.kept.resume import Resume, needs_of
+from firebrick.node.kept.shelf import Ended
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
 from firebrick.node.results.offer import NodeResults
@@ -63,7 +64,7 @@ _LOSSES: Final = (MachineError, GuestError, ImageError, NodeError, ResultsError,
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobTask:
     """Everything one job needs from its run and its node. `scope` is what the job's own expressions see, `trunk` the
-    common part it shares with the other jobs of its matrix."""
+    common part it shares with the other jobs of its matrix, `callers` what the jobs that call its workflow need."""
 
     order: RunOrder
     planned: PlannedJob
@@ -77,6 +78,7 @@ class JobTask:
     cancellation: Cancellation
     trunk: Trunk | None = None
     tools: ToolShelf | None = None
+    callers: tuple[Mapping[str, Ended], ...] = ()
 
     @property
     def borrower(self) -> Borrower:
@@ -107,7 +109,7 @@ async def _give_up(task: JobTask, body: asyncio.Task[JobResult]) -> None:
 
 def _result(task: JobTask, body: asyncio.Task[JobResult]) -> JobResult:
     if body.cancelled():
-        return JobResult(conclusion=_cancelled(task), message=cause_message(task.cancellation.cause))
+        return JobResult(conclusion=_cancelled(task), message=task.cancellation.message)
     try:
         return body.result()
     except _LOSSES as error:
@@ -125,32 +127,19 @@ def _cancelled(task: JobTask) -> Conclusion:
     return Conclusion.FAILURE if task.cancellation.cause is CancelCause.TIMEOUT else Conclusion.CANCELLED
 
 
-def cause_message(cause: CancelCause | None) -> str:
-    match cause:
-        case CancelCause.TIMEOUT:
-            return "The time for this job or run is over."
-        case CancelCause.MATRIX:
-            return "Cancelled, because another job of the matrix failed."
-        case CancelCause.CONCURRENCY:
-            return "Cancelled, because another run or job took its place in the concurrency group."
-        case CancelCause.SHUTDOWN:
-            return "Cancelled, because the node ends."
-        case _:
-            return "Cancelled."
-
-
 async def _carry_out(task: JobTask) -> JobResult:
-    if task.trunk is None:
-        return await _on_machine(
-            task, Branch(resume=Resume.of(task.order.rerun.entry) if task.order.rerun is not None else None)
-        )
-    async with task.trunk.joined() as branch:
-        return await _on_machine(task, branch)
+    with ExitStack() as held:
+        if task.trunk is None:
+            resume = Resume.of(task.order.rerun.entry) if task.order.rerun is not None else None
+            return await _on_machine(task, Branch(resume=resume), held)
+        async with task.trunk.joined() as branch:
+            return await _on_machine(task, branch, held)
 
 
-async def _on_machine(task: JobTask, branch: Branch) -> JobResult:
+async def _on_machine(task: JobTask, branch: Branch, held: ExitStack) -> JobResult:
+    """`held` is what stays on the host for as long as the job may need it."""
     around = await find_surroundings(task.order, task.planned, task.scope, task.borrower, task.settings)
-    actions = JobActions(task.actions, task.settings, task.log)
+    actions = JobActions(task.actions, task.settings, task.log, held)
     await actions.prepare(task.planned.job.steps)
     entries = entries_of(task.planned.job.steps)
     actions.open_known(entries, depth=0)
@@ -239,8 +228,15 @@ def _facts(task: JobTask, loan: Loan, around: Surroundings, served: Served) -> F
 
 def _keeper(task: JobTask, loan: Loan) -> Keeper:
     begun_at = task.order.rerun.entry.record.step if task.order.rerun is not None else None
-    needs = needs_of(task.scope)
-    return Keeper(settings=task.settings, keep=loan.keep, machine=loan.machine, needs=needs, begun_at=begun_at)
+    return Keeper(
+        settings=task.settings,
+        keep=loan.keep,
+        machine=loan.machine,
+        title=task.planned.name,
+        needs=needs_of(task.scope),
+        callers=task.callers,
+        begun_at=begun_at,
+    )
 
 
 def _report_start(task: JobTask, loan: Loan, image: str, entries: Sequence[Entry], resume: Resume | None) -> None:
@@ -268,8 +264,7 @@ def _known_phases(entries: Sequence[Entry]) -> list[tuple[Entry, Phase]]:
 
 async def _work(task: JobTask, bench: Bench, branch: Branch, loan: Loan, tools: JobTools | None) -> JobResult:
     job = task.planned.job
-    limit = timeout_s(job.timeout_minutes, task.scope, task.order.resources.timeout_s)
-    timer = asyncio.get_running_loop().call_later(limit, task.cancellation.request, CancelCause.TIMEOUT)
+    timer = _limited(task)
     try:
         if branch.resume is None:
             await _set_up(bench)
@@ -291,6 +286,15 @@ async def _work(task: JobTask, bench: Bench, branch: Branch, loan: Loan, tools: 
         return result
     finally:
         timer.cancel()
+
+
+def _limited(task: JobTask) -> asyncio.TimerHandle:
+    """The time of the job begins. Raises EvaluationError."""
+    whole, minutes = task.order.resources.timeout_s, task.planned.job.timeout_minutes
+    limit = timeout_s(minutes, task.scope, whole)
+    message = run_limit(whole) if minutes is None else job_limit(task.planned.job.id, limit)
+    end = partial(task.cancellation.request, CancelCause.TIMEOUT, message=message)
+    return asyncio.get_running_loop().call_later(limit, end)
 
 
 @asynccontextmanager
@@ -349,7 +353,7 @@ async def _finish(task: JobTask, bench: Bench) -> JobResult:
     if bench.conclusion == "success" and task.order.collect:
         await _collect(task, bench, task.order.collect)
     conclusion = Conclusion(bench.conclusion)
-    message = cause_message(task.cancellation.cause) if bench.status == CANCELLED else ""
+    message = task.cancellation.message if bench.status == CANCELLED else ""
     return JobResult(conclusion=conclusion, outputs=outputs, message=message)
 
 

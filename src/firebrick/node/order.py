@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from firebrick.forge.address import Address
 from firebrick.node.kept.rerun import Rerun
 from firebrick.workflow.expression.value import Value
 from firebrick.workflow.syntax import Workflow
@@ -14,7 +15,8 @@ from firebrick.workflow.syntax import Workflow
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """A checked-out tree on the host and what it is. The node only reads it. `repository` is `owner/name`, what it is called; `tenant` says whose
-    artifacts and caches are its own: where it was cloned from. Empty: those of runs on this directory."""
+    artifacts and caches are its own: where it was cloned from. Empty: those of runs on this directory. `remote` is where more of its history can be
+    had, where `path` is not all of it."""
 
     path: Path
     repository: str
@@ -23,6 +25,7 @@ class Source:
     event_name: str = "push"
     event: Mapping[str, object] = field(default_factory=dict)
     tenant: str = ""
+    remote: Address | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

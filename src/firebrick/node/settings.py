@@ -70,8 +70,9 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     after a cancellation have `cancel_s` together. With `network` a job reaches what listens on the host's loopback, as 10.0.2.2;
     `network_reaches_loopback` says that this is known, and a server of builds does not start without it. `containers` is a folder of OCI layouts and
     archives, for images of containers and services; what is not there is fetched from the `registries`, if it is in one of them, by this host; `containers_limit_mib` bounds one such image, unpacked.
+    An action's Dockerfile may take `build_minutes` to build; the images that come of them may take `built_limit_mib` together, and `containers_limit_mib` each.
     Actions of other repositories come from `actions`, a folder of bare repositories, and else from the forge at `actions_url`;
-    `actions_limit_mib` bounds one of them. `results`: how much artifacts and caches may take, and how long they are kept; `tools`: how much is kept for the tool caches of jobs. What is kept (`keep`) stays for
+    `actions_limit_mib` bounds one of them, `actions_cache_mib` those that are kept. `results`: how much artifacts and caches may take, and how long they are kept; `tools`: how much is kept for the tool caches of jobs. What is kept (`keep`) stays for
     `keep_minutes`, as long as all of it is no more than `keep_mib` and `keep_count`. `checkpoint` is before which steps one is taken: `none`, every
     one (`step`), one of them (`before:N`, from 1), or those a workflow asks it for (`asked`, see `firebrick.node.kept.keeper`). `job_started` and
     `job_completed` are scripts in the machine that every job runs before its first step and after its last one."""
@@ -95,6 +96,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     containers: str | None = None
     registries: tuple[str, ...] = ()
     containers_limit_mib: Positive = 16_384
+    built_limit_mib: Positive = 16_384
+    build_minutes: Annotated[float, msgspec.Meta(gt=0)] = 60.0
     allow: tuple[Allowed, ...] = ()
     keep: Keep = Keep.ON_FAILURE
     keep_minutes: Annotated[float, msgspec.Meta(gt=0)] = 60.0
@@ -108,6 +111,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     actions_allow: tuple[str, ...] = ()
     actions_pinned: bool = False
     actions_limit_mib: Positive = 512
+    actions_cache_mib: Positive = 8192
     results: ResultsLimits = ResultsLimits()
     tools: ToolLimits = ToolLimits()
 

@@ -1,4 +1,4 @@
-"""The source tree of an order, made ready for a machine: the list of its files, and a `.git` with nothing of the host in it.
+"""The source tree of an order, as it is on this host: the list of its files, and which commit it is of.
 
 Git runs here with a configuration of our own: no hooks, no helpers, no transport but local files, no lazy fetching. It reads the repository; it
 never checks anything out, so no filter of the repository runs.
@@ -6,6 +6,7 @@ never checks anything out, so no filter of the repository runs.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import stat
@@ -18,6 +19,7 @@ from typing import Final
 from firebrick import process
 from firebrick.node.errors import SourceError
 from firebrick.node.order import Source
+from firebrick.task import shielded
 
 _TIMEOUT: Final = 300.0
 _LIST_LIMIT: Final = 256 << 20
@@ -38,20 +40,22 @@ _CONFIG: Final = """\
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """What goes into a workspace: `paths`, relative to `root`, of files and links; their directories are implied."""
+    """What goes into a workspace: `paths`, relative to `root`, of files and links; their directories are implied. `submodules` are the directories
+    that repositories of their own are in, or would be."""
 
     root: Path
     paths: tuple[bytes, ...]
-    bytes: int
+    size: int
+    submodules: tuple[bytes, ...] = ()
 
 
 class SourceReader:
-    """Reads one order's source. Make it with `open_source`."""
+    """Reads one order's source. Make it with `open_source`. `limit` is the most bytes of its files."""
 
     def __init__(self, source: Source, scratch: Path, limit: int) -> None:
         self.source = source
         self.scratch = scratch
-        self._limit = limit
+        self.limit = limit
         self._config = scratch / "gitconfig"
         self._config.write_text(_CONFIG)
 
@@ -67,48 +71,11 @@ class SourceReader:
             done = await self._git("ls-files", "-z", "--cached", "--others", "--exclude-standard")
             names = sorted({name for name in done.stdout.split(b"\0") if name})
         else:
-            names = sorted(_walk(self.source.path))
-        return self._measured(names)
+            names = await asyncio.to_thread(lambda: sorted(_walk(self.source.path)))
+        return await asyncio.to_thread(self._measured, names)
 
-    async def history(self, target: Path, *, depth: int) -> bool:
-        """Make a repository in `target` whose HEAD is the order's commit and whose index matches it: `depth` commits deep, 0 for all
-        of it with every branch and tag. Nothing of the source's configuration, hooks or remotes gets in. False where there is no commit."""
-        sha = await self._commit()
-        if sha is None:
-            return False
-        await self._git("init", "--quiet", "--template=", str(target), at=None)
-        remote = f"file://{self.source.path.resolve()}"
-        refspecs = [sha]
-        options = ["--quiet", "--no-tags", "--no-write-fetch-head", "--update-shallow"]
-        if depth:
-            options.append(f"--depth={depth}")
-        else:
-            refspecs += ["+refs/heads/*:refs/remotes/origin/*", "+refs/tags/*:refs/tags/*"]
-        await self._git("fetch", *options, remote, *refspecs, at=target)
-        await self._git("update-ref", self._tracking_ref(), sha, at=target)
-        await self._set_head(target, sha)
-        return True
-
-    async def _set_head(self, target: Path, sha: str) -> None:
-        """On a branch where the order names one, else detached."""
-        branch = self.source.ref.removeprefix("refs/heads/")
-        if branch != self.source.ref and await self._is_valid_ref(self.source.ref):
-            await self._git("update-ref", self.source.ref, sha, at=target)
-            await self._git("symbolic-ref", "HEAD", self.source.ref, at=target)
-        else:
-            await self._git("update-ref", "--no-deref", "HEAD", sha, at=target)
-        await self._git("read-tree", "HEAD", at=target)
-
-    async def _is_valid_ref(self, ref: str) -> bool:
-        return (await self._git("check-ref-format", ref, check=False)).returncode == 0
-
-    def _tracking_ref(self) -> str:
-        ref = self.source.ref
-        if ref.startswith("refs/tags/"):
-            return ref
-        return f"refs/remotes/origin/{ref.removeprefix('refs/heads/').removeprefix('refs/') or 'HEAD'}"
-
-    async def _commit(self) -> str | None:
+    async def commit(self) -> str | None:
+        """The order's commit, or else the one that is checked out; None where there is none."""
         if not await self.is_repository():
             return None
         wanted = self.source.sha or "HEAD"
@@ -118,8 +85,10 @@ class SourceReader:
         return done.text.strip() or None
 
     def _measured(self, names: list[bytes]) -> Tree:
-        """Leaves out what is in the index but not on disk, and directories (submodules)."""
-        root, kept, total = os.fsencode(self.source.path), [], 0
+        """Leaves out what is in the index but not on disk."""
+        root, total = os.fsencode(self.source.path), 0
+        kept: list[bytes] = []
+        submodules: list[bytes] = []
         for name in names:
             try:
                 status = os.lstat(root + b"/" + name)
@@ -128,25 +97,24 @@ class SourceReader:
             if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
                 kept.append(name)
                 total += status.st_size
-        if total > self._limit:
+            elif stat.S_ISDIR(status.st_mode) and not name.endswith(
+                b"/"
+            ):  # with one it is a repository this one does not know
+                submodules.append(name)
+        if total > self.limit:
             raise SourceError(
-                f"cannot put {self.source.path} into a machine: it is {total >> 20} MiB, the limit is {self._limit >> 20} MiB",
+                f"cannot put {self.source.path} into a machine: it is {total >> 20} MiB, the limit is {self.limit >> 20} MiB",
                 hint="Let .gitignore name what is not source, or raise `source_limit_mib` in the [node] table of config.toml.",
             )
-        return Tree(self.source.path, tuple(kept), total)
+        return Tree(self.source.path, tuple(kept), total, tuple(submodules))
 
-    async def _git(self, *words: str, at: Path | None = Path(), check: bool = True) -> process.Completed:
-        """`at`: the directory git works in, by default the source."""
-        where = self.source.path if at == Path() else at
-        argv = [
-            "git",
-            *(["-C", str(where)] if where else []),
-            "-c",
-            "core.fsmonitor=false",
-            "-c",
-            "core.logAllRefUpdates=false",
-            *words,
-        ]
+    async def git_directory(self) -> Path | None:
+        """Where the history of the source is; None where it has none."""
+        done = await self._git("rev-parse", "--absolute-git-dir", check=False)
+        return Path(os.fsdecode(done.stdout.removesuffix(b"\n"))) if done.returncode == 0 else None
+
+    async def _git(self, *words: str, check: bool = True) -> process.Completed:
+        argv = ["git", "-C", str(self.source.path), "-c", "core.fsmonitor=false", *words]
         env = {
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": str(self._config),
@@ -175,7 +143,7 @@ async def open_source(source: Source, scratch: Path, *, limit: int) -> AsyncIter
     try:
         yield SourceReader(source, scratch, limit)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        await shielded(asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True))
 
 
 def _walk(root: Path) -> Iterator[bytes]:

@@ -106,7 +106,7 @@ class Artifacts:
             return upload, _one(connection, artifacts.c.number == number)
 
         upload, artifact = await self._database.transact(keep)
-        self._uploads.discard(upload)
+        await self._uploads.discard(upload)
         if watcher := self._watchers.find(grant.tenant, grant.run):
             try:
                 await watcher.keep(artifact, self.path(artifact))

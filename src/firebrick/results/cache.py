@@ -134,7 +134,7 @@ class Cache:
             return upload, entry
 
         upload, entry = await self._database.transact(keep)
-        self._uploads.discard(upload)
+        await self._uploads.discard(upload)
         if gone:
             await self._database.transact(lambda connection: self._blobs.drop_forgotten(connection, gone))
         return entry

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 import structlog
-import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
 from firebrick.database import Database, open_database, sqlite_url
@@ -31,12 +30,11 @@ from firebrick.results.token import read_key
 from firebrick.results.upload import Uploads
 from firebrick.task import end_tasks, shielded
 from firebrick.unix import listen_unix, new_name
-from firebrick.web import WebServer
+from firebrick.web import Bounds, WebServer, web_config
 
 _HEAD: Final = "0001"
 # More than the machines of a node may have together: those of one, which are bounded where they come from, take none of another's.
 _CONNECTIONS: Final = 8192
-_IDLE_S: Final = 75
 _GOODBYE_S: Final = 2
 _SWEEP_S: Final = 3600.0
 
@@ -62,18 +60,7 @@ async def open_results(
         socket = new_name(directory / "sockets")
         door = stack.enter_context(listen_unix(socket))
         ready = asyncio.Event()
-        config = uvicorn.Config(
-            create_app(parts),
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            limit_concurrency=_CONNECTIONS,
-            timeout_keep_alive=_IDLE_S,
-            timeout_graceful_shutdown=_GOODBYE_S,
-        )
+        config = web_config(create_app(parts), Bounds(connections=_CONNECTIONS), goodbye_s=_GOODBYE_S)
         server = WebServer(config, ready.set)
         task = asyncio.create_task(server.serve(sockets=[door]), name="results-serve")
         stack.push_async_callback(lambda: shielded(_stop(server, task)))

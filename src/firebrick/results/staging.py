@@ -22,6 +22,8 @@ from typing import BinaryIO, Final
 
 from firebrick.results.errors import InvalidError, MissingError, QuotaError
 from firebrick.results.limits import MOST_BLOCKS
+from firebrick.spool import Spool
+from firebrick.task import shielded
 
 _PIECE: Final = 1 << 20
 _PART: Final = "part-"
@@ -67,21 +69,30 @@ class Staging:
         self._used: dict[str, int] = {}
         self._held: dict[int, _Held] = {}
 
-    def uploads(self) -> list[int]:
+    async def uploads(self) -> list[int]:
         """Those there is a directory of."""
+        return await asyncio.to_thread(self._uploads)
+
+    def _uploads(self) -> list[int]:
         if not self._directory.is_dir():
             return []
         return [int(entry.name) for entry in self._directory.iterdir() if entry.name.isdecimal()]
 
-    def drop_strays(self, age_s: float) -> None:
+    async def drop_strays(self, age_s: float) -> None:
         """Remove what a process that was killed was making, if it is older than this."""
+        await asyncio.to_thread(self._drop_strays, age_s)
+
+    def _drop_strays(self, age_s: float) -> None:
         for part in self._directory.glob(f"{_PART}*"):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - part.stat().st_mtime > age_s:
                     part.unlink()
 
-    def blocks(self, upload: int) -> list[tuple[str, int]]:
+    async def blocks(self, upload: int) -> list[tuple[str, int]]:
         """Names and sizes of the blocks that are there, sorted by name."""
+        return await asyncio.to_thread(self._blocks, upload)
+
+    def _blocks(self, upload: int) -> list[tuple[str, int]]:
         place = self._place(upload)
         if not place.is_dir():
             return []
@@ -92,7 +103,7 @@ class Staging:
         """Keep one block. One of that name that was there is replaced.
 
         Raises QuotaError; InvalidError where the content is not what the client said, and whatever `body` does: then nothing is kept."""
-        held = self._hold(upload, owner)
+        held = await self._hold(upload, owner)
         self._check_room(body.length or 0)
         if self._used[owner] + (body.length or 0) > self._most:
             raise self._too_much()
@@ -105,7 +116,7 @@ class Staging:
 
     async def assemble(self, upload: int, blocks: Sequence[str]) -> Whole:
         """Put blocks together, in this order. They stay until `discard`. Raises InvalidError where one is missing."""
-        there = dict(self.blocks(upload))
+        there = dict(await self.blocks(upload))
         if any(block not in there for block in blocks):
             raise InvalidError("the specified block list is invalid: a block in it was never received")
         size = sum(there[block] for block in blocks)
@@ -128,17 +139,19 @@ class Staging:
         self._check_room(0)
         return await asyncio.to_thread(_make, self._directory / f"{_PART}{secrets.token_hex(8)}", write)
 
-    def discard(self, upload: int) -> None:
+    async def discard(self, upload: int) -> None:
         """Forget all of an upload. Idempotent."""
         if held := self._held.pop(upload, None):
             self._spend(held, -held.size)
             held.alive = False
-        shutil.rmtree(self._place(upload), ignore_errors=True)
+        await shielded(asyncio.to_thread(shutil.rmtree, self._place(upload), ignore_errors=True))
 
-    def _hold(self, upload: int, owner: str) -> _Held:
+    async def _hold(self, upload: int, owner: str) -> _Held:
         """What is known of an upload; what an earlier process received of it is counted when it goes on."""
-        if upload not in self._held:
-            found = self.blocks(upload)
+        if upload in self._held:
+            return self._held[upload]
+        found = await self.blocks(upload)
+        if upload not in self._held:  # another one may have looked as well
             size = sum(size for _, size in found)
             self._held[upload] = _Held(owner, len(found), size)
             self._used[owner] = self._used.get(owner, 0) + size
@@ -161,14 +174,14 @@ class Staging:
         digest, size = hashlib.md5(usedforsecurity=False), 0
         try:
             with part.open("xb", buffering=0) as file:
+                spool = Spool(file, *((digest,) if body.md5 is not None else ()))
                 async for chunk in body.chunks:
                     size += len(chunk)
                     self._spend(held, len(chunk))
                     if size // _PIECE != (size - len(chunk)) // _PIECE:
                         self._check_room(0)
-                    if body.md5 is not None:
-                        digest.update(chunk)
-                    file.write(chunk)
+                    await spool.write(chunk)
+                await spool.flush()
             _check(size, digest.digest(), body)
         except BaseException:
             self._spend(held, -size)

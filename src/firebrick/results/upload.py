@@ -110,15 +110,15 @@ class Uploads:
             raise MissingError("there is no such upload", hint="It was finished, or begun too long ago.")
         return found[0]
 
-    def discard(self, upload: Upload) -> None:
+    async def discard(self, upload: Upload) -> None:
         """Let go of what an upload has on the disk. Idempotent."""
-        self._staging.discard(upload.number)
+        await self._staging.discard(upload.number)
         self._turns.pop(upload.number, None)
 
     async def discard_all(self, forgotten: Sequence[Upload]) -> None:
         """As `discard`, for those whose content is not wanted: it goes as well, where nothing else has the same."""
         for upload in forgotten:
-            self.discard(upload)
+            await self.discard(upload)
         digests = {upload.sha256 for upload in forgotten if upload.sha256 is not None}
         if digests:
             await self._database.transact(lambda connection: self._blobs.drop_forgotten(connection, digests))
@@ -152,7 +152,8 @@ class Uploads:
         upload = await self.find(number)
         if upload.sha256 is not None and upload.size == size:
             return upload
-        found = [(name, length) for name, length in self._staging.blocks(number) if name.startswith("at-")]
+        blocks = await self._staging.blocks(number)
+        found = [(name, length) for name, length in blocks if name.startswith("at-")]
         end = 0
         for name, length in found:
             if int(name.removeprefix("at-")) != end:
@@ -182,7 +183,7 @@ class Uploads:
                     raise TakenError("the upload was finished by another request")
             finally:
                 whole.path.unlink(missing_ok=True)
-        self._staging.discard(number)
+        await self._staging.discard(number)
         return await self.find(number)
 
     def _waiting(self, connection: Connection, tenant: str) -> int:
@@ -205,11 +206,11 @@ class Uploads:
             connection.execute(uploads.delete().where(uploads.c.created_us < self._oldest()))
             return set(connection.scalars(sa.select(uploads.c.number)))
 
-        self._staging.drop_strays(UPLOAD_S)
-        there = self._staging.uploads()  # first: what comes to be meanwhile is known by then
+        await self._staging.drop_strays(UPLOAD_S)
+        there = await self._staging.uploads()  # first: what comes to be meanwhile is known by then
         known = await self._database.transact(work)
         for number in set(there) - known:
-            self._staging.discard(number)
+            await self._staging.discard(number)
 
     def _oldest(self) -> int:
         return self._clock() - UPLOAD_S * SECOND

@@ -5,21 +5,19 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import urlsplit
 
-from firebrick.results.token import Grant, sign_grant
+from firebrick.results.token import Grant
 
 # A name below `.localhost` is one the clients accept as not being somebody's own GitHub, which they would refuse.
 HOST: Final = "forge.localhost"
 _ACCEPTED: Final = (".ghe.com", ".localhost")
 
 
-def runtime_variables(
-    key: bytes, grant: Grant, *, port: int, lifetime_s: float, server_url: str = "https://github.com"
-) -> dict[str, str]:
-    """What a job's actions are given, its `run` steps are not. The guest reaches the services on `port` of its own loopback, and knows it as
+def runtime_variables(token: str, grant: Grant, *, port: int, server_url: str = "https://github.com") -> dict[str, str]:
+    """What a job's actions are given, its `run` steps are not. `token` is the grant, signed. The guest reaches the services on `port` of its own loopback, and knows it as
     `forge.localhost`. `server_url` is the forge of the run: clients would refuse another than GitHub, so they are shown none."""
     origin = f"http://{HOST}:{port}"
     variables = {
-        "ACTIONS_RUNTIME_TOKEN": sign_grant(key, grant, lifetime_s=lifetime_s),
+        "ACTIONS_RUNTIME_TOKEN": token,
         "ACTIONS_RUNTIME_URL": f"{origin}/",
         "ACTIONS_RESULTS_URL": f"{origin}/",
         "ACTIONS_CACHE_URL": f"{origin}/",

@@ -184,6 +184,7 @@ class Attempt:
                 ref=checkout.ref,
                 sha=checkout.sha,
                 tenant=address.place,
+                remote=self._address(),
             ),
             artifact_dir=self._place.artifacts,
             resources=Resources(vcpus=request.vcpus, memory_mib=request.memory_mib, timeout_s=request.timeout_s),

@@ -24,7 +24,7 @@ from firebrick.server.errors import ServerError
 from firebrick.server.guard import hosts_for
 from firebrick.server.plan import make_plan
 from firebrick.server.settings import ServeSettings
-from firebrick.web import WebServer
+from firebrick.web import Bounds, WebServer, web_config
 
 _BACKLOG: Final = 1024
 _GOODBYE_S: Final = 5
@@ -49,16 +49,7 @@ async def serve(
     with listen(settings.host, settings.port) as door:
         async with open_builds(home, node, settings, plan=plan) as builds:
             app = create_app(builds, hosts=hosts_for(settings.host, settings.allowed_hosts))
-            config = uvicorn.Config(
-                app,
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=_GOODBYE_S,
-            )
-            server = WebServer(config, lambda: on_ready(url_of(door)))
+            server = WebServer(web_config(app, Bounds(), goodbye_s=_GOODBYE_S), lambda: on_ready(url_of(door)))
             with _stopped_by_signals(server, builds):
                 await server.serve(sockets=[door])
 

@@ -9,7 +9,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
 
 from firebrick.config import Settings
 from firebrick.forge.address import DEFAULT_PROTOCOLS, Credential
-from firebrick.forge.clone import CloneLimits
+from firebrick.forge.limits import CloneLimits
 from firebrick.server.scheduler import Capacity
 
 Count = Annotated[int, Field(ge=1)]

@@ -168,7 +168,7 @@ def _runs(kind: str, fields: Fields, walk: Walk) -> CompositeRuns | JavaScriptRu
         case "composite":
             return CompositeRuns(steps=read_steps(fields.get("steps"), walk, allowed.ACTION_STEP_IF, check_uses_format))
         case "docker":
-            return _docker(fields, walk)
+            return _docker(fields)
         case _:
             return _javascript(kind, fields) if kind in NODE_VERSIONS else None
 
@@ -184,12 +184,9 @@ def _javascript(using: str, fields: Fields) -> JavaScriptRuns:
     )
 
 
-def _docker(fields: Fields, walk: Walk) -> DockerRuns:
-    image = fields.get("image", "")
-    if image and not image.startswith("docker://"):
-        walk.warning(fields.values_at["image"], "An image is not built of a Dockerfile yet: a job that uses this fails")
+def _docker(fields: Fields) -> DockerRuns:
     return DockerRuns(
-        image=image,
+        image=fields.get("image", ""),
         entrypoint=fields.get("entrypoint"),
         pre_entrypoint=fields.get("pre-entrypoint"),
         pre_if=_hook_condition(fields, "pre-if"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_DIRECTORIES = (".github/workflows", ".forgejo/workflows", ".gitea/workflows")
-_SUFFIXES = (".yml", ".yaml")
+DIRECTORIES = (".github/workflows", ".forgejo/workflows", ".gitea/workflows")
+SUFFIXES = (".yml", ".yaml")
 _REMOTE = re.compile(r"(?P<owner>[A-Za-z0-9_][A-Za-z0-9._-]*)/(?P<name>[A-Za-z0-9._-]+)/(?P<path>.+)")
 _MAX_TEXT = 512
 _INVALID = "invalid value workflow reference"
@@ -57,10 +57,10 @@ def parse_target(uses: str, within: Target = OWN) -> Target:
 
 def _checked_path(path: str) -> str:
     directory, _, name = path.rpartition("/")
-    if not path.startswith(tuple(f"{known}/" for known in _DIRECTORIES)):
+    if not path.startswith(tuple(f"{known}/" for known in DIRECTORIES)):
         raise TargetError("references to workflows must be rooted in '.github/workflows'")
-    if directory not in _DIRECTORIES:
+    if directory not in DIRECTORIES:
         raise TargetError("workflows must be defined at the top level of the .github/workflows/ directory")
-    if not name.endswith(_SUFFIXES) or name in _SUFFIXES:
+    if not name.endswith(SUFFIXES) or name in SUFFIXES:
         raise TargetError("workflow file should have either a '.yml' or '.yaml' file extension")
     return path

@@ -4,7 +4,8 @@ A file of `corpus/` is a list of scenarios about one thing. Of a scenario
 
 - `name` is unique in its file, `about` says why where the name does not.
 - `steps` are the steps of one job `build`, `jobs` the jobs of a workflow for `push`, `workflow` is all of it: a text each.
-- `files` are in the workspace where a step checks it out; `secrets`, `variables`, `inputs`, `event`, `event_name`, `ref` are the order's.
+- `files` are in the workspace where a step checks it out; with `commits` it is a repository, of one commit for each of these: its `files`, its `tag`, the `branch` it
+  is made on, its `submodules` by their paths, each at the last commit of a mirror or at the commit it names. `mirrors` are the other repositories there are, by their names, of commits as well. `secrets`, `variables`, `inputs`, `event`, `event_name`, `ref` are the order's.
 - `cancel_at` is the line at which the run is cancelled.
 - `machine: true`: it runs in a real machine too, and must say the same.
 
@@ -18,19 +19,21 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from firebrick.node.contract import LiveRun, RunResult
 from firebrick.node.event import Annotation, CancelCause, Event, JobFinished, LogLine, StepFinished
+from tests.e2e.repository import Repository, make_repository
 
 CORPUS = Path(__file__).parent / "corpus"
 _JOB = "on: push\njobs:\n  build:\n    runs-on: base\n    steps:\n"
 _PLACES = ("title", "file", "line", "end_line", "column", "end_column")
 _KNOWN = {
     *("name", "about", "steps", "jobs", "workflow", "files", "secrets", "event", "event_name", "ref", "cancel_at"),
-    *("variables", "inputs", "machine", "expect"),
+    *("variables", "inputs", "machine", "expect", "commits", "mirrors"),
 }
 _EXPECTED = {"conclusion", "message", "jobs", "steps", "log", "annotations", "outputs", "summaries", "never"}
 
@@ -57,7 +60,22 @@ class Scenario:
     def expect(self) -> dict[str, Any]:
         return self.data.get("expect") or {}
 
-    def write_files(self, directory: Path) -> None:
+    def write(self, directory: Path, mirrors: Path) -> str:
+        """The source, and bare repositories as a node has them; the commit of the source is `a` forty times where it is no repository."""
+        heads: dict[str, str] = {}
+        for name, commits in self.data.get("mirrors", {}).items():
+            with TemporaryDirectory() as work:
+                repository = _committed(Path(work) / "work", commits, heads)
+                heads[name] = repository.git("rev-parse", "HEAD")
+                repository.git("clone", "--quiet", "--mirror", ".", str(mirrors / f"{name}.git"))
+        sha = "a" * 40
+        if "commits" in self.data:
+            sha = _committed(directory, self.data["commits"], heads).git("rev-parse", "HEAD")
+        directory.mkdir(exist_ok=True)
+        self._write_files(directory)
+        return sha
+
+    def _write_files(self, directory: Path) -> None:
         for name, content in self.data.get("files", {}).items():
             path = directory / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,6 +84,23 @@ class Scenario:
     @property
     def machine(self) -> bool:
         return self.data.get("machine", False)
+
+
+def _committed(directory: Path, commits: list[dict[str, Any]], heads: dict[str, str]) -> Repository:
+    """`heads` are the last commits of other repositories, which submodules may be at."""
+    repository = make_repository(directory)
+    for commit in commits:
+        if "branch" in commit:
+            repository.git("checkout", "--quiet", "-B", commit["branch"])
+        repository.commit(commit.get("files", {}))
+        for path, name in commit.get("submodules", {}).items():
+            (directory / path).mkdir(parents=True, exist_ok=True)
+            repository.git("update-index", "--add", "--cacheinfo", f"160000,{heads.get(name, name)},{path}")
+            repository.git("commit", "--quiet", "--amend", "--no-edit")
+        if "tag" in commit:
+            repository.git("tag", "--annotate", commit["tag"], "--message", commit["tag"])
+    repository.git("checkout", "--quiet", "main")
+    return repository
 
 
 def scenarios() -> Iterator[Scenario]:

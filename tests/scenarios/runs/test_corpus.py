@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from firebrick.node.settings import NodeSettings
@@ -19,12 +20,12 @@ SETTINGS = NodeSettings(interrupt_s=0.3, terminate_s=0.3, cancel_s=3.0)
 @pytest.mark.parametrize("scenario", ALL, ids=lambda scenario: scenario.id)
 async def test_scenario(scenario: Scenario, tmp_path: Path) -> None:
     complaints: list[str] = []
+    settings = msgspec.structs.replace(SETTINGS, actions=str(tmp_path / "mirrors"))
     bed = Bed(
-        tmp_path, DoubleLender(programs=shell_programs(complaints)), SETTINGS, DoubleActions(tmp_path / "actions")
+        tmp_path, DoubleLender(programs=shell_programs(complaints)), settings, DoubleActions(tmp_path / "actions")
     )
-    (tmp_path / "source").mkdir()
-    scenario.write_files(tmp_path / "source")
     known = {name: scenario.data[name] for name in ("event", "event_name", "ref") if name in scenario.data}
+    known["sha"] = scenario.write(tmp_path / "source", tmp_path / "mirrors")
     async with bed.live(scenario.workflow, source=known, **scenario.order) as run:
         events, result = await follow(run, scenario.data.get("cancel_at"))
     assert complaints == []

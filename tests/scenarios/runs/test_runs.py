@@ -42,6 +42,7 @@ async def node(home: Home) -> AsyncIterator[Node]:
 def repository(target: Path, files: dict[str, str]) -> Path:
     target.mkdir()
     for name, content in {"README": "A test.\n", **files}.items():
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
         (target / name).write_text(content)
     git = ["git", "-C", str(target), "-c", "user.name=Test", "-c", "user.email=test@example.org"]
     for words in (["init", "-q", "-b", "main"], ["add", "-A"], ["commit", "-q", "-m", "Start"]):

@@ -2,8 +2,10 @@
 
 import gzip
 import io
+import lzma
 import tarfile
 import zipfile
+import zlib
 
 import pytest
 
@@ -106,8 +108,9 @@ def test_archives_that_are_packed_differently(pair):
         b"\x1f\x8b" + bytes(50),
         tar(("a", b"x" * 2000))[:700],
         zipped(("a", b"1"))[:-4],
-        gzip.compress(bytes(4000)),
+        gzip.compress(bytes(4000), mtime=1),
     ],
+    ids=["zip of nothing", "gzip of nothing", "cut tar", "cut zip", "gzip of no tar"],
 )
 def test_what_is_no_whole_archive_is_said_to_be_none(pair, monkeypatch, broken):
     monkeypatch.setattr(comparing, "_MOST_BYTES", 3000)
@@ -128,3 +131,50 @@ def test_more_than_can_be_read_is_counted(pair):
     said = details(pair("x.tar", tar(*one), tar(*other)))
     assert len(said) == 2 + 20 + 1
     assert said[-1] == "and 20 more"
+
+
+def xz(data, **options):
+    return lzma.compress(data, **options)
+
+
+def test_xz_is_looked_into(pair):
+    one, other = tar(("a", b"1"), ("b", b"2")), tar(("a", b"1"), ("b", b"3"))
+    assert details(pair("x.tar.xz", xz(one), xz(other)))[2:] == ["b: its contents"]
+    assert details(pair("x.tar.xz", xz(one, preset=9), xz(one, preset=0)))[-1].startswith(
+        "the files in it are the same"
+    )
+    several = xz(one[:700]) + bytes(8) + xz(b"") + xz(one[700:]) + bytes(4)
+    assert details(pair("x.tar.xz", xz(one), several))[-1].startswith("the files in it are the same")
+    assert details(pair("x.xz", xz(b"text" * 99), xz(b"TEXT" * 99)))[-1] == "what is packed: its contents"
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    [
+        pytest.param(lambda: xz(b"x"), id="no bomb"),
+        pytest.param(lambda: _dictionary(xz(b"x" * 100), 1 << 30), id="a dictionary of a gigabyte"),
+        pytest.param(lambda: xz(b"") * 1001, id="a thousand streams"),
+        pytest.param(lambda: xz(bytes(range(256)) * 99)[:-40], id="no end"),
+        pytest.param(lambda: b"\xfd7zXZ\0" + bytes(100), id="no xz"),
+    ],
+)
+def test_xz_that_was_made_up_is_read_so_far(pair, hostile):
+    said = details(pair("x.xz", xz(b"y"), hostile()))[-1]
+    assert said == "what is packed: its contents" or said.startswith("the archive cannot be looked into")
+    assert said.startswith("what is packed") == (hostile() == xz(b"x"))
+
+
+def _dictionary(packed, size):
+    """The same with another size of its dictionary in the header of its block, whose sum is made right."""
+    code = next(code for code in range(41) if (2 | code & 1) << (code // 2 + 11) >= size)
+    length = (packed[12] + 1) * 4
+    block = bytearray(packed[12 : 12 + length])
+    at = block.index(b"\x21\x01") + 2
+    block[at] = code
+    block[-4:] = zlib.crc32(block[:-4]).to_bytes(4, "little")
+    return packed[:12] + bytes(block) + packed[12 + length :]
+
+
+def test_the_made_up_dictionary_is_what_stops_it():
+    with pytest.raises(lzma.LZMAError, match="[Mm]emory"):
+        lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=128 << 20).decompress(_dictionary(xz(b"x" * 100), 1 << 30))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from firebrick.cli.errors import UsageError
+from firebrick.cli.errors import USAGE, UsageError, report
 from firebrick.cli.event import EventWish
 from firebrick.cli.order import Wish, make_order
 from firebrick.node.order import Resources, Source
@@ -29,12 +29,12 @@ def order(tmp_path, monkeypatch):
 
     monkeypatch.setattr("firebrick.cli.order.describe_source", describe)
 
-    async def make(**fields):
+    async def make(jobs=(), **fields):
         wish = Wish(
             repository=tmp_path,
             workflow=None,
             command=None,
-            jobs=(),
+            jobs=jobs,
             image=None,
             resources=Resources(),
             secrets={},
@@ -105,3 +105,33 @@ async def test_mistakes_of_what_the_workflow_calls_are_told_before_anything_runs
     )
     with pytest.raises(WorkflowError, match=message):
         await make_order(wish, id="r", artifact_dir=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "on: push\njobs: {a: {runs-on: x, strategy: {matrix: '${{ fromJSON(vars.NONE) }}'}, steps: [run: x]}}\n",
+            r"\(Line: 2, Col: \d+\): Error when evaluating 'strategy' for job 'a'\.",
+        ),
+        ("on: push\nrun-name: ${{ fromJSON('{') }}\njobs: {a: {runs-on: x, steps: [run: x]}}\n", "'run-name' or"),
+    ],
+)
+async def test_what_cannot_be_planned_is_a_mistake_of_the_workflow_for_run_and_for_plan(order, tmp_path, text, message):
+    """So both end with the same status, 2."""
+    (tmp_path / ".github/workflows/ci.yml").write_text(text)
+    with pytest.raises(WorkflowError, match=message) as raised:
+        await order()
+    assert report(raised.value) == USAGE
+
+
+async def test_a_matrix_of_outputs_is_left_to_the_run(order, tmp_path):
+    text = """
+    on: push
+    jobs:
+      a: {runs-on: x, outputs: {list: x}, steps: [run: x]}
+      b: {needs: a, runs-on: x, strategy: {matrix: '${{ fromJSON(needs.a.outputs.list) }}'}, steps: [run: x]}
+      c: {runs-on: x, strategy: {matrix: '${{ fromJSON(vars.NONE) }}'}, steps: [run: x]}
+    """
+    (tmp_path / ".github/workflows/ci.yml").write_text(text)
+    assert (await order(jobs=("b",))).jobs == {"b"}

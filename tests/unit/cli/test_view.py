@@ -289,3 +289,18 @@ def test_a_run_that_grows_says_of_each_line_which_job_it_is_of():
         view.show(JobsPlanned(at=2.0, job="each", jobs=("each.0", "each.1")))
         view.show(LogLine(at=2.0, job="each.1", step=0, stream="stdout", text="hello"))
     assert out.getvalue().splitlines() == ["run r1: Release of v1", "[each.1] | hello"]
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_why_a_job_failed_is_said_once(said):
+    message = "no image for `runs-on: x`.\nMake one"
+    out = io.StringIO()
+    with PlainView(out) as view:
+        for line in message.splitlines() if said else ():
+            view.show(LogLine(at=1.0, job="build", step=-1, stream="node", text=line))
+        view.show(LogLine(at=1.0, job="build", step=-1, stream="node", text="the console"))
+        end = JobFinished(at=2.0, job="build", conclusion=Conclusion.FAILURE, seconds=1.0, outputs={}, message=message)
+        view.show(end)
+    lines = out.getvalue().splitlines()
+    assert sum("no image for" in line for line in lines) == 1
+    assert lines[-1 if said else -2].startswith("== job build FAILED, 1.0 s")

@@ -76,3 +76,129 @@ def test_action_files_are_known_by_their_name(tmp_path):
     assert result.output == f"{action} (Line: 1, Col: 34): Required property is missing: shell\n"
     action.write_text("runs: {using: composite, steps: [{run: x, shell: sh}]}\n")
     assert check(str(action)).output == f"{action}: ok\n"
+
+
+CALLER = """\
+on: push
+jobs:
+  call:
+    uses: ./.github/workflows/called.yml
+    with: {wrong: 1}
+  uses:
+    runs-on: x
+    steps:
+      - uses: ./actions/hello
+        with: {who: me, colour: red}
+      - uses: ./actions/hello
+        with: {WHO: me}
+      - uses: ./not/there
+      - uses: ./image
+      - uses: ./../outside
+"""
+CALLED = """\
+on:
+  workflow_call:
+    inputs: {word: {required: true, type: string}}
+    secrets: {KEY: {required: true}}
+jobs: {a: {runs-on: x, steps: [uses: ./actions/inner]}}
+"""
+HELLO = """\
+name: Hello
+description: x
+inputs:
+  who: {required: true, default: world}
+  why: {required: true}
+runs:
+  using: composite
+  steps: [{uses: ./actions/inner}]
+"""
+INNER = "runs: {using: composite, steps: [{run: x}]}\n"
+
+
+def repository(root, **changed):
+    texts = {
+        ".github/workflows/caller.yml": CALLER,
+        ".github/workflows/called.yml": CALLED,
+        "actions/hello/action.yml": HELLO,
+        "actions/inner/action.yaml": INNER,
+        "image/Dockerfile": "FROM scratch\n",
+        **changed,
+    }
+    for name, text in texts.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def test_what_a_workflow_calls_of_its_repository_is_checked_with_it(tmp_path):
+    root = repository(tmp_path)
+    caller = root / ".github/workflows/caller.yml"
+    result = check(str(caller))
+    assert result.exit_code == 1
+    assert result.output.splitlines()[:5] == [
+        f"{root}/actions/inner/action.yaml (Line: 1, Col: 34): Required property is missing: shell",
+        f"{caller} (Line: 4, Col: 11): Invalid input, wrong is not defined in the referenced workflow.",
+        f"{caller} (Line: 4, Col: 11): Input word is required, but not provided while calling.",
+        f"{caller} (Line: 4, Col: 11): Secret KEY is required, but not provided while calling.",
+        f"warning: {caller} (Line: 9, Col: 9): Unexpected input(s) 'colour', valid inputs are ['who', 'why']",
+    ]
+
+
+def test_actions_of_the_repository_are_checked_with_what_uses_them(tmp_path, monkeypatch):
+    right = CALLER.replace("{wrong: 1}", "{word: x}\n    secrets: inherit")
+    monkeypatch.chdir(repository(tmp_path, **{".github/workflows/caller.yml": right}))
+    result = check()
+    assert result.exit_code == 1
+    assert result.output.splitlines() == [
+        "actions/inner/action.yaml (Line: 1, Col: 34): Required property is missing: shell",
+        "warning: .github/workflows/caller.yml (Line: 10, Col: 9): Unexpected input(s) 'colour', valid inputs are ['who', 'why']",
+        "warning: .github/workflows/caller.yml (Line: 10, Col: 9): Input required and not supplied: why",
+        "warning: .github/workflows/caller.yml (Line: 12, Col: 9): Input required and not supplied: why",
+        "warning: .github/workflows/caller.yml (Line: 14, Col: 9): Can't find 'action.yml', 'action.yaml' or 'Dockerfile' under './not/there': the step fails, unless one before it puts it there",
+        ".github/workflows/caller.yml: ok",
+    ]
+
+
+def test_a_directory_is_the_workflows_in_it(tmp_path):
+    root = repository(
+        tmp_path, **{"action.yml": INNER, ".forgejo/workflows/x.yaml": GOOD, ".github/workflows/notes.md": ""}
+    )
+    for directory, names in [
+        (
+            root,
+            ["action.yml", ".github/workflows/called.yml", ".github/workflows/caller.yml", ".forgejo/workflows/x.yaml"],
+        ),
+        (root / ".github/workflows", ["called.yml", "caller.yml"]),
+    ]:
+        result = check("--json", str(directory))
+        assert [json.loads(line)["file"] for line in result.output.splitlines()] == [
+            f"{directory}/{name}" for name in names
+        ]
+    (tmp_path / "empty").mkdir()
+    result = check(str(tmp_path / "empty"))
+    assert (result.exit_code, result.output.splitlines()[0]) == (2, f"error: there is no workflow in {tmp_path}/empty")
+
+
+def test_a_link_out_of_the_repository_is_not_followed(tmp_path):
+    (tmp_path / "secret.yml").write_text(INNER)
+    root = repository(
+        tmp_path / "repository",
+        **{".github/workflows/caller.yml": "on: push\njobs: {a: {runs-on: x, steps: [uses: ./out]}}\n"},
+    )
+    (root / "out").mkdir()
+    (root / "out/action.yml").symlink_to(tmp_path / "secret.yml")
+    result = check(str(root / ".github/workflows/caller.yml"))
+    assert result.exit_code == 0
+    assert "Can't find 'action.yml'" in result.output
+
+
+def test_an_action_that_uses_itself_is_read_once(tmp_path):
+    loop = "name: x\ndescription: x\nruns: {using: composite, steps: [{uses: ./actions/inner}]}\n"
+    root = repository(
+        tmp_path,
+        **{
+            "actions/inner/action.yaml": loop,
+            ".github/workflows/caller.yml": "on: push\njobs: {a: {runs-on: x, steps: [uses: ./actions/inner]}}\n",
+        },
+    )
+    assert check(str(root / ".github/workflows/caller.yml")).exit_code == 0

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import tarfile
 import textwrap
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 
 import pytest
 
 from firebrick.guest.client import Agent, Identity
 from firebrick.guest.double.agent import GuestDouble
+from firebrick.guest.double.disk import MemoryDisk, Node
 from firebrick.guest.double.task import Port, Program
+from firebrick.image.archive import WriteArchive
 from firebrick.image.oci_config import ImageConfig
 from firebrick.node.action.source import ActionTree
 from firebrick.node.container.image import ContainerImage
@@ -43,6 +46,53 @@ NODE = "/opt/externals/node24/bin/node"
 
 
 @dataclass
+class DoubleBuilt:
+    """Images that were built, as the disks of guests in memory. `making_now` counts who holds a key."""
+
+    disks: dict[str, MemoryDisk] = field(default_factory=dict)
+    made: list[str] = field(default_factory=list)
+    making_now: int = 0
+    locks: dict[str, asyncio.Lock] = field(default_factory=dict)
+
+    def find(self, key: str) -> str | None:
+        return key if key in self.disks else None
+
+    @asynccontextmanager
+    async def making(self, key: str, waiting: Callable[[], None]) -> AsyncIterator[None]:
+        lock = self.locks.setdefault(key, asyncio.Lock())
+        if lock.locked():
+            waiting()
+        async with lock:
+            self.making_now += 1
+            try:
+                yield
+            finally:
+                self.making_now -= 1
+
+    async def make(self, key: str, write: WriteArchive, description: str) -> str:
+        with TemporaryFile() as file:
+            await write(file.fileno())
+            file.seek(0)
+            with tarfile.open(fileobj=file) as archive:
+                self.disks[key] = disk_of(archive)
+        self.made.append(description)
+        return key
+
+
+def disk_of(archive: tarfile.TarFile) -> MemoryDisk:
+    disk = MemoryDisk()
+    kinds = {tarfile.REGTYPE: "file", tarfile.DIRTYPE: "directory", tarfile.SYMTYPE: "symlink"}
+    for member in archive:
+        node = Node(kinds[member.type], member.mode, member.uid, member.gid)
+        if member.isfile():
+            node.content.write(0, archive.extractfile(member).read())
+        if member.issym():
+            node.target = member.linkname.encode()
+        disk.put(f"/{member.name}".encode(), node)
+    return disk
+
+
+@dataclass
 class DoubleLender:
     """Lends guests in memory, with these `files` and `programs` in them; `lent` counts those out now, `most` how many there were at once.
     `containers` are the images there are, and `ports` what listens in machines of an image; `asked` is what was lent, `nodes` with which Node.js,
@@ -62,6 +112,14 @@ class DoubleLender:
     asked: list[tuple[str, Resources, str]] = field(default_factory=list)
     nodes: list[Path | None] = field(default_factory=list)
     tools: list[tuple[str, ...]] = field(default_factory=list)
+    built: DoubleBuilt = field(default_factory=DoubleBuilt)
+    shelters: list[Path] = field(default_factory=list)
+
+    @contextmanager
+    def shelter(self) -> Iterator[Path]:
+        with TemporaryDirectory() as directory:
+            self.shelters.append(Path(directory))
+            yield Path(directory)
 
     async def images(self) -> list[str]:
         return ["base", "toolchain"]
@@ -102,12 +160,19 @@ class DoubleLender:
     ) -> AbstractAsyncContextManager[Loan]:
         return self._lend(image, resources, purpose, {})
 
+    def lend_booted(
+        self, image: str, resources: Resources, *, purpose: str, say: Callable[[str], None]
+    ) -> AbstractAsyncContextManager[Loan]:
+        return self._lend(image, resources, purpose, {})
+
     @asynccontextmanager
     async def _lend(self, image: str, resources: Resources, purpose: str, files: dict[str, str]) -> AsyncIterator[Loan]:
         if self.failure is not None:
             raise self.failure
         self.asked.append((image, resources, purpose))
         guest = GuestDouble(programs=self.programs, grace_s=0.05)
+        if image in self.built.disks:
+            guest.disk = MemoryDisk.load(self.built.disks[image].save())
         guest.ports = dict(self.ports.get(image, {}))
         for path, text in files.items():
             guest.disk.open(path.encode(), parents=True, truncate=True).content.write(0, text.encode())
@@ -138,7 +203,7 @@ class DoubleActions:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(textwrap.dedent(text))
 
-    async def fetch(self, action: RemoteAction, say: Callable[[str], None]) -> ActionTree:
+    async def fetch(self, action: RemoteAction, say: Callable[[str], None], held: ExitStack) -> ActionTree:
         name = f"{action.repository}@{action.ref}"
         self.fetched.append(name)
         if not (self.directory / name).is_dir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import socket
 import subprocess
@@ -45,6 +46,21 @@ def test_an_open_file_is_seen(tmp_path, monkeypatch):
     with (tmp_path / "left").open("w"):
         assert str(tmp_path / "left") in Belongings.now()._without(before)
     assert Belongings.settled_since(before) == ""
+
+
+def test_a_machines_network_is_anothers_while_its_seat_is_held(tmp_path, monkeypatch):
+    monkeypatch.setattr(leak, "_SEATS", tmp_path)
+    with (tmp_path / "3").open("w") as seat:
+        assert not leak._is_of_others("fb3", leak._locked_files())
+        fcntl.flock(seat, fcntl.LOCK_EX)
+        assert leak._is_of_others("fb3", leak._locked_files())
+        assert not leak._is_of_others("fb4", leak._locked_files())
+        assert not leak._is_of_others("eth3", leak._locked_files())
+
+
+def test_a_network_of_a_test_is_that_tests():
+    assert leak._is_of_others(f"test-guest-{os.getpid() + 1}-0", frozenset())
+    assert not leak._is_of_others(f"test-guest-{os.getpid()}-0", frozenset())
 
 
 def test_only_named_tests_may_be_skipped(monkeypatch):

@@ -98,8 +98,8 @@ def test_a_link_is_good_for_one_path_and_one_right_until_its_time_is_over():
 
 
 def test_actions_are_shown_a_forge_their_clients_accept():
-    hidden = runtime_variables(KEY, grant(), port=81, lifetime_s=60, server_url="https://git.example.org")
-    shown = runtime_variables(KEY, grant(write=None), port=81, lifetime_s=60)
+    hidden = runtime_variables("token", grant(), port=81, server_url="https://git.example.org")
+    shown = runtime_variables("token", grant(write=None), port=81)
     assert hidden["GITHUB_SERVER_URL"] == "http://forge.localhost:81"
     assert hidden["ACTIONS_CACHE_URL"] == "http://forge.localhost:81/"
     assert "GITHUB_SERVER_URL" not in shown

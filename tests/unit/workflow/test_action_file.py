@@ -201,10 +201,8 @@ def test_a_condition_that_is_no_condition_is_warned_of():
     assert ["always true" in str(problem) for problem in action.warnings] == [True]
 
 
-def test_a_dockerfile_is_warned_of():
+def test_an_image_is_a_name_or_a_dockerfile():
     text = "name: x\ndescription: d\nruns: {{using: docker, image: {}}}\n"
-    assert read_action_file(text.format("docker://alpine:3"), "action.yml").warnings == ()
-    [warning] = read_action_file(text.format("Dockerfile"), "action.yml").warnings
-    assert str(warning) == (
-        "action.yml (Line: 3, Col: 30): An image is not built of a Dockerfile yet: a job that uses this fails"
-    )
+    for image in ("docker://alpine:3", "Dockerfile", "images/tool.dockerfile"):
+        action = read_action_file(text.format(image), "action.yml")
+        assert (action.runs.image, action.warnings) == (image, ())

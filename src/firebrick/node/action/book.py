@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import posixpath
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -37,12 +38,12 @@ _MOST_STEPS: Final = 10_000
 
 
 class JobActions:
-    """See above. Steps that run at once ask for one thing after the other."""
+    """See above. Steps that run at once ask for one thing after the other. What it fetches stays until `held` is left."""
 
-    def __init__(self, source: ActionSource, settings: NodeSettings, log: JobLog) -> None:
+    def __init__(self, source: ActionSource, settings: NodeSettings, log: JobLog, held: ExitStack) -> None:
         self._source = source
         self._log = log
-        self._fetched = FetchedActions(source, settings, log)
+        self._fetched = FetchedActions(source, settings, log, held)
         self._placed: set[str] = set()
         self._turn = asyncio.Lock()
         self._opened = 0
@@ -107,11 +108,6 @@ class JobActions:
                 self.open_known(entries, depth + 1)
                 return CompositeUse(file=file, runs=runs, place=place, entries=entries)
             case DockerRuns() as runs:
-                if not runs.image.startswith("docker://"):
-                    raise ActionError(
-                        f"cannot run '{file.path}': actions with a Dockerfile are not supported yet",
-                        hint="One whose `image` is `docker://` and the name of an image is.",
-                    )
                 return DockerUse(file=file, runs=runs, place=place)
 
     async def find_node(self, entries: Iterable[Entry], sources: Path) -> Path | None:
@@ -122,6 +118,15 @@ class JobActions:
             return await self._source.node(self._log.node)
         except ActionError:
             return None  # the step that needs it, if there is one, will say so
+
+    def repository_of(self, place: Place) -> tuple[Path, str] | None:
+        """The tree on this host an action is from, and its folder there; None for one of the workspace."""
+        if not place.tree:
+            return None
+        repository, _, ref = place.tree.partition("@")
+        return self._fetched.trees[place.tree].root, posixpath.relpath(
+            place.path, posixpath.join(ACTIONS, repository, ref)
+        )
 
     # --- what is in the machine ---
 

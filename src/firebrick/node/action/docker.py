@@ -21,10 +21,13 @@ from firebrick.image.oci_config import ImageConfig
 from firebrick.machine.errors import MachineError
 from firebrick.node.action.inputs import Inputs, action_variables
 from firebrick.node.action.use import DockerUse, Phase
+from firebrick.node.container.image import ContainerImage
 from firebrick.node.content import find_content
+from firebrick.node.dockerfile.action import built_image
+from firebrick.node.dockerfile.source import called_of
 from firebrick.node.errors import ActionError, told
 from firebrick.node.guest import Guest
-from firebrick.node.step.deadline import Deadline
+from firebrick.node.step.deadline import Deadline, earlier
 from firebrick.node.step.intime import in_time
 from firebrick.node.step.script import Program, Result, run_program
 from firebrick.workflow.expression.function import MAX_TOGETHER, Budget
@@ -95,7 +98,7 @@ async def run_docker(
     """Run the image's program. `env` is what a script would have; the variables that lead to the services for actions are those of its own machine.
 
     Raises ActionError, ContainerError, AgentError, TreeError."""
-    name = use.runs.image.removeprefix("docker://")
+    name = called_of(use) if _has_dockerfile(use) else use.runs.image.removeprefix("docker://")
     try:
         return await _run(bench, number, use, call, name, inputs, env, deadline)
     except (ImageError, MachineError) as error:
@@ -114,7 +117,7 @@ async def _run(
     env: Mapping[str, str],
     deadline: Deadline | None,
 ) -> Result:
-    image = await in_time(bench, deadline, bench.supplies.companions.image(name))
+    image = await _image(bench, number, use, name, deadline)
     argv = _argv(call, image.config, name)
     async with (
         bench.supplies.companions.lend(image, f"action {name}") as loan,
@@ -137,6 +140,19 @@ async def _run(
         if not result.interrupted:
             await _carry_out(bench, loan.guest, env, loan.scratch / "out")
         return result
+
+
+def _has_dockerfile(use: DockerUse) -> bool:
+    return not use.runs.image.startswith("docker://")
+
+
+async def _image(bench: Bench, number: int, use: DockerUse, name: str, deadline: Deadline | None) -> ContainerImage:
+    if not _has_dockerfile(use):
+        return await in_time(bench, deadline, bench.supplies.companions.image(name))
+    if use.built is None:
+        limit = Deadline.after(bench.settings.build_minutes * 60, bench.title)
+        use.built = await in_time(bench, earlier(deadline, limit), built_image(bench, number, use))
+    return use.built
 
 
 def _argv(call: Call, config: ImageConfig, name: str) -> tuple[str, ...]:

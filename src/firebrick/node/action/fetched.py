@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Final
 
@@ -38,14 +39,15 @@ class Known:
 
 
 class FetchedActions:
-    """`known` is by what `uses` says, `trees` by `owner/name@ref`."""
+    """`known` is by what `uses` says, `trees` by `owner/name@ref`; these stay until `held` is left."""
 
-    def __init__(self, source: ActionSource, settings: NodeSettings, log: JobLog) -> None:
+    def __init__(self, source: ActionSource, settings: NodeSettings, log: JobLog, held: ExitStack) -> None:
         self.known: dict[str, Known] = {}
         self.trees: dict[str, ActionTree] = {}
         self._source = source
         self._settings = settings
         self._log = log
+        self._held = held
 
     async def prepare(self, steps: Iterable[Step]) -> None:
         """Fetch every action of another repository that these steps use, and those that these use. Raises ActionError."""
@@ -77,7 +79,7 @@ class FetchedActions:
         async def fetch(name: str, action: RemoteAction) -> None:
             try:
                 async with turns:
-                    self.trees[name] = await self._source.fetch(action, self._log.node)
+                    self.trees[name] = await self._source.fetch(action, self._log.node, self._held)
             except ActionError as error:
                 failures[name] = error
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from firebrick.node.action.artifact import download_artifact, upload_artifact
-from firebrick.node.action.checkout import checkout
 from firebrick.node.action.use import NativeUse
+from firebrick.node.checkout.checkout import checkout
 from firebrick.workflow.uses import RemoteAction
 
 _CHECKOUT: Final = (
@@ -31,6 +31,7 @@ _CHECKOUT: Final = (
     "submodules",
     "set-safe-directory",
     "github-server-url",
+    "allow-unsafe-pr-checkout",
 )
 _UPLOAD: Final = (
     "name",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -20,8 +21,10 @@ class ActionTree:
 
 
 class ActionSource(Protocol):
-    async def fetch(self, action: RemoteAction, say: Say) -> ActionTree:
-        """The repository of `action` at what its `ref` means now. Any number of tasks may ask at once. Raises ActionError."""
+    async def fetch(self, action: RemoteAction, say: Say, held: ExitStack) -> ActionTree:
+        """The repository of `action` at what its `ref` means now; it stays until `held` is left. Any number of tasks may ask at once.
+
+        Raises ActionError."""
 
     async def node(self, say: Say) -> Path:
         """A directory to be put into a machine, with `bin/node` in it. Raises ActionError."""
@@ -30,7 +33,7 @@ class ActionSource(Protocol):
 class NoActions:
     """An `ActionSource` of which nothing can be had."""
 
-    async def fetch(self, action: RemoteAction, say: Say) -> ActionTree:  # noqa: ARG002 - the signature is ActionSource's
+    async def fetch(self, action: RemoteAction, say: Say, held: ExitStack) -> ActionTree:  # noqa: ARG002 - the signature is ActionSource's
         raise ActionError(f"cannot get the action {str(action)!r}: this node has no actions")
 
     async def node(self, say: Say) -> Path:  # noqa: ARG002

@@ -1,6 +1,6 @@
 """Actions of other repositories on this host: where they come from, and the trees that are kept, by commit.
 
-cache/actions/<owner>/<name>/<commit>/    a tree, whole from the moment it has this name; a commit is the same wherever it came from
+cache/actions/<owner>/<name>/<commit>/    a tree, see `firebrick.node.action.trees`; a commit is the same wherever it came from
                              .lock        held by who fetches from this repository
                              .draft-...   what is being fetched; what a killed process left there, the next one removes
 
@@ -11,29 +11,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import secrets
-import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from firebrick.forge.address import Address, parse_address
-from firebrick.forge.clone import CloneLimits, clone
-from firebrick.forge.errors import AddressError, CloneLimitError, ForgeError, RefError, RefNotFoundError
+from firebrick.forge.address import Address
+from firebrick.forge.clone import clone
+from firebrick.forge.errors import CloneLimitError, ForgeError, RefError, RefNotFoundError
+from firebrick.forge.limits import CloneLimits
 from firebrick.forge.resolve import resolve_ref
 from firebrick.image.lock import hold_lock, try_lock
 from firebrick.node.action.externals import Externals
 from firebrick.node.action.source import ActionTree
-from firebrick.node.errors import ActionError
+from firebrick.node.action.trees import Trees
+from firebrick.node.errors import ActionError, OriginError
 from firebrick.node.guest import Say
+from firebrick.node.origin import find_origin
 from firebrick.node.settings import NodeSettings
 from firebrick.task import shielded
 from firebrick.tree import remove as remove_tree
 from firebrick.workflow.uses import RemoteAction
 
-_PROTOCOLS: Final = frozenset({"https", "http", "ssh", "file"})
-_KEPT_S: Final = 30 * 24 * 3600.0
-_HAVE: Final = "Set `actions` in the [node] table of config.toml to a folder of bare repositories, or `actions_url` to the address of a forge."
+_AT_ONCE: Final = 8
+"""Repositories on their way at once: nothing bounds them together before they are here."""
 
 
 class ActionStore:
@@ -43,21 +44,23 @@ class ActionStore:
         self._cache = cache / "actions"
         self._externals = Externals(cache / "externals")
         self._settings = settings
+        self._trees = Trees(self._cache, settings.actions_cache_mib << 20)
+        self._turns = asyncio.Semaphore(_AT_ONCE)
         self._limits = CloneLimits(size_mib=settings.actions_limit_mib)
 
     async def node(self, say: Say) -> Path:
         """See `ActionSource.node`."""
         return await self._externals.node(say)
 
-    async def fetch(self, action: RemoteAction, say: Say) -> ActionTree:
+    async def fetch(self, action: RemoteAction, say: Say, held: ExitStack) -> ActionTree:
         """See `ActionSource.fetch`. A commit that is kept already is not asked for again, a branch or a tag is, each time."""
         shelf = self._cache / action.owner / action.name
-        kept = self._find(shelf, action.ref.lower()) if action.is_pinned else None
+        kept = self._trees.find(shelf / action.ref.lower(), held) if action.is_pinned else None
         if kept is not None:
             return kept
         address = self._address(action)
         try:
-            return await self._fetch(action, address, shelf, say)
+            return await self._fetch(action, address, shelf, say, held)
         except ForgeError as error:
             raise ActionError(f"cannot get the action {str(action)!r}: {error}", hint=_hint(error, address)) from error
         except OSError as error:
@@ -66,74 +69,51 @@ class ActionStore:
     async def sweep(self) -> None:
         """Remove trees nobody has used for a month, and what processes that died have left; what another one works on is left alone."""
         await asyncio.to_thread(self._sweep)
+        await self._trees.sweep()
 
     def _sweep(self) -> None:
-        for shelf in self._cache.glob("*/*"):
-            with contextlib.suppress(OSError), try_lock(shelf / ".lock") as free:
+        for lock in self._cache.glob("*/*/.lock"):
+            with contextlib.suppress(OSError), try_lock(lock) as free:
                 if free:
-                    _forget(shelf)
+                    _forget_drafts(lock.parent)
 
     def _address(self, action: RemoteAction) -> Address:
-        """The mirror comes first. Raises ActionError."""
-        folder, url = self._settings.actions, self._settings.actions_url
+        """Raises ActionError."""
         try:
-            found = _mirrored(Path(folder).expanduser(), action) if folder else None
-            if found is not None:
-                return parse_address(str(found.absolute()), protocols=_PROTOCOLS)
-            if url:
-                return parse_address(f"{url.rstrip('/')}/{action.repository}", protocols=_PROTOCOLS)
-        except AddressError as error:
-            raise ActionError(f"cannot get the action {str(action)!r}: {error}", hint=_HAVE) from error
-        if folder:
-            raise ActionError(
-                f"cannot get the action {str(action)!r}: there is no {action.repository}.git in {folder}",
-                hint=f"Make it: git clone --mirror URL {folder}/{action.repository}.git",
-            )
-        raise ActionError(
-            f"cannot get the action {str(action)!r}: this node is not told where actions come from", hint=_HAVE
-        )
+            return find_origin(action.repository, self._settings)
+        except OriginError as error:
+            raise ActionError(f"cannot get the action {str(action)!r}: {error}", hint=error.hint) from error
 
-    async def _fetch(self, action: RemoteAction, address: Address, shelf: Path, say: Say) -> ActionTree:
+    async def _fetch(
+        self, action: RemoteAction, address: Address, shelf: Path, say: Say, held: ExitStack
+    ) -> ActionTree:
         shelf.mkdir(mode=0o700, parents=True, exist_ok=True)
         waiting = f"Another process fetches {action.repository}."
         async with hold_lock(shelf / ".lock", waiting=lambda: say(waiting)):
-            await asyncio.to_thread(_forget, shelf)
+            await asyncio.to_thread(_forget_drafts, shelf)
             commit = action.ref.lower()
             if not action.is_pinned:
                 commit = await resolve_ref(address, action.ref, scratch=shelf / f".draft-{secrets.token_hex(4)}")
-            return self._find(shelf, commit) or await self._clone(action, commit, address, shelf)
+            if (kept := self._trees.find(shelf / commit, held)) is not None:
+                return kept
+            async with self._turns:
+                return await self._clone(action, commit, address, shelf, held)
 
-    async def _clone(self, action: RemoteAction, commit: str, address: Address, shelf: Path) -> ActionTree:
+    async def _clone(
+        self, action: RemoteAction, commit: str, address: Address, shelf: Path, held: ExitStack
+    ) -> ActionTree:
         draft = shelf / f".draft-{secrets.token_hex(4)}"
         try:
             branch = "" if action.is_pinned else action.ref
             checkout = await clone(address, draft, branch=branch, commit=commit, limits=self._limits)
             await asyncio.to_thread(remove_tree, draft / ".git")
-            tree = self._find(
-                shelf, checkout.sha
-            )  # it may have been asked for by the name of a tag that is an object of its own
-            if tree is None:
-                draft.rename(shelf / checkout.sha)
+            # It may be there: it may have been asked for by the name of a tag that is an object of its own.
+            path = shelf / checkout.sha
+            return self._trees.find(path, held) or await self._trees.add(draft, path, held)
         except RefNotFoundError as error:
             raise RefNotFoundError(f"{address.url} has no commit {commit}") from error
         finally:
             await shielded(asyncio.to_thread(remove_tree, draft))
-        return tree or ActionTree(shelf / checkout.sha, checkout.sha)
-
-    def _find(self, shelf: Path, commit: str) -> ActionTree | None:
-        tree = shelf / commit
-        if not tree.is_dir():
-            return None
-        with contextlib.suppress(OSError):
-            os.utime(tree)  # it was used
-        return ActionTree(tree, commit)
-
-
-def _mirrored(folder: Path, action: RemoteAction) -> Path | None:
-    """`<folder>/<owner>/<name>.git`, or `<folder>/<host>/<owner>/<name>.git` of whichever host has it, in the order of their names."""
-    below = Path(action.owner) / f"{action.name}.git"
-    hosts = sorted(entry for entry in folder.iterdir() if entry.is_dir()) if folder.is_dir() else []
-    return next((place / below for place in (folder, *hosts) if (place / below).is_dir()), None)
 
 
 def _hint(error: ForgeError, address: Address) -> str:
@@ -146,10 +126,7 @@ def _hint(error: ForgeError, address: Address) -> str:
     return "Check `actions_url` in the [node] table of config.toml, or keep a mirror: `actions`."
 
 
-def _forget(shelf: Path) -> None:
-    """Drafts of processes that died (the lock is held, so nobody makes one), and trees nobody has used for a month."""
-    for entry in shelf.iterdir():
-        with contextlib.suppress(OSError):
-            is_old = entry.is_dir() and time.time() - entry.stat().st_mtime > _KEPT_S
-            if is_old or entry.name.startswith(".draft-"):
-                remove_tree(entry)
+def _forget_drafts(shelf: Path) -> None:
+    """Of processes that died: the lock is held, so nobody makes one."""
+    for entry in shelf.glob(".draft-*"):
+        remove_tree(entry)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from firebrick.node.container.image import ContainerImage
 from firebrick.node.step.outputs import StepOutputs
 from firebrick.workflow.action_file import ActionFile, CompositeRuns, DockerRuns, JavaScriptRuns
 from firebrick.workflow.context import action_names
@@ -80,11 +81,12 @@ class CompositeUse:
 
 @dataclass(slots=True, kw_only=True)
 class DockerUse:
-    """`state` is what one phase leaves for the next."""
+    """`state` is what one phase leaves for the next, `built` the image of its Dockerfile once that is known."""
 
     file: ActionFile
     runs: DockerRuns
     place: Place
+    built: ContainerImage | None = None
     state: StepOutputs = field(default_factory=StepOutputs)
 
 

@@ -5,12 +5,14 @@ skopeo. The text comes from a workflow, so it can name no file outside of the fo
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -27,6 +29,7 @@ from firebrick.image.store import ImageStore
 from firebrick.node.errors import ContainerError
 from firebrick.node.settings import NodeSettings
 from firebrick.process import ProcessError, run
+from firebrick.task import shielded
 from firebrick.workflow.container.container import Login
 
 _COMPONENT: Final = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
@@ -98,10 +101,11 @@ def parse_reference(text: str) -> Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerImage:
-    """`name` is an image of the store."""
+    """`name` is an image of the store, `digest` that of its content."""
 
     name: str
     config: ImageConfig
+    digest: str = ""
 
 
 class Containers:
@@ -115,7 +119,8 @@ class Containers:
     async def ensure(self, wanted: str, login: Login | None, progress: Progress) -> ContainerImage:
         """The image a workflow names, made first if it is missing. Raises ContainerError, ImageError."""
         if _NAME.fullmatch(wanted) and self._is_ours(wanted):
-            return ContainerImage(name=wanted, config=ImageConfig())
+            image = await self._store.ensure_image(wanted, progress=progress)
+            return ContainerImage(name=wanted, config=ImageConfig(), digest=image.digest)
         reference = parse_reference(wanted)
         try:
             if (found := self._in_folder(reference)) is not None:
@@ -167,26 +172,26 @@ class Containers:
         source = definition.source
         assert isinstance(source, Oci)
         config = await read_config(definition.confined(source.path), name)
-        image = await self._store.ensure_defined(definition, progress=progress)
-        return ContainerImage(name=image.name, config=config)
+        bounded = msgspec.structs.replace(definition, limit_mib=self._settings.containers_limit_mib)
+        image = await self._store.ensure_defined(bounded, progress=progress)
+        return ContainerImage(name=image.name, config=config, digest=image.digest)
 
     # --- registries ---
 
     async def _fetch(self, reference: Reference, login: Login | None, progress: Progress) -> ContainerImage:
         """What the registry has under this name today; nothing is fetched where that is here already."""
         self._home.containers.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=self._home.containers, prefix=f"{_FETCH}{os.getpid()}-") as work:
-            options = _access(reference, login, Path(work))
+        async with _scratch(self._home.containers) as work:
+            options = _access(reference, login, work)
             progress.stage(f"Asking {reference.registry} for {reference.repository}:{reference.label}")
             digest = await self._digest(reference, options)
             record = self._home.containers / f"{reference.image}-{digest.rpartition(':')[2][:16]}.json"
-            if record.is_file() and self._store.find_image(reference.image) is not None:
-                return ContainerImage(
-                    name=reference.image, config=msgspec.json.decode(record.read_bytes(), type=ImageConfig)
-                )
+            if record.is_file() and (image := self._store.find_image(reference.image)) is not None:
+                config = msgspec.json.decode(record.read_bytes(), type=ImageConfig)
+                return ContainerImage(name=reference.image, config=config, digest=image.digest)
             progress.stage(f"Fetching {reference}")
-            made = await self._pull(reference, digest, options, Path(work), progress)
-            draft = Path(work) / "record"
+            made = await self._pull(reference, digest, options, work, progress)
+            draft = work / "record"
             draft.write_bytes(msgspec.json.encode(made.config))
             self._forget_records(reference)
             draft.rename(record)
@@ -219,6 +224,16 @@ class Containers:
         """The name in the store has one image, so one record tells the truth."""
         for record in self._home.containers.glob(f"{reference.image}-*.json"):
             record.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def _scratch(directory: Path) -> AsyncIterator[Path]:
+    """A directory for what is fetched. That may be large, and go slowly."""
+    made = TemporaryDirectory(dir=directory, prefix=f"{_FETCH}{os.getpid()}-")
+    try:
+        yield Path(made.name)
+    finally:
+        await shielded(asyncio.to_thread(made.cleanup))
 
 
 def _definition(reference: Reference, folder: Path, path: str, name: str) -> Definition:

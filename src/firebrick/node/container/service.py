@@ -69,13 +69,13 @@ def launch_of(spec: ContainerSpec, config: ImageConfig) -> Launch:
     return Launch(
         argv=argv,
         env={**config.env, **spec.options.env, **spec.env},
-        user=_user(spec.options.user or config.user),
+        user=agent_user(spec.options.user or config.user),
         directory=spec.options.directory or config.directory or "/",
     )
 
 
-def _user(text: str) -> str | None:
-    """As the agent takes it: a name, `uid`, or `uid:gid`."""
+def agent_user(text: str) -> str | None:
+    """A user of an image as the agent takes it: a name, `uid`, or `uid:gid`; None is root."""
     name, _, group = text.partition(":")
     if name.isdigit() and group.isdigit():
         return text

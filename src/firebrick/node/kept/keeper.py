@@ -20,6 +20,7 @@ from firebrick.node.event import MachineKept
 from firebrick.node.guest import Keep as KeepMachine
 from firebrick.node.kept import checkpoint, shelf
 from firebrick.node.kept.shelf import Ended, Kept, Kind
+from firebrick.node.results.offer import tenant_of
 from firebrick.node.settings import Keep, NodeSettings
 from firebrick.node.step.bench import Bench
 from firebrick.workflow.syntax import Step
@@ -42,12 +43,14 @@ class _Moment:
 @dataclass(kw_only=True)
 class Keeper:
     """That of one job. `keep` is None where its machine cannot be saved; `begun_at` is the step the job begins with where that is a checkpoint
-    already, `anything` whether a machine was kept. Nothing that goes wrong here touches the job: the log says it."""
+    already, `anything` whether a machine was kept. `title`, `needs` and `callers` are those of the records. Nothing that goes wrong here touches the job: the log says it."""
 
     settings: NodeSettings
     keep: KeepMachine | None
     machine: str
+    title: str = ""
     needs: Mapping[str, Ended] = field(default_factory=dict)
+    callers: tuple[Mapping[str, Ended], ...] = ()
     begun_at: int | None = None
     anything: bool = False
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -96,7 +99,8 @@ class Keeper:
             return
         if entry is None:
             bench.log.node(
-                f"The machine is not kept: it takes more than the {self.settings.keep_mib} MiB of `keep_mib`.",
+                f"The machine is not kept: with what others keep it would be more than the {self.settings.keep_mib} MiB of `keep_mib`, or "
+                f"the {self.settings.keep_count} machines of `keep_count`. `firebrick kept ls` lists them.",
                 moment.number,
             )
             return
@@ -116,8 +120,10 @@ class Keeper:
         return Kept(
             version=shelf.VERSION,
             run=bench.order.id,
+            tenant=mask(tenant_of(bench.order)),
             workflow=mask(bench.order.workflow.name),
             job=bench.log.job,
+            title=mask(self.title),
             kind=moment.kind,
             step=moment.number,
             index=moment.index,
@@ -129,6 +135,7 @@ class Keeper:
             environment={mask(n): mask(v) for n, v in command.env.items()} if command is not None else {},
             secrets=tuple(sorted(bench.order.secrets)),
             needs=self.needs,
+            callers=self.callers,
             sha=bench.order.source.sha,
             image="",
             machine=self.machine,

@@ -25,21 +25,28 @@ class Rerun:
         return self.entry.record.job
 
     def narrow(self, plan: Plan) -> Plan:
-        """The plan of the job alone, which waits for none. Raises WorkflowError where the workflow has no such step any more."""
+        """The plan of the job alone, or of the one that calls its workflow, which waits for none.
+
+        Raises WorkflowError where the workflow has no such step any more."""
         planned = next((each for each in plan.jobs if self.is_of(each)), None)
         if planned is None:
-            raise _changed(plan, f"The workflow itself has no job '{self.job}', or not any more")
+            raise _changed(plan, f"The workflow has no job '{self.job}' any more")
+        if planned.job.call is not None:
+            return replace(plan, jobs=(planned,), edges={planned.job.id: ()})
         if self.entry.record.index >= len(planned.job.steps):
             raise _changed(plan, f"The job '{self.job}' has no step {self.entry.record.step + 1} any more")
         return replace(plan, jobs=(replace(planned, job=self._changed(plan, planned)),), edges={planned.job.id: ()})
 
     def is_of(self, planned: PlannedJob) -> bool:
-        """Whether it is the job, or what it may become is."""
-        return planned.key == self.job or (planned.is_open and self.job.startswith(f"{planned.key}."))
+        """Whether it is the job, or what it may become or the workflow it calls has it."""
+        has_others = planned.is_open or planned.job.call is not None
+        return planned.key == self.job or (has_others and self.job.startswith(f"{planned.key}."))
 
-    def outcomes(self) -> dict[str, JobOutcome]:
-        """How the jobs ended that this one needs."""
-        return {name: JobOutcome(ended.result, ended.outputs) for name, ended in self.entry.record.needs.items()}
+    def outcomes(self, depth: int) -> dict[str, JobOutcome]:
+        """How the jobs ended that this one needs, or, in one of the workflows around its own, the one that calls: `depth` callers are around that."""
+        record = self.entry.record
+        needs = record.callers[depth] if depth < len(record.callers) else record.needs
+        return {name: JobOutcome(ended.result, ended.outputs) for name, ended in needs.items()}
 
     def _changed(self, plan: Plan, planned: PlannedJob) -> Job:
         job, at = planned.job, self.entry.record.index

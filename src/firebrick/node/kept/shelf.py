@@ -4,8 +4,8 @@
     kept/<run>/<job>/<name>/snapshot/       the machine at that moment
 
 `<name>` is the number of the step that failed, counted from 1; `before-<number>` for a checkpoint; `end` for a machine kept after its last step.
-An entry appears whole or not at all. Those whose time is over go, and of the others the oldest, whenever one is added, a node is opened, or
-somebody asks. One lock of the shelf is held by who adds, removes or starts a machine from an entry: nothing is taken away from under a start.
+An entry appears whole or not at all. Those whose time is over go, and of the others those beyond the quota (see `firebrick.node.kept.quota`), whenever
+one is added, a node is opened, or somebody asks. One lock of the shelf is held by who adds, removes or starts a machine from an entry: nothing is taken away from under a start.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from firebrick.home import Home
 from firebrick.image.lock import hold_lock
 from firebrick.machine import Snapshot, SnapshotError, owner, trust
 from firebrick.node.errors import NodeError
+from firebrick.node.kept.quota import Quota, beyond
 from firebrick.task import shielded
 from firebrick.text import encodable
 
@@ -57,12 +58,16 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """One record. `step` counts from 0, as in events, what actions do before the first step included; `index` is that of the step in the job. Text
     is masked: no secret is in a record, only the names of those the order had, in `secrets`; what the guest knows, values included, is in its
     memory and so in the snapshot. `argv` is empty where no command ran. `state` is the digest of what lies in the guest to go on from there (see
-    `firebrick.node.kept.checkpoint`); `needs` is how the jobs before ended."""
+    `firebrick.node.kept.checkpoint`); `needs` is how the jobs before ended. `tenant` says whose it is: that of the run's
+    repository. `title` is what people call the job, `caller / job` of a called workflow; `callers` is how the jobs before the calling ones ended, the
+    outermost first."""
 
     version: int
     run: str
+    tenant: str = ""
     workflow: str
     job: str
+    title: str = ""
     kind: Kind
     step: int
     index: int
@@ -74,6 +79,7 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     environment: Mapping[str, str] = {}
     secrets: tuple[str, ...] = ()
     needs: Mapping[str, Ended] = {}
+    callers: tuple[Mapping[str, Ended], ...] = ()
     sha: str = ""
     image: str
     machine: str
@@ -82,6 +88,14 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     expires: float
     milliseconds: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+
+    def is_of(self, job: str) -> bool:
+        """Whether this is the job's key or what people call it."""
+        return self.job == job or (_title(self.title) == _title(job) != "")
+
+    @property
+    def is_checkpoint(self) -> bool:
+        return self.kind is Kind.BEFORE
 
     @property
     def label(self) -> str:
@@ -104,14 +118,6 @@ class Entry:
     def snapshot(self) -> Snapshot:
         """Raises SnapshotError where it is damaged."""
         return Snapshot.load(self.path / _SNAPSHOT)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quota:
-    """How much is kept at once, however young it is."""
-
-    mib: int
-    count: int
 
 
 class KeptShelf:
@@ -142,21 +148,23 @@ class KeptShelf:
 
     async def put(self, draft: Path, record: Kept) -> Entry | None:
         """Make the draft, whose snapshot is there, the entry of `record`; one with the same name is replaced, and others go for it where the
-        quota says so. None where it is larger than the quota alone. Raises OSError."""
-        if record.bytes > self._quota.mib << 20:
-            return None
-        (draft / _RECORD).write_bytes(msgspec.json.encode(record))
-        target = draft.parent / record.label
+        quota says so. None where it says that this one is too much. Raises OSError."""
+        entry = Entry(record, draft.parent / record.label)
         async with self.locked():
-            await asyncio.to_thread(self._put, draft, target)
-        return Entry(record, target)
+            return entry if await asyncio.to_thread(self._put, draft, entry) else None
 
-    def _put(self, draft: Path, target: Path) -> None:
-        _remove(target)
-        draft.rename(target)
+    def _put(self, draft: Path, entry: Entry) -> bool:
+        left = [other for other in self.entries() if other.path != entry.path]
+        gone = beyond([one.record for one in (*left, entry)], self._quota)
+        if any(record is entry.record for record in gone):
+            return False
+        (draft / _RECORD).write_bytes(msgspec.json.encode(entry.record))
+        _remove(entry.path)
+        draft.rename(entry.path)
         with contextlib.suppress(SnapshotError):
-            trust.trust(Snapshot.load(target / _SNAPSHOT), self._cache)  # it has another path now
-        self._make_room(newest=target)
+            trust.trust(entry.snapshot, self._cache)  # it has another path now
+        self._make_room(newest=entry.path)
+        return True
 
     async def sweep(self) -> list[Kept]:
         """Remove what is over its time, what is beyond the quota, and what killed processes have left. Returns the records of entries."""
@@ -186,7 +194,7 @@ class KeptShelf:
         entries = [entry for entry in self.entries() if kind is None or entry.record.kind is kind]
         what, ask = _CHECKPOINT if kind is Kind.BEFORE else _MACHINE
         run = _chosen_run(run, entries, what, ask)
-        found = [entry for entry in entries if entry.record.run == run and job in (None, entry.record.job)]
+        found = [entry for entry in entries if entry.record.run == run and (job is None or entry.record.is_of(job))]
         if label is not None:
             found = [entry for entry in found if entry.record.label == label]
         if not found:
@@ -208,16 +216,14 @@ class KeptShelf:
         yield from sorted((entry for entry in found if entry is not None), key=lambda entry: entry.record.at)
 
     def _make_room(self, newest: Path | None = None) -> list[Kept]:
-        """With the lock held."""
-        now, gone = time.time(), []
-        entries = list(self._all())
-        count, size = len(entries), sum(entry.record.bytes for entry in entries)
-        for entry in entries:  # the oldest first
-            beyond = count > self._quota.count or size > self._quota.mib << 20
-            if entry.path != newest and (beyond or entry.record.expires <= now):
+        """With the lock held. Returns the records of what goes; `newest` has its place."""
+        now, entries = time.time(), list(self._all())
+        over = [entry for entry in entries if entry.record.expires <= now and entry.path != newest]
+        gone = [entry.record for entry in over]
+        gone += beyond([entry.record for entry in entries if entry not in over], self._quota)
+        for entry in entries:
+            if any(entry.record is record for record in gone):
                 _remove(entry.path)
-                gone.append(entry.record)
-                count, size = count - 1, size - entry.record.bytes
         self._forget_leftovers()
         return gone
 
@@ -252,6 +258,11 @@ def _remove(path: Path) -> None:
         draft = path.with_name(owner.draft_name(path.name))
         path.rename(draft)
         tree.remove(draft)
+
+
+def _title(text: str) -> str:
+    """However the `/` between a caller and its job is set off."""
+    return "/".join(part.strip() for part in text.split("/"))
 
 
 def _plain(name: str) -> str:

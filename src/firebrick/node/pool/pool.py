@@ -19,11 +19,24 @@ from firebrick.guest.protocol import MAX_ENTROPY
 from firebrick.home import Home
 from firebrick.image.model import Image, Kernel
 from firebrick.image.store import ImageStore
-from firebrick.machine import BootError, Driver, Machine, MachineSpec, Network, Snapshot, SnapshotError, owner, restore
+from firebrick.machine import (
+    BootError,
+    Driver,
+    Machine,
+    MachineSpec,
+    Network,
+    Snapshot,
+    SnapshotError,
+    launch,
+    owner,
+    restore,
+)
+from firebrick.node.container.built import StoredImages
 from firebrick.node.container.image import ContainerImage, Containers, may_be_named
 from firebrick.node.errors import NodeError, ToolLostError, told
 from firebrick.node.guest import Loan, Say
-from firebrick.node.kept.shelf import Entry, Kept, KeptShelf, Quota
+from firebrick.node.kept.quota import Quota
+from firebrick.node.kept.shelf import Entry, Kept, KeptShelf
 from firebrick.node.order import Fixed, Resources
 from firebrick.node.pool.driver import network_kind, policy_of
 from firebrick.node.pool.template import TemplateShelf, machine_spec
@@ -36,6 +49,7 @@ from firebrick.workflow.container.container import Login
 
 _KERNEL: Final = "debian"
 _DISK_SPARED_MIB: Final = 1024
+_LAYOUT: Final = "/proc/sys/kernel/randomize_va_space"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +66,8 @@ class _Beginning:
 
 
 class Pool:
-    """A `Lender`. `roster` has the machines that are lent; `store` is where kernels and images come from, `tools` where those of tool caches do."""
+    """A `Lender`. `roster` has the machines that are lent, `built` the images made of Dockerfiles; `store` is where kernels and images come from, `tools`
+    where those of tool caches do."""
 
     def __init__(
         self,
@@ -79,6 +94,7 @@ class Pool:
         )
         self._turns = Turns(capacity)
         self._containers = Containers(home, self._store, settings)
+        self.built = StoredImages(self._store, limit_mib=settings.built_limit_mib)
         self.kept = KeptShelf(home, Quota(mib=settings.keep_mib, count=settings.keep_count))
 
     async def images(self) -> Sequence[str]:
@@ -115,6 +131,17 @@ class Pool:
         return self._lend(image, resources, purpose, say)
 
     @asynccontextmanager
+    async def lend_booted(self, image: str, resources: Resources, *, purpose: str, say: Say) -> AsyncIterator[Loan]:
+        """See `Lender.lend_booted`."""
+        found, _, spec = await self._finalize(image, resources, say)
+        began = time.perf_counter()
+        async with launch(spec, self._driver, home=self._home.root) as machine:
+            milliseconds = (time.perf_counter() - began) * 1000
+            self._store.claim(found, machine.directory)
+            with self.roster.registered(machine, image, purpose):
+                yield self._loan(machine, image, milliseconds, start="boot")
+
+    @asynccontextmanager
     async def _lend(
         self,
         image: str,
@@ -130,6 +157,8 @@ class Pool:
             begin = _Beginning(spec=spec, image=found, kernel=kernel, node=node, tools=tools, identity=identity)
             machine, milliseconds = await self._start(stack, begin, say)
             stack.enter_context(self.roster.registered(machine, image, purpose))
+            if resources.fixed is not None:  # programs that order things by their addresses do it the same each time
+                await machine.files.write(_LAYOUT, b"0\n", parents=True)
             yield self._loan(machine, image, milliseconds)
 
     @asynccontextmanager
@@ -173,11 +202,11 @@ class Pool:
         async with self._turns.take(1 + companions):
             yield
 
-    def _loan(self, machine: Machine, image: str, milliseconds: float) -> Loan:
+    def _loan(self, machine: Machine, image: str, milliseconds: float, start: str = "fork") -> Loan:
         return Loan(
             guest=machine,
             machine=machine.id,
-            start="fork",
+            start=start,
             start_ms=milliseconds,
             scratch=machine.directory,
             image=image,
@@ -230,7 +259,7 @@ class Pool:
     async def sweep(self) -> None:
         """Remove what processes that died while they made kernels or images, or fetched them, have left, and machines that were kept long enough."""
         await self._store.sweep()
-        self._containers.sweep()
+        await asyncio.to_thread(self._containers.sweep)
         await self.kept.sweep()
 
     async def _finalize(self, image: str, resources: Resources, say: Say) -> tuple[Image, Kernel, MachineSpec]:
@@ -249,7 +278,7 @@ class Pool:
             machine = await stack.enter_async_context(self._fork(template, begin.spec, begin.identity))
         except (SnapshotError, BootError) as error:
             say(f"The template cannot be used and is made anew: {error}")
-            self._templates.discard(template)
+            await self._templates.discard(template)
             template = await self._template(begin, say)
             began = time.perf_counter()
             machine = await stack.enter_async_context(self._fork(template, begin.spec, begin.identity))

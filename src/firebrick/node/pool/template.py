@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import os
@@ -99,26 +100,26 @@ class TemplateShelf:
 
         Raises MachineError, ToolLostError."""
         path = self._home.templates / await self.key(spec, image, kernel, node, tools)
-        found = self._load(path)
+        found = await asyncio.to_thread(self._load, path)
         if found is not None:
             return found
         lock = path.with_name(f".{path.name}.lock")
         async with hold_lock(lock, waiting=lambda: say("Another process makes the template for this machine.")):
-            found = self._load(path)
+            found = await asyncio.to_thread(self._load, path)
             if found is None:
-                self._forget_drafts(path)
+                await asyncio.to_thread(self._forget_drafts, path)
                 for tool in tools:
                     await self._tools.check(tool)
                 extras = [*(["Node.js"] if node else []), *(str(tool.name) for tool in tools)]
                 what = ", ".join([f"{spec.vcpus} vcpus", f"{spec.memory_mib} MiB", *extras])
                 say(f"Making the template for {image.name} ({what}): booting it once.")
                 found = await self._make(path, spec, image, node, tools, say)
-                self._forget_oldest(path)
+                await asyncio.to_thread(self._forget_oldest, path)
             return found
 
-    def discard(self, template: Snapshot) -> None:
+    async def discard(self, template: Snapshot) -> None:
         """For one that turned out not to start. Machines that run from it have their own names for its files."""
-        shutil.rmtree(template.path, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, template.path, ignore_errors=True)
 
     def _load(self, path: Path) -> Snapshot | None:
         """None where there is none, or where it is damaged: then it is removed."""

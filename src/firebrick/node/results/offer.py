@@ -40,6 +40,7 @@ class NodeResults:
         self._directory = directory
         self._limits = limits
         self._watchers = Watchers()
+        self._tokens: dict[tuple[str, str], dict[str, str]] = {}
         self._stack = AsyncExitStack()
         self._turn = asyncio.Lock()
         self._results: Results | None = None
@@ -52,29 +53,35 @@ class NodeResults:
         """While the context lasts, what clients store in this run comes to the shelf, and what is on the shelf is shown to clients. Nothing comes
         to the shelf when it is left: what is half there by then is waited for."""
         watcher = _ShelfWatcher(shelf)
+        run = (tenant_of(order), order.id)
+        self._tokens[run] = {}
         try:
-            with self._watchers.watched(tenant_of(order), order.id, watcher):
+            with self._watchers.watched(*run, watcher):
                 yield
         finally:
+            del self._tokens[run]
             await shielded(watcher.idle.wait())
 
     @asynccontextmanager
     async def offered(
         self, guest: Guest, order: RunOrder, job: str, *, server_url: str
     ) -> AsyncIterator[Mapping[str, str]]:
-        """The variables by which actions of this job find the services, and a port in its machine that leads there while the context lasts.
+        """The variables by which actions of this job find the services, and a port in its machine that leads there while the context lasts. The
+        token is the same in all machines of the job: each is one more text its log masks.
 
         Raises what `Agent.listen` raises, AgentError, and ResultsError where the host's secret cannot be read."""
         # Imported here: a run without actions shall not wait for it.
-        from firebrick.results.token import read_key
+        from firebrick.results.token import read_key, sign_grant
         from firebrick.results.variables import HOST, runtime_variables
 
         key = await asyncio.to_thread(read_key, self._directory / "key")
-        lifetime_s = order.resources.timeout_s + _AFTERWARDS_S
+        grant, lifetime_s = _grant(order, job), order.resources.timeout_s + _AFTERWARDS_S
+        tokens = self._tokens[tenant_of(order), order.id]
+        if job not in tokens:
+            tokens[job] = sign_grant(key, grant, lifetime_s=lifetime_s)
         async with relay(guest, self) as port:
             await add_names(guest.files, {HOST: "127.0.0.1"})
-            grant = _grant(order, job)
-            yield runtime_variables(key, grant, port=port, lifetime_s=lifetime_s, server_url=server_url)
+            yield runtime_variables(tokens[job], grant, port=port, server_url=server_url)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Stream]:

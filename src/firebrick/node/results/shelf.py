@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,7 @@ from firebrick.node.event import ArtifactStored
 from firebrick.node.glob import Found
 from firebrick.node.log import Emit
 from firebrick.node.results.archive import DEEPEST, Member, Unpacked, read_members, unpack
+from firebrick.spool import Spool
 from firebrick.text import encodable
 
 _FORBIDDEN: Final = re.compile(r'[\x00-\x1f"*/:<>?\\|]')
@@ -153,13 +155,14 @@ class ArtifactShelf:
     async def _write(self, files: Files, source: str, target: Path) -> tuple[int, str]:
         size, digest = 0, hashlib.sha256()
         fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-        with os.fdopen(fd, "wb", buffering=0) as out:
+        with FileIO(fd, "wb") as out:
+            spool = Spool(out, digest)
             async with aclosing(files.stream(source)) as chunks:
                 async for chunk in chunks:
                     size += len(chunk)
                     self._spend(len(chunk), source)
-                    digest.update(chunk)
-                    out.write(chunk)
+                    await spool.write(chunk)
+            await spool.flush()
         return size, digest.hexdigest()
 
     def _count(self, paths: Sequence[str], name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -23,26 +24,28 @@ _LIMIT: Final = MAX_BYTES + 1
 
 async def load_called(order: RunOrder, actions: ActionSource, settings: NodeSettings) -> Calls:
     """All that the workflow of the order calls. Raises WorkflowError; WorkflowSourceError for a repository that cannot be had."""
-    finder = _Finder(order.source.path, actions, settings)
     loading = load_calls(order.workflow)
-    try:
-        target = next(loading)
-        while True:
-            target = loading.send(await finder.find(target))
-    except StopIteration as end:
-        calls: Calls = end.value
-        return calls
-    finally:
-        loading.close()
+    with ExitStack() as held:
+        finder = _Finder(order.source.path, actions, settings, held)
+        try:
+            target = next(loading)
+            while True:
+                target = loading.send(await finder.find(target))
+        except StopIteration as end:
+            calls: Calls = end.value
+            return calls
+        finally:
+            loading.close()
 
 
 class _Finder:
     """Files of workflows. A ref means the same commit for the whole of a run."""
 
-    def __init__(self, own: Path, actions: ActionSource, settings: NodeSettings) -> None:
+    def __init__(self, own: Path, actions: ActionSource, settings: NodeSettings, held: ExitStack) -> None:
         self._own = own
         self._actions = actions
         self._settings = settings
+        self._held = held
         self._trees: dict[tuple[str, str], Path] = {}
 
     async def find(self, target: Target) -> bytes | None:
@@ -61,7 +64,8 @@ class _Finder:
             repository = RemoteAction(owner, name, target.path, target.ref)
             try:
                 check_allowed(repository, self._settings)
-                self._trees[key] = (await self._actions.fetch(repository, lambda _: None)).root
+                tree = await self._actions.fetch(repository, lambda _: None, self._held)
             except NodeError as error:
                 raise WorkflowSourceError(f"cannot call the workflow {target}: {error}", hint=error.hint) from error
+            self._trees[key] = tree.root
         return self._trees[key]

@@ -9,13 +9,16 @@ import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-from firebrick.node.cancel import Cancellation
+from firebrick.node.cancel import Cancellation, cause_message
 from firebrick.node.context import debugging
 from firebrick.node.contract import JobResult
 from firebrick.node.event import CancelCause, Conclusion, JobFinished, JobsPlanned
-from firebrick.node.job import JobTask, cause_message, run_job
+from firebrick.node.job import JobTask, run_job
+from firebrick.node.kept.resume import needs_of
+from firebrick.node.kept.shelf import Ended
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
 from firebrick.node.run.call import called_order
@@ -54,7 +57,7 @@ class _Ended:
 
 class Course:
     """One workflow at work. `order` is the run's, with this workflow and its secrets; `above` is the cancellation of the calling job, `held` are
-    the concurrency groups it is in."""
+    the concurrency groups it is in, `callers` how the jobs ended that it and those around it need."""
 
     def __init__(
         self,
@@ -64,6 +67,7 @@ class Course:
         *,
         above: Cancellation | None = None,
         held: frozenset[str] = frozenset(),
+        callers: tuple[Mapping[str, Ended], ...] = (),
     ) -> None:
         self.outcomes: dict[str, JobOutcome] = {}
         self._shared = shared
@@ -71,10 +75,13 @@ class Course:
         self._plan = planned
         self._above = above
         self._held = held
+        self._callers = callers
         self._copies: dict[str, tuple[PlannedJob, ...]] = {}
         self._trunks: dict[str, Trunk | None] = {}
         rerun = order.rerun
-        self._known = self.outcomes if rerun is None else rerun.outcomes()  # what jobs see of those they need
+        self._known = (
+            self.outcomes if rerun is None else rerun.outcomes(len(callers))
+        )  # what jobs see of those they need
 
     async def carry_out(self) -> None:
         """A task for each job of the workflow; each waits for those it needs. All have reported when this returns."""
@@ -90,7 +97,9 @@ class Course:
         outcomes: list[JobOutcome] = []
         if copies:
             turns = asyncio.Semaphore(copies[0].max_parallel if len(copies) > 1 else 1)
-            async with open_trunk(copies, self._shared.lender) as self._trunks[job_id], asyncio.TaskGroup() as group:
+            may_fork = self._order.resources.fixed is None  # a fork is somebody else than what it is a fork of
+            trunk = open_trunk(copies, self._shared.lender, may_fork=may_fork)
+            async with trunk as self._trunks[job_id], asyncio.TaskGroup() as group:
                 for copy in copies:
                     name = f"run-{self._order.id}-{copy.key}"
                     group.create_task(self._run_copy(copy, turns, outcomes), name=name)
@@ -112,10 +121,10 @@ class Course:
         return ()
 
     def _closed(self, planned: PlannedJob) -> tuple[PlannedJob, ...]:
-        cause = above.cause if (above := self._cancelled_above) is not None else None
+        above = self._cancelled_above
         contexts = self._contexts(planned.job.id)
-        if not self._should_run(planned, contexts, cancelled=cause is not None):
-            self._end(planned, _not_run(cause))
+        if not self._should_run(planned, contexts, cancelled=above is not None):
+            self._end(planned, _not_run(above))
             return ()
         scope = job_scope(self._plan, planned, self._known, contexts)
         copies = expand(self._order.workflow, planned.job, scope, self._plan.caller)
@@ -136,8 +145,8 @@ class Course:
     async def _run_copy(self, copy: PlannedJob, turns: asyncio.Semaphore, outcomes: list[JobOutcome]) -> None:
         """One combination of a job, or the job itself where it has no matrix: its turn, its work, its report."""
         cancellation = self._shared.live[copy.key] = Cancellation(self._patience(copy))
-        if (above := self._cancelled_above) is not None and above.cause is not None:
-            cancellation.request(above.cause, above.began)
+        if (above := self._cancelled_above) is not None:
+            cancellation.follow(above)
         began = time.monotonic()
         ended = _Ended(JobResult(conclusion=Conclusion.CANCELLED, message=cause_message(CancelCause.SHUTDOWN)))
         try:
@@ -174,7 +183,7 @@ class Course:
         cancelled = cancellation.cause is not None
         try:
             if not self._should_run(copy, contexts, cancelled=cancelled):
-                return _Ended(_not_run(cancellation.cause))
+                return _Ended(_not_run(cancellation))
             scope = job_scope(self._plan, copy, self._known, contexts, cancelled=cancelled)
         except EvaluationError as error:
             return _Ended(self._failed(copy, f"The template is not valid. `if` of the job: {error}"))
@@ -197,7 +206,8 @@ class Course:
         loop = asyncio.get_running_loop()
         left = cancellation.began + self._shared.settings.cancel_s - loop.time()
         granted = self._shared.live[copy.key] = Cancellation(0.0)
-        timer = loop.call_later(max(0.0, left), granted.request, cancellation.cause)
+        end = partial(granted.request, cancellation.cause, message=cancellation.message)
+        timer = loop.call_later(max(0.0, left), end)
         try:
             yield granted
         finally:
@@ -213,7 +223,7 @@ class Course:
             return _Ended(self._failed(copy, f"The template is not valid. {error}"))
         async with self._admitted(asked, copy, cancellation, self._held, "job") as held:
             if held is None:
-                return _Ended(_not_run(cancellation.cause))
+                return _Ended(_not_run(cancellation))
             if copy.job.call is not None:
                 return await self._call(copy, copy.job.call, scope, cancellation, held)
             return _Ended(await run_job(self._task(copy, scope, cancellation)))
@@ -232,6 +242,7 @@ class Course:
             log=self._log(copy),
             cancellation=cancellation,
             trunk=self._trunks.get(copy.job.id),
+            callers=self._callers,
         )
 
     @asynccontextmanager
@@ -277,6 +288,8 @@ class Course:
             caller, order = called_order(self._order, self._plan, copy, call, scope, self._shared.calls)
             contexts = order_contexts(order)
             planned = plan(order.workflow, contexts=contexts, caller=caller)
+            if order.rerun is not None:
+                planned = order.rerun.narrow(planned)
             self._shared.count(len(planned.jobs) - 1)
             asked = group_request(order.workflow.concurrency, Scope(contexts))
         except _MISTAKES as error:
@@ -284,9 +297,10 @@ class Course:
         jobs = tuple(job.key for job in planned.jobs)
         self._shared.emit(JobsPlanned(at=time.time(), job=copy.key, jobs=jobs))
         async with self._admitted(asked, copy, cancellation, held, "workflow") as within:
-            course = Course(self._shared, order, planned, above=cancellation, held=within or held)
+            callers = (*self._callers, needs_of(scope))
+            course = Course(self._shared, order, planned, above=cancellation, held=within or held, callers=callers)
             if within is None:
-                course.give_up(cancellation.cause)
+                course.give_up(cancellation)
             else:
                 await course.carry_out()
         return self._called_end(copy, course, order.workflow, contexts)
@@ -299,10 +313,10 @@ class Course:
             return _Ended(self._failed(copy, f"The outputs of the called workflow cannot be evaluated: {error}"))
         return _Ended(JobResult(conclusion=conclusion, outputs=outputs), reported=True)
 
-    def give_up(self, cause: CancelCause | None) -> None:
+    def give_up(self, cancellation: Cancellation) -> None:
         """Report every job as one that did not run."""
         for planned in self._plan.jobs:
-            self._end(planned, _not_run(cause))
+            self._end(planned, _not_run(cancellation))
 
     # --- what is said ---
 
@@ -348,7 +362,7 @@ class Course:
         )
 
 
-def _not_run(cause: CancelCause | None) -> JobResult:
-    if cause is None:
+def _not_run(cancellation: Cancellation | None) -> JobResult:
+    if cancellation is None or cancellation.cause is None:
         return JobResult(conclusion=Conclusion.SKIPPED)
-    return JobResult(conclusion=Conclusion.CANCELLED, message=cause_message(cause))
+    return JobResult(conclusion=Conclusion.CANCELLED, message=cancellation.message)

@@ -159,9 +159,11 @@ class Branch:
 
 
 @asynccontextmanager
-async def open_trunk(copies: tuple[PlannedJob, ...], lender: Lender) -> AsyncIterator[Trunk | None]:
-    """The common part of these jobs, as long as they run; None where they have none, or nobody to share it with."""
-    step = fork_point(copies[0].job) if len(copies) > 1 else None
+async def open_trunk(
+    copies: tuple[PlannedJob, ...], lender: Lender, *, may_fork: bool = True
+) -> AsyncIterator[Trunk | None]:
+    """The common part of these jobs, as long as they run; None where they have none, nobody to share it with, or may not."""
+    step = fork_point(copies[0].job) if may_fork and len(copies) > 1 else None
     if not step:
         yield None
         return

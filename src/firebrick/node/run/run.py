@@ -6,13 +6,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from functools import partial
 
 from firebrick.node.action.source import ActionSource, NoActions
+from firebrick.node.cancel import run_limit
 from firebrick.node.contract import RunResult
 from firebrick.node.errors import NodeError, told
 from firebrick.node.event import CancelCause, Conclusion, Event, LogLine, RunFinished, RunStarted
 from firebrick.node.guest import Lender
-from firebrick.node.job import cause_message
 from firebrick.node.journal import Journal
 from firebrick.node.log import NODE_STEP
 from firebrick.node.order import RunOrder
@@ -25,6 +26,7 @@ from firebrick.node.run.turnstile import Turnstile
 from firebrick.node.settings import NodeSettings
 from firebrick.node.tool.shelf import ToolShelf
 from firebrick.task import end_tasks
+from firebrick.workflow.called import Calls
 from firebrick.workflow.expression.expression import EvaluationError, Scope
 from firebrick.workflow.outcome import FAILURE, JobOutcome, run_result
 from firebrick.workflow.plan import Plan, plan
@@ -74,10 +76,13 @@ class Run:
         return self._journal.read()
 
     def cancel(self, cause: CancelCause) -> None:
+        self._cancel(cause)
+
+    def _cancel(self, cause: CancelCause, message: str = "") -> None:
         if self._shared.cancellation.cause is None and not self._done.done():
-            self._shared.cancellation.request(cause)
+            self._shared.cancellation.request(cause, message=message)
             for cancellation in list(self._shared.live.values()):
-                cancellation.request(cause)
+                cancellation.request(cause, message=message)
 
     async def result(self) -> RunResult:
         return await asyncio.shield(self._done)
@@ -88,10 +93,8 @@ class Run:
         """From the first event to the last, whatever happens; if cancelled, machines are ended first and the run concludes as cancelled."""
         message = ""
         try:
-            planned, asked = await self._prepared()
-            self._start(tuple(job.key for job in planned.jobs))
-            async with self._watched():
-                await self._in_turn(planned, asked)
+            with self._limited():
+                await self._whole()
         except (WorkflowError, NodeError, EvaluationError) as error:
             message = told(error) if isinstance(error, NodeError) else str(error)
         except asyncio.CancelledError:
@@ -109,9 +112,33 @@ class Run:
         results = self._shared.results
         return nullcontext() if results is None else results.watched(self.order, self._shared.shelf)
 
-    async def _prepared(self) -> tuple[Plan, GroupRequest | None]:
-        """The plan of the run, and the concurrency group it wants to be in. Raises WorkflowError, NodeError, EvaluationError."""
-        self._shared.calls = await load_called(self.order, self._shared.actions, self._shared.settings)
+    async def _whole(self) -> None:
+        """What it calls, its plan, its jobs. Raises WorkflowError, NodeError, EvaluationError."""
+        calls = await self._called()
+        planned, asked = self._planned()
+        self._start(tuple(job.key for job in planned.jobs))
+        async with self._watched():
+            if calls is None:
+                self._give_up(planned)
+            else:
+                self._shared.calls = calls
+                await self._in_turn(planned, asked)
+
+    async def _called(self) -> Calls | None:
+        """All that the workflow calls, fetched from wherever it is; None where the run is cancelled first, or its time is over.
+
+        Raises WorkflowError, NodeError."""
+        work = load_called(self.order, self._shared.actions, self._shared.settings)
+        loading = asyncio.create_task(work, name=f"run-{self.order.id}-called")
+        ended = asyncio.create_task(self._shared.cancellation.requested.wait(), name=f"run-{self.order.id}-cancelled")
+        try:
+            await asyncio.wait((loading, ended), return_when=asyncio.FIRST_COMPLETED)
+            return loading.result() if loading.done() else None
+        finally:
+            await end_tasks(loading, ended)
+
+    def _planned(self) -> tuple[Plan, GroupRequest | None]:
+        """The plan of the run, and the concurrency group it wants to be in. Raises WorkflowError, EvaluationError."""
         contexts = order_contexts(self.order)
         self._name = run_name(self.order.workflow, Scope(contexts))
         planned = plan(self.order.workflow, contexts=contexts, only=self.order.jobs)
@@ -128,27 +155,29 @@ class Run:
     async def _in_turn(self, planned: Plan, asked: GroupRequest | None) -> None:
         """All jobs, when the run has its place in its concurrency group; none where another has taken that. It waits no longer than it may
         then take."""
-        with self._limited():
-            if asked is None:
-                await self._run_all(planned, frozenset())
+        if asked is None:
+            await self._run_all(planned, frozenset())
+            return
+        key = order_group(self.order, asked.group)
+        turnstile = self._shared.turnstile
+        if not turnstile.is_free(key):
+            self._say(planned, f"The run waits for the concurrency group '{asked.group}'.")
+        async with turnstile.pass_through(
+            key,
+            asked,
+            self.order.id,
+            cancel=lambda: self.cancel(CancelCause.CONCURRENCY),
+            cancelled=self._shared.cancellation.requested,
+        ) as admitted:
+            if admitted:
+                with self._limited():
+                    await self._run_all(planned, frozenset({key}))
                 return
-            key = order_group(self.order, asked.group)
-            turnstile, cancellation = self._shared.turnstile, self._shared.cancellation
-            if not turnstile.is_free(key):
-                self._say(planned, f"The run waits for the concurrency group '{asked.group}'.")
-            async with turnstile.pass_through(
-                key,
-                asked,
-                self.order.id,
-                cancel=lambda: self.cancel(CancelCause.CONCURRENCY),
-                cancelled=cancellation.requested,
-            ) as admitted:
-                if admitted:
-                    with self._limited():
-                        await self._run_all(planned, frozenset({key}))
-                    return
+        self._give_up(planned)
+
+    def _give_up(self, planned: Plan) -> None:
         course = Course(self._shared, self.order, planned)
-        course.give_up(cancellation.cause)
+        course.give_up(self._shared.cancellation)
         self._outcomes = course.outcomes
 
     @contextmanager
@@ -157,7 +186,8 @@ class Run:
         if self._timer is not None:
             self._timer.cancel()
         limit = self.order.resources.timeout_s
-        timer = self._timer = asyncio.get_running_loop().call_later(limit, self.cancel, CancelCause.TIMEOUT)
+        end = partial(self._cancel, CancelCause.TIMEOUT, run_limit(limit))
+        timer = self._timer = asyncio.get_running_loop().call_later(limit, end)
         try:
             yield
         finally:
@@ -179,7 +209,7 @@ class Run:
         cause = self._shared.cancellation.cause
         conclusion = self._conclusion(failed=bool(message))
         if not message and cause is not None:
-            message = cause_message(cause)
+            message = self._shared.cancellation.message
         self._emit(
             RunFinished(at=time.time(), run=self.order.id, conclusion=conclusion, seconds=seconds, message=message)
         )

@@ -17,6 +17,7 @@ from firebrick.node.errors import StepError, told
 from firebrick.node.guest import Guest
 from firebrick.node.step.bench import Bench
 from firebrick.node.step.outputs import StepOutputs
+from firebrick.task import together
 from firebrick.workflow.command.file import (
     MAX_SUMMARY,
     FileCommandError,
@@ -65,10 +66,7 @@ class StepFiles:
             with contextlib.suppress(AgentError):  # a step may have removed it
                 await guest.files.move(self._spare, self.directory)
                 return
-        writes = (guest.files.write(path, b"", parents=True) for path in self._paths.values())
-        for written in await asyncio.gather(*writes, return_exceptions=True):
-            if isinstance(written, BaseException):
-                raise written
+        await together(*(guest.files.write(path, b"", parents=True) for path in self._paths.values()))
 
     async def collect(self, bench: Bench, number: int, outputs: StepOutputs, state: StepOutputs) -> Left:
         """Apply what the step left to the bench, to `outputs` and to `state`, and return the rest. A file that breaks the grammar or holds too

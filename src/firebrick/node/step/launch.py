@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from firebrick.node.context import HOME, PATH, run_facts
 from firebrick.node.step.bench import Bench, place_context
 from firebrick.node.step.deadline import Deadline
 from firebrick.node.step.filecommand import StepFiles
 from firebrick.node.step.script import Result, Script, run_script
+from firebrick.task import together
 from firebrick.workflow.context import default_environment, step_environment
 from firebrick.workflow.outcome import CANCELLED, FAILURE, SUCCESS
+from firebrick.workflow.shell import find_shell
 from firebrick.workflow.syntax import Step
 from firebrick.workflow.template import Template
 
@@ -36,11 +39,12 @@ async def run_step_script(
     shell = await _default(bench, step.shell, "shell", env)
     directory = await _default(bench, step.working_directory, "working_directory", env)
 
-    async def start(environment: Mapping[str, str]) -> Result:
-        script = Script(text=text, shell=shell, directory=directory, env=environment, deadline=deadline)
-        return await run_script(bench, number, script)
+    script = Script(text=text, shell=find_shell(shell), directory=directory, deadline=deadline)
 
-    return await with_files(bench, number, env, start)
+    async def start(environment: Mapping[str, str]) -> Result:
+        return await run_script(bench, number, script, environment)
+
+    return await with_files(bench, number, env, start, script.write(bench.guest))
 
 
 async def _default(bench: Bench, own: Template | None, key: str, env: Mapping[str, str]) -> str:
@@ -53,11 +57,15 @@ async def _default(bench: Bench, own: Template | None, key: str, env: Mapping[st
 
 
 async def with_files(
-    bench: Bench, number: int, env: Mapping[str, str], start: Callable[[Mapping[str, str]], Awaitable[Result]]
+    bench: Bench,
+    number: int,
+    env: Mapping[str, str],
+    start: Callable[[Mapping[str, str]], Awaitable[Result]],
+    *before: Coroutine[Any, Any, object],
 ) -> Ending:
-    """Start a program with files for its commands; they are read after it, even where it failed."""
+    """Start a program with files for its commands; they are read after it, even where it failed. What must be done `before` is done meanwhile."""
     files, bench.variables.spare = StepFiles(bench.variables.spare), ""
-    await files.create(bench.guest)
+    await together(files.create(bench.guest), *before)
     result = await start(_environment(bench, env, files))
     left = await files.collect(bench, number, result.outputs, result.state)
     bench.variables.spare = files.directory if files.untouched else ""

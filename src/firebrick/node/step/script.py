@@ -16,6 +16,7 @@ from firebrick.guest.client import ExitStatus, Process
 from firebrick.guest.errors import FileMissingError
 from firebrick.node.context import TEMP
 from firebrick.node.errors import StepError
+from firebrick.node.guest import Guest
 from firebrick.node.lines import LineSplitter
 from firebrick.node.step.bench import Bench, Command
 from firebrick.node.step.deadline import Deadline
@@ -23,20 +24,28 @@ from firebrick.node.step.listener import Heard, Listener
 from firebrick.node.step.outputs import StepOutputs
 from firebrick.task import end_tasks
 from firebrick.workflow.outcome import FAILURE, SUCCESS
-from firebrick.workflow.shell import Shell, find_shell
+from firebrick.workflow.shell import Shell
 
 _BACKSTOP_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """`shell` is what the workflow says, or empty; `directory` is relative to the workspace, or empty; `env` is complete."""
+    """`directory` is relative to the workspace, or empty; `name` is that of its file, without what the shell adds."""
 
     text: str
-    shell: str
+    shell: Shell
     directory: str
-    env: Mapping[str, str]
     deadline: Deadline | None
+    name: str = field(default_factory=lambda: str(uuid.uuid4()))
+
+    @property
+    def path(self) -> str:
+        return f"{TEMP}/{self.name}{self.shell.extension}"
+
+    async def write(self, guest: Guest) -> None:
+        """Raises AgentError."""
+        await guest.files.write(self.path, self.shell.script(self.text), mode=0o755, parents=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,14 +72,13 @@ class Result:
     interrupted: bool = False
 
 
-async def run_script(bench: Bench, number: int, script: Script) -> Result:
-    """Run it to its end. Raises ShellError for a shell that is none, StepError for one the machine has not, FileMissingError and its like for what
-    else cannot be started."""
-    shell = find_shell(script.shell)
-    path = await _write(bench, shell, script)
+async def run_script(bench: Bench, number: int, script: Script, env: Mapping[str, str]) -> Result:
+    """Run what was written to its end; `env` is complete. Raises StepError for a shell the machine has not, FileMissingError and its like for what else
+    cannot be started."""
+    shell = script.shell
     directory = posixpath.normpath(posixpath.join(bench.paths.workspace, script.directory))
     program = Program(
-        argv=shell.argv(path), directory=directory, env=script.env, deadline=script.deadline, text=script.text
+        argv=shell.argv(script.path), directory=directory, env=env, deadline=script.deadline, text=script.text
     )
     try:
         return await run_program(bench, number, program)
@@ -80,13 +88,7 @@ async def run_script(bench: Bench, number: int, script: Script) -> Result:
         if shell.fallback is None:
             hint = "Name another `shell`, or in `runs-on` an image that has it."
             raise StepError(f"cannot run {shell.program!r}: the image has no such program", hint=hint) from error
-        return await run_program(bench, number, replace(program, argv=shell.fallback.argv(path)))
-
-
-async def _write(bench: Bench, shell: Shell, script: Script) -> str:
-    path = f"{TEMP}/{uuid.uuid4()}{shell.extension}"
-    await bench.guest.files.write(path, shell.script(script.text), mode=0o755, parents=True)
-    return path
+        return await run_program(bench, number, replace(program, argv=shell.fallback.argv(script.path)))
 
 
 class _Cause(Enum):

@@ -336,7 +336,7 @@ async def test_a_cancelled_action_ends_and_is_cleaned_up(bed):
 
 
 async def test_what_the_node_does_for_a_step_ends_with_it(bed):
-    async def hang(action, say):
+    async def hang(action, say, held):
         bed.actions.fetched.append(str(action))
         await asyncio.Event().wait()
 
@@ -369,7 +369,7 @@ async def test_an_action_that_cannot_be_had_fails_the_job_before_it_has_a_machin
     ("path", "reason"),
     [
         ("./missing", "Can't find 'action.yml', 'action.yaml' or 'Dockerfile' under './missing'"),
-        ("./docker", "cannot run './docker': actions with a Dockerfile are not supported yet"),
+        ("./docker", "docker/Dockerfile:1: FROM needs an image"),
         ("./../../../../etc", "cannot use './../../../../etc': it is not below the workspace"),
         ("./large", "cannot read ./large/action.yml: it has more than 512 KiB"),
         ("./folder", "Can't find 'action.yml'"),
@@ -377,7 +377,7 @@ async def test_an_action_that_cannot_be_had_fails_the_job_before_it_has_a_machin
     ],
 )
 async def test_what_is_no_action_fails_the_step(bed, path, reason):
-    bed.local("docker", {"Dockerfile": "FROM scratch"})
+    bed.local("docker", {"Dockerfile": "FROM"})
     bed.local("large", {"action.yml": "#" * (600 << 10)})
     bed.local("folder", {"action.yml/x": ""})
     bed.local("broken", {"action.yml": "name: X\ndescription: x\nruns: {using: perl, main: x}\n"})

@@ -26,7 +26,11 @@ def containers(
     tmp_path: Path, *made: str, defined: tuple[str, ...] = (), settings: NodeSettings | None = None
 ) -> Containers:
     found = {name: SimpleNamespace(name=name) for name in made}
-    store = SimpleNamespace(list_definitions=lambda: list(defined), find_image=found.get)
+
+    async def ensure_image(name: str, **_: object) -> SimpleNamespace:
+        return SimpleNamespace(name=name, digest=f"digest of {name}")
+
+    store = SimpleNamespace(list_definitions=lambda: list(defined), find_image=found.get, ensure_image=ensure_image)
     return Containers(Home(tmp_path), cast("ImageStore", store), settings or NodeSettings())
 
 

@@ -230,3 +230,22 @@ async def test_one_that_is_larger_than_all_that_may_be_kept(forks, monkeypatch):
     assert any("more than the 1 MiB of `keep_mib`" in line for line in told.lines(step=1))
     assert kept(told) == []
     assert forks.pool().kept.entries() == []
+
+
+MARKING = """
+on: push
+jobs:
+  evil:
+    runs-on: base
+    env: {FIREBRICK_CHECKPOINT: true}
+    steps: [{run: echo 1}, {run: echo 2}, {run: echo 3}, {run: exit 1}]
+"""
+
+
+async def test_checkpoints_a_job_marks_push_out_nothing_of_another_run(forks):
+    changed(forks, keep_count=3)
+    await forks.run(FAILING, id="mine")
+    await forks.run(MARKING, id="evil")
+    labels = {(entry.record.run, entry.record.label) for entry in forks.pool().kept.entries()}
+    assert labels == {("mine", "2"), ("evil", "before-4"), ("evil", "4")}
+    assert {entry.record.tenant for entry in forks.pool().kept.entries()} == {f"directory {forks.directory / 'source'}"}

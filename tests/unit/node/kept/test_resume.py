@@ -141,7 +141,7 @@ async def test_a_workflow_that_has_no_such_step_any_more(forks):
     assert told.result.conclusion == "failure"
     assert "has no step 2 any more" in told.result.message
     other = "on: push\njobs: {other: {runs-on: base, steps: [{run: echo}]}}\n"
-    assert "has no job 'build', or not any more" in (await rerun(forks, other, 2)).result.message
+    assert "The workflow has no job 'build' any more" in (await rerun(forks, other, 2)).result.message
 
 
 async def test_a_step_without_a_script_has_none_to_be_another(forks):
@@ -187,3 +187,80 @@ async def test_sources_that_have_moved_on_are_told(forks):
         FLOW, id="run-2", rerun=Rerun(entry=type(entry)(moved, entry.path)), secrets={"WORD": "mortar"}
     )
     assert any(f"came from {'b' * 40}" in line for line in told.lines(step=-1))
+
+
+CALLING = """
+on: push
+jobs:
+  first:
+    runs-on: base
+    outputs: {clay: '${{ steps.dig.outputs.clay }}'}
+    steps: [{id: dig, run: echo clay=red >> $GITHUB_OUTPUT}]
+  kiln:
+    needs: first
+    strategy: {fail-fast: false, matrix: {heat: [800, 900]}}
+    uses: ./.github/workflows/outer.yml
+    with: {clay: '${{ needs.first.outputs.clay }}', heat: '${{ matrix.heat }}'}
+    secrets: inherit
+"""
+OUTER = """
+on: {workflow_call: {inputs: {clay: {type: string}, heat: {type: string}}}}
+jobs:
+  before: {runs-on: base, outputs: {wood: oak}, steps: [{run: echo}]}
+  fire:
+    name: Fire it
+    needs: before
+    uses: ./.github/workflows/inner.yml
+    with: {what: '${{ inputs.clay }} ${{ inputs.heat }} ${{ needs.before.outputs.wood }}'}
+    secrets: {KEY: '${{ secrets.WORD }}'}
+"""
+INNER = """
+on:
+  workflow_call:
+    inputs: {what: {type: string}}
+    secrets: {KEY: {required: true}}
+jobs:
+  stack: {runs-on: base, outputs: {how: high}, steps: [{run: echo}]}
+  burn:
+    needs: stack
+    runs-on: base
+    steps:
+      - run: echo ash >> file
+      - run: exit 1
+      - run: echo ${{ inputs.what }} ${{ needs.stack.outputs.how }} ${{ secrets.KEY == 'mortar' }} ${{ hashFiles('file') != '' }}
+"""
+
+
+async def test_a_job_of_a_called_workflow_can_be_gone_on_with(forks):
+    folder = forks.directory / "source/.github/workflows"
+    folder.mkdir(parents=True)
+    (folder / "outer.yml").write_text(OUTER)
+    (folder / "inner.yml").write_text(INNER)
+    changed(forks, checkpoint="before:2")
+    first = await forks.run(CALLING, secrets={"WORD": "mortar"})
+    assert first.jobs()["kiln.1.fire.burn"] == "failure"
+    kept = forks.pool().kept
+    entry = kept.find("run-1", "kiln (900) / Fire it / burn", kind=Kind.BEFORE)
+    assert entry == kept.find("run-1", "kiln.1.fire.burn", kind=Kind.BEFORE)
+    assert entry == kept.find("run-1", "kiln (900)/Fire it/burn", kind=Kind.BEFORE)
+
+    rerun = Rerun(entry=entry, command="echo better")
+    again = await forks.run(CALLING, id="run-2", rerun=rerun, secrets={"WORD": "mortar"})
+    assert again.jobs() == {"kiln.1.fire.burn": "success"}
+    assert again.lines("kiln.1.fire.burn", 1) == ["better"]
+    assert again.lines("kiln.1.fire.burn", 2) == ["red 900 oak high true true"]
+    assert again.result.conclusion == "success"
+
+
+async def test_a_called_workflow_that_has_changed_is_said(forks):
+    folder = forks.directory / "source/.github/workflows"
+    folder.mkdir(parents=True)
+    (folder / "outer.yml").write_text(OUTER)
+    (folder / "inner.yml").write_text(INNER)
+    changed(forks, checkpoint="before:2")
+    await forks.run(CALLING, secrets={"WORD": "mortar"})
+    entry = forks.pool().kept.find("run-1", "kiln.1.fire.burn", kind=Kind.BEFORE)
+    (folder / "inner.yml").write_text(INNER.replace("burn:", "other:"))
+    again = await forks.run(CALLING, id="run-2", rerun=Rerun(entry=entry), secrets={"WORD": "mortar"})
+    assert again.result.conclusion == "failure"
+    assert any("has no job 'kiln.1.fire.burn' any more" in job.message for job in again.result.jobs.values())

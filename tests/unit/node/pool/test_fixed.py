@@ -6,15 +6,17 @@ from dataclasses import replace
 from firebrick.node.order import Fixed
 from firebrick.node.pool.pool import identity_of
 from tests.unit.node.forks import RESOURCES
+from tests.unit.node.matrices import MARK, flow
 
 FIXED = Fixed(time_s=1_600_000_000, hostname="brick", seed="a" * 40)
+LAYOUT = b"/proc/sys/kernel/randomize_va_space"
 FLOW = """
 on: push
 env: {PYTHONHASHSEED: '7'}
 jobs:
   build:
     runs-on: base
-    steps: [{run: 'echo ${{ runner.name }} $RUNNER_NAME $SOURCE_DATE_EPOCH $PYTHONHASHSEED'}]
+    steps: [{run: 'echo ${{ runner.name }} $RUNNER_NAME $SOURCE_DATE_EPOCH $PYTHONHASHSEED $PERL_HASH_SEED $PERL_PERTURB_KEYS'}]
 """
 
 
@@ -34,7 +36,9 @@ async def test_machines_of_a_run_get_it(forks):
     began = time.time_ns()
     for name in ("one", "two"):
         told = await forks.run(FLOW, id=name)
-        assert told.lines(step=0) == ["brick brick 1600000000 7"]
+        assert told.lines(step=0) == ["brick brick 1600000000 7 0 0"]
+    layouts = [machine.guest.disk.find(LAYOUT) for machine in forks.driver.machines[1:]]
+    assert [layout.content.read(0, 9) for layout in layouts] == [b"0\n", b"0\n"]
     first, second = (machine.guest.identity for machine in forks.driver.machines[1:])
     assert (first.hostname, first.machine_id, first.entropy) == (second.hostname, second.machine_id, second.entropy)
     took = time.time_ns() - began
@@ -42,10 +46,19 @@ async def test_machines_of_a_run_get_it(forks):
         assert 0 <= identity.realtime_ns - FIXED.time_s * 1_000_000_000 <= took
 
 
+async def test_the_jobs_of_a_matrix_get_it_too(forks):
+    """A fork of a machine has an identity of its own, so nothing is forked."""
+    forks.resources = replace(RESOURCES, fixed=FIXED)
+    told = await forks.run(flow(MARK))
+    assert told.result.conclusion == "success"
+    assert {machine.guest.identity.hostname for machine in forks.driver.machines[1:]} == {"brick"}
+    assert len(forks.driver.machines[1:]) == 3
+
+
 async def test_others_are_themselves(forks):
     for name in ("one", "two"):
         told = await forks.run(FLOW, id=name)
-        assert told.lines(step=0)[0].endswith("  7")
+        assert told.lines(step=0)[0].endswith("  7  ")
     first, second = (machine.guest.identity for machine in forks.driver.machines[1:])
     assert first.machine_id != second.machine_id
     assert first.entropy != second.entropy

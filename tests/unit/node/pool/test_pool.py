@@ -87,6 +87,17 @@ async def test_the_template_is_made_once(pool, driver, tmp_path):
     assert len(templates(tmp_path)) == 1
 
 
+async def test_a_machine_that_is_booted_leaves_no_template(pool, driver, tmp_path):
+    async with pool.lend_booted("once", RESOURCES, purpose="test", say=Said()) as loan:
+        assert (await loan.guest.run(["echo", "hi"], check=True)).stdout == b"hi\n"
+        assert (loan.start, [info.id for info in pool.roster.list()]) == ("boot", [loan.machine])
+        [(image, user)] = pool._store.claims
+        assert (image, user) == ("once", loan.scratch), "the image stays as long as the machine"
+    assert pool.roster.list() == ()
+    assert len(driver.machines) == 1 and all(machine.ended for machine in driver.machines)
+    assert not (tmp_path / "home" / "templates").exists()
+
+
 async def test_several_that_come_at_once_make_one_template(pool, driver):
     await asyncio.gather(lend_plain(pool), lend_plain(pool))
     assert len(driver.machines) == 3

@@ -196,3 +196,24 @@ async def test_what_steps_have_stored_is_offered_as_an_archive(tmp_path: Path):
     with zipfile.ZipFile(out) as archive:
         assert archive.read("deep/a") == b"data"
     assert (offer.job, offer.name) == ("build", "n")
+
+
+async def test_all_machines_of_a_job_have_one_token(served: Bed, monkeypatch: pytest.MonkeyPatch):
+    """Each would be one more text to mask, and a job may use a thousand actions."""
+    tokens = []
+
+    async def tool(task: Task) -> int:
+        tokens.append(task.env[b"ACTIONS_RUNTIME_TOKEN"])
+        return 0
+
+    signed = (f"token-{number}" for number in range(100))
+    monkeypatch.setattr("firebrick.results.token.sign_grant", lambda *_, **__: next(signed))
+    served.lender.containers = {"tool:1": ImageConfig(entrypoint=("tool",))}
+    served.lender.programs |= {"tool": tool}
+    both = (
+        STEPS
+        + "          - uses: docker://tool:1\n" * 3
+        + "      other: {runs-on: linux, steps: [{uses: 'docker://tool:1'}]}\n"
+    )
+    await served.run(both)
+    assert sorted(tokens.count(token) for token in set(tokens)) == [1, 3]

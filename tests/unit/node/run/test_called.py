@@ -6,6 +6,7 @@ import textwrap
 import msgspec
 
 from firebrick.node.event import CancelCause, JobsPlanned, JobStarted, LogLine
+from firebrick.node.order import Resources
 
 BUILD = """
     on:
@@ -229,3 +230,38 @@ async def test_a_name_no_file_can_have_is_a_failure_of_the_run(bed):
     told = await bed.run(f"on: push\njobs: {{a: {{uses: ./.github/workflows/{'x' * 300}.yml}}}}\n")
     assert told.result.conclusion == "failure"
     assert "cannot read the workflow" in told.result.message
+
+
+class Stuck:
+    """An `ActionSource` that never answers; `ended` is set when who asked has been let go."""
+
+    def __init__(self):
+        self.asked, self.ended = asyncio.Event(), asyncio.Event()
+
+    async def fetch(self, action, say, held):
+        self.asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended.set()
+
+
+FAR = "on: push\njobs: {a: {if: always(), uses: o/n/.github/workflows/x.yml@v1}}\n"
+
+
+async def test_a_workflow_that_does_not_come_takes_no_longer_than_the_run_may(bed):
+    bed.actions = stuck = Stuck()
+    told = await bed.run(FAR, resources=Resources(timeout_s=0.1))
+    assert stuck.ended.is_set()
+    assert (told.result.conclusion, told.jobs()) == ("failure", {"a": "cancelled"})
+    assert told.result.message.startswith("The run was not done within its limit of ")
+
+
+async def test_a_run_that_fetches_a_workflow_can_be_cancelled(bed):
+    bed.actions = stuck = Stuck()
+    async with bed.live(FAR) as run:
+        await stuck.asked.wait()
+        run.cancel(CancelCause.USER)
+        result = await run.result()
+    assert stuck.ended.is_set()
+    assert (result.conclusion, result.message) == ("cancelled", "Cancelled.")

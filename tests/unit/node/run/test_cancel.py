@@ -62,9 +62,12 @@ async def test_a_step_that_ignores_signals_is_killed(bed, words):
 
 async def test_time_that_is_over_is_a_failure(bed):
     text = "on: push\njobs: {build: {runs-on: base, steps: [{run: wait}, {if: always(), run: echo last}]}}\n"
-    told = await bed.run(text, resources=Resources(timeout_s=0.2))
+    told = await bed.run(text, resources=Resources(timeout_s=0.18))
     assert told.result.conclusion == "failure"
-    assert told.result.message == "The time for this job or run is over."
+    assert told.result.message == (
+        "The run was not done within its limit of 0.003 minutes. `firebrick run --timeout MINUTES`, or `timeout_s` of a build, gives it more."
+    )
+    assert told.result.jobs["build"].message == told.result.message
     assert told.lines(step=1) == ["last"]
 
 
@@ -72,7 +75,9 @@ async def test_time_of_a_job_that_is_over(bed):
     text = "on: push\njobs: {build: {runs-on: base, timeout-minutes: 0.002, steps: [{run: wait}]}}\n"
     told = await bed.run(text)
     assert told.jobs() == {"build": "failure"}
-    assert "time" in told.result.jobs["build"].message
+    assert told.result.jobs["build"].message == (
+        "The job was not done within its `timeout-minutes: 0.002`. Give the job 'build' more of them, or its steps less to do."
+    )
 
 
 async def test_steps_that_still_run_have_an_end(bed):

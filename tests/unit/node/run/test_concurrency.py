@@ -83,7 +83,9 @@ async def test_a_run_waits_no_longer_than_it_may_take_and_its_time_begins_then(b
         )
         said = [event.text async for event in second.events() if isinstance(event, LogLine)]
         result = await second.result()
-        assert (result.conclusion, result.message) == ("failure", "The time for this job or run is over.")
+        assert result.conclusion == "failure"
+        assert result.message.startswith("The run was not done within its limit of 0.00833333 minutes. ")
+        assert [one.message for one in result.jobs.values()] == [result.message]
         assert {job: one.conclusion.value for job, one in result.jobs.items()} == {"build": "cancelled"}
         assert said == ["The run waits for the concurrency group 'x'."]
         third = await stack.enter_async_context(
