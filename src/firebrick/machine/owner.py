@@ -118,13 +118,18 @@ def claimed(directory: Path, machine: str) -> Iterator[Path]:
     draft = directory.with_name(draft_name(directory.name))
     draft.mkdir(mode=0o700)
     try:
-        (draft / FILE).write_bytes(msgspec.json.encode(Owner.me(machine)))
+        _write_private(draft / FILE, msgspec.json.encode(Owner.me(machine)))  # a jail sees the directory
         draft.rename(directory)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
     with _held(directory):
         yield directory
+
+
+def _write_private(file: Path, content: bytes) -> None:
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as out:
+        out.write(content)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ def test_a_directory_is_claimed_and_gone_after(tmp_path):
         assert mine.pid == os.getpid()
         assert mine.alive
         assert directory.stat().st_mode & 0o077 == 0
+        assert (directory / owner.FILE).stat().st_mode & 0o077 == 0
         (directory / "more").mkdir()
     assert list((tmp_path / "machines").iterdir()) == []
 
