@@ -12,9 +12,9 @@ from firebrick.server.record import BuildRequest
 from firebrick.workflow.detect import detect, from_command
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.syntax import Workflow
+from firebrick.workflow.yaml import MAX_BYTES
 
 _DIRECTORIES: Final = (".forgejo/workflows", ".github/workflows")
-_LARGEST: Final = 512 << 10
 _SUFFIXES: Final = (".yml", ".yaml")
 
 
@@ -40,7 +40,7 @@ def make_plan(tree: Path, request: BuildRequest) -> Plan:
 
 def _named(tree: Path, path: str) -> Workflow:
     try:
-        return read_workflow(read_beneath(tree, path, _LARGEST), path)
+        return read_workflow(read_beneath(tree, path, MAX_BYTES), path)
     except OutsideError as error:
         raise PlanError(f"cannot read the workflow: {error}") from error
     except OSError as error:
@@ -76,6 +76,6 @@ def _detected(tree: Path, request: BuildRequest) -> Plan:
 
 def _text(tree: Path, name: str) -> str | None:
     try:
-        return read_beneath(tree, name, _LARGEST).decode(errors="replace")
+        return read_beneath(tree, name, MAX_BYTES).decode(errors="replace")
     except OSError:
         return None
