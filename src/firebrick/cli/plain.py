@@ -27,6 +27,7 @@ MARKS = {
     Conclusion.FAILURE: "FAILED",
     Conclusion.CANCELLED: "cancelled",
     Conclusion.SKIPPED: "skipped",
+    Conclusion.WAITING: "waiting",
 }
 
 

@@ -29,11 +29,12 @@ from firebrick.node.order import Resources, RunOrder
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """`message` is empty unless the job did not succeed and a sentence says why."""
+    """`message` is empty unless the job did not succeed and a sentence says why. `environment` is the one it waits for."""
 
     conclusion: Conclusion
     outputs: Mapping[str, str] = field(default_factory=dict)
     message: str = ""
+    environment: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

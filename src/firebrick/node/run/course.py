@@ -14,11 +14,14 @@ from typing import Final
 from firebrick.node.cancel import Cancellation
 from firebrick.node.context import debugging
 from firebrick.node.contract import JobResult
+from firebrick.node.earlier import Standing
+from firebrick.node.errors import StepError
 from firebrick.node.event import CancelCause, Conclusion, JobFinished, JobsPlanned
 from firebrick.node.job import JobTask, cause_message, run_job
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
 from firebrick.node.run.call import called_order
+from firebrick.node.run.environment import find_environment
 from firebrick.node.run.fork import Trunk, open_trunk
 from firebrick.node.run.shared import Shared, order_contexts, order_group
 from firebrick.workflow.event.inputs import InputError
@@ -26,6 +29,7 @@ from firebrick.workflow.expression.expression import EvaluationError, Scope, Val
 from firebrick.workflow.outcome import (
     FAILURE,
     SUCCESS,
+    WAITING,
     JobOutcome,
     call_outputs,
     job_scope,
@@ -54,7 +58,7 @@ class _Ended:
 
 class Course:
     """One workflow at work. `order` is the run's, with this workflow and its secrets; `above` is the cancellation of the calling job, `held` are
-    the concurrency groups it is in."""
+    the concurrency groups it is in. With `whole` none of its jobs stays as an earlier attempt has left it."""
 
     def __init__(
         self,
@@ -64,8 +68,10 @@ class Course:
         *,
         above: Cancellation | None = None,
         held: frozenset[str] = frozenset(),
+        whole: bool = False,
     ) -> None:
         self.outcomes: dict[str, JobOutcome] = {}
+        self.standing = Standing(order.earlier, whole=whole)
         self._shared = shared
         self._order = order
         self._plan = planned
@@ -84,18 +90,47 @@ class Course:
                 group.create_task(self._run_job(job_id, over), name=f"run-{self._order.id}-{job_id}")
 
     async def _run_job(self, job_id: str, over: Mapping[str, asyncio.Event]) -> None:
-        for need in self._plan.edges[job_id]:
+        needs = self._plan.edges[job_id]
+        for need in needs:
             await over[need].wait()
-        copies = self._copies[job_id] = self._expanded(job_id)
-        outcomes: list[JobOutcome] = []
+        self.standing.begin(job_id, needs)
+        if any(self.outcomes[need].result == WAITING for need in needs):
+            self._hold(job_id)
+        elif copies := self._expanded(job_id):
+            await self._run_copies(job_id, copies)
+        over[job_id].set()
+
+    async def _run_copies(self, job_id: str, copies: tuple[PlannedJob, ...]) -> None:
+        """All combinations of a job but those that stay as they ended in an earlier attempt."""
+        stayed = {copy.key: outcome for copy in copies if (outcome := self.standing.outcome(copy)) is not None}
+        outcomes = [await self._stay(copy, stayed[copy.key]) for copy in copies if copy.key in stayed]
+        copies = self._copies[job_id] = tuple(copy for copy in copies if copy.key not in stayed)
         if copies:
+            if copies[0].job.call is None:
+                self.standing.move(job_id)
             turns = asyncio.Semaphore(copies[0].max_parallel if len(copies) > 1 else 1)
             async with open_trunk(copies, self._shared.lender) as self._trunks[job_id], asyncio.TaskGroup() as group:
                 for copy in copies:
                     name = f"run-{self._order.id}-{copy.key}"
                     group.create_task(self._run_copy(copy, turns, outcomes), name=name)
-            self.outcomes[job_id] = merge(outcomes)
-        over[job_id].set()
+        self.outcomes[job_id] = merge(outcomes)
+
+    async def _stay(self, copy: PlannedJob, ended: JobOutcome) -> JobOutcome:
+        """A job that is as an earlier attempt has left it: what it stored is there, and it is reported with the others."""
+        files = [file for file in self._order.earlier.files if file.job == copy.key]
+        result = JobResult(conclusion=Conclusion(ended.result), outputs=ended.outputs)
+        self._log(copy).node("As an earlier attempt has left it.")
+        try:
+            await self._shared.shelf.adopt(files, self._order.earlier.directory)
+        except (StepError, OSError) as error:
+            result = self._failed(copy, f"cannot take over what an earlier attempt of the job has stored: {error}")
+        self._report(copy, result, 0.0)
+        return self._outcome(copy, result)
+
+    def _hold(self, job_id: str) -> None:
+        """A job that needs one which waits for its environment waits as well."""
+        for copy in self._plan.copies(job_id):
+            self._end(copy, JobResult(conclusion=Conclusion.WAITING))
 
     # --- what a job becomes ---
 
@@ -179,7 +214,13 @@ class Course:
         except EvaluationError as error:
             return _Ended(self._failed(copy, f"The template is not valid. `if` of the job: {error}"))
         with self._still_running(copy, cancellation) as granted:
-            return await self._admit(copy, scope, granted)
+            try:
+                environment = find_environment(self._order, copy.job, scope)
+            except EvaluationError as error:
+                return _Ended(self._failed(copy, f"The template is not valid. `environment` of the job: {error}"))
+            if environment.result is not None:
+                return _Ended(self._turned_away(copy, environment.result))
+            return await self._admit(copy, environment.scope, granted, environment.order)
 
     def _should_run(self, planned: PlannedJob, contexts: Mapping[str, Value], *, cancelled: bool) -> bool:
         """A job that is gone on with has run: what its `if` was asked then is not asked again. Raises EvaluationError."""
@@ -204,8 +245,12 @@ class Course:
             timer.cancel()
             granted.close()
 
-    async def _admit(self, copy: PlannedJob, scope: Scope, cancellation: Cancellation) -> _Ended:
-        """The work of a job that is to run, when it has its place in its concurrency group."""
+    def _turned_away(self, copy: PlannedJob, result: JobResult) -> JobResult:
+        self._log(copy).node(result.message)
+        return result
+
+    async def _admit(self, copy: PlannedJob, scope: Scope, cancellation: Cancellation, order: RunOrder) -> _Ended:
+        """The work of a job that is to run, when it has its place in its concurrency group. `order` is the course's, as the job's environment has it."""
         try:
             asked = group_request(copy.job.concurrency, scope)
             timeout_s(copy.job.cancel_timeout_minutes, scope, 0)
@@ -216,11 +261,11 @@ class Course:
                 return _Ended(_not_run(cancellation.cause))
             if copy.job.call is not None:
                 return await self._call(copy, copy.job.call, scope, cancellation, held)
-            return _Ended(await run_job(self._task(copy, scope, cancellation)))
+            return _Ended(await run_job(self._task(copy, scope, cancellation, order)))
 
-    def _task(self, copy: PlannedJob, scope: Scope, cancellation: Cancellation) -> JobTask:
+    def _task(self, copy: PlannedJob, scope: Scope, cancellation: Cancellation, order: RunOrder) -> JobTask:
         return JobTask(
-            order=self._order,
+            order=order,
             planned=copy,
             scope=scope,
             lender=self._shared.lender,
@@ -283,11 +328,14 @@ class Course:
         jobs = tuple(job.key for job in planned.jobs)
         self._shared.emit(JobsPlanned(at=time.time(), job=copy.key, jobs=jobs))
         async with self._admitted(asked, copy, cancellation, held, "workflow") as within:
-            course = Course(self._shared, order, planned, above=cancellation, held=within or held)
+            due = self.standing.is_due(copy.job.id)
+            course = Course(self._shared, order, planned, above=cancellation, held=within or held, whole=due)
             if within is None:
                 course.give_up(cancellation.cause)
             else:
                 await course.carry_out()
+        if not course.standing.is_whole:
+            self.standing.move(copy.job.id)
         return self._called_end(copy, course, order.workflow, contexts)
 
     def _called_end(self, copy: PlannedJob, course: Course, called: Workflow, contexts: Mapping[str, Value]) -> _Ended:
