@@ -23,7 +23,7 @@ from tests.e2e.repository import Repository, make_repository
 pytestmark = pytest.mark.network
 ROOT = Path(__file__).resolve().parents[2]
 NUMBER = str(os.getpid())
-KEPT = ["artifacts", "log.jsonl", "manifest.json"]
+KEPT = ["artifacts", "jobs.json", "log.jsonl", "manifest.json"]
 
 
 @dataclass

@@ -118,6 +118,7 @@ async def test_killed_with_a_machine_running(tmp_path: Path, home: Home) -> None
     await no_machine_is_left(home)
     assert sorted(path.name for path in (home.builds / build_id).iterdir()) == [
         "artifacts",
+        "jobs.json",
         "log.jsonl",
         "manifest.json",
     ]

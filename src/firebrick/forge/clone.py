@@ -178,8 +178,7 @@ class _Clone:
     async def _fetch_tip(self, branch: str) -> str:
         """Fetch the last commit of a branch, or else of a tag of this name, or of just what a full name says; returns which of them there is."""
         if branch.startswith("refs/"):
-            await self._git.run(*FETCH, "--depth=1", self._url, f"+{branch}:{_tracking(branch)}")
-            return branch
+            return await self._fetch_full(branch)
         ref = f"refs/heads/{branch}"
         try:
             await self._git.run(*FETCH, "--depth=1", self._url, f"+{ref}:{_tracking(ref)}")
@@ -189,6 +188,17 @@ class _Clone:
                 await self._git.run(*FETCH, "--depth=1", self._url, f"+{ref}:{ref}")
             except RefNotFoundError:
                 raise missing from None
+        return ref
+
+    async def _fetch_full(self, ref: str) -> str:
+        """Of a proposed merge, which not every forge makes, the head where there is none."""
+        try:
+            await self._git.run(*FETCH, "--depth=1", self._url, f"+{ref}:{_tracking(ref)}")
+        except RefNotFoundError:
+            if not (ref.startswith("refs/pull/") and ref.endswith("/merge")):
+                raise
+            ref = f"{ref.removesuffix('/merge')}/head"
+            await self._git.run(*FETCH, "--depth=1", self._url, f"+{ref}:{_tracking(ref)}")
         return ref
 
     async def _default_branch(self) -> str:
