@@ -95,6 +95,8 @@ class DoubleRun:
             if (known := self.order.earlier.jobs.get(name)) is not None:
                 jobs[name] = JobResult(conclusion=Conclusion(known.result), outputs=known.outputs)
                 await self._take_over(name)
+            elif any(jobs[need].conclusion is Conclusion.WAITING for need in job.needs):
+                jobs[name] = JobResult(conclusion=Conclusion.WAITING)
             else:
                 jobs[name] = await self._in_environment(job) or await self._job(name)
         results = [job.conclusion for job in jobs.values()]
