@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from firebrick.cli.main import app
 from firebrick.home import Home
 from tests.clock import HandClock
 from tests.e2e.conftest import Service, running
@@ -132,11 +136,11 @@ async def test_the_default_branch_says_which_there_are(
         repository.commit(
             {".github/workflows/night.yml": NIGHTLY.replace("0 12", "0 13"), ".github/workflows/bad.yml": "on: ["}
         )
-        clock.go_on(seconds=300)
         async with asyncio.timeout(30):
             while (after := await known(service, 2))[1]["cron"] != "0 13 * * *":
-                await asyncio.sleep(0.01)
-        assert after[0] == before[0]
+                clock.go_on(seconds=300)
+                await asyncio.sleep(0.05)
+        assert after[0]["cron"] == before[0]["cron"]
         assert list(service.home.builds.iterdir()) == []
     # One that the settings do not name any more has none.
     async with server(tmp_path, clock, repository) as service:
@@ -265,3 +269,39 @@ async def test_what_waits_can_be_cancelled(tmp_path: Path, clock: HandClock, dep
         assert (build["status"], build["conclusion"]) == ("failed", "cancelled")
         assert await decide(service, build_id, "approved") == 409
         assert "earlier" not in service.left(build_id)
+
+
+def new_build(said: Result) -> str:
+    """What it is called; the server of the test writes to the same output."""
+    (name,) = [line for line in said.output.splitlines() if line.startswith("build_")]
+    return name
+
+
+async def test_the_command_line_approves_and_runs_again(tmp_path: Path, clock: HandClock, deployed: Repository) -> None:
+    async with server(tmp_path, clock, deployed, **production(approval=True)) as service:
+
+        async def cli(*words: str) -> Result:
+            options = ["--server", str(service.client.base_url)]
+            return await asyncio.to_thread(CliRunner().invoke, app, [*words, *options])
+
+        approve = partial(cli, "approve")
+        build_id = await service.submit(deployed)
+        await settled(service, build_id)
+        assert "production: Waiting for an approval" in (await approve(build_id)).output
+        refused = await approve(build_id, "none")
+        assert "does not wait for that environment" in str(refused.exception)
+        done = await approve(build_id, "production", "--comment", "go")
+        assert "production: approved; the build is " in done.output
+        await settled(service, build_id, "completed")
+        assert "production: open" in (await approve(build_id)).output
+        again = new_build(await cli("rerun", build_id))
+        assert (await settled(service, again))["status"] == "waiting"
+        await approve(again, "production", "--reject")
+        await settled(service, again, "failed")
+        failed = new_build(await cli("rerun", build_id, "--failed"))
+        build = await settled(service, failed)
+        assert (build["run_attempt"], build["repeat"]["failed"]) == (3, True)
+        nobody = await cli("rerun", "build_none")
+        assert "there is no build build_none" in str(nobody.exception)
+    gone = await cli("rerun", build_id)
+    assert "cannot ask the server" in str(gone.exception)

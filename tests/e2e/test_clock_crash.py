@@ -46,7 +46,7 @@ async def killed_within(process: Process, seconds: float) -> None:
     await process.kill()
 
 
-@pytest.mark.parametrize("seconds", [0.1, 0.6])
+@pytest.mark.parametrize("seconds", [0.4])
 async def test_schedules_that_are_due_are_started_once(tmp_path: Path, home: Path, seconds: float) -> None:
     files = {
         f".github/workflows/{n}.yml": f"on: {{schedule: [{{cron: '{n} 3 * * *'}}]}}\n{JOB % 'say x'}"
@@ -74,7 +74,7 @@ async def test_schedules_that_are_due_are_started_once(tmp_path: Path, home: Pat
     await no_machine_is_left()
 
 
-@pytest.mark.parametrize("seconds", [0.2, 0.7])
+@pytest.mark.parametrize("seconds", [0.5])
 async def test_what_an_event_starts_is_built_once(tmp_path: Path, home: Path, seconds: float) -> None:
     files = {f".github/workflows/{n}.yml": f"on: push\n{JOB % 'say x'}" for n in range(WORKFLOWS)}
     repository = make_repository(tmp_path / "repository", files)

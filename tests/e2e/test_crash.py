@@ -67,7 +67,12 @@ class Process:
 @asynccontextmanager
 async def server(home: Path, *settings: str) -> AsyncIterator[Process]:
     log = home.with_suffix(".log")
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "PYTHONWARNINGS": "error", "PYTHONDEVMODE": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
+        "PYTHONWARNINGS": "error",
+        "PYTHONDEVMODE": "1",
+    }
     with log.open("ab") as sink:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.e2e.double_server", str(home), NUMBER, *settings),

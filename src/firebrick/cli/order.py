@@ -14,7 +14,7 @@ from firebrick import process
 from firebrick.cli.errors import UsageError
 from firebrick.cli.event import EventWish, find_occasion
 from firebrick.confined import OutsideError, read_beneath
-from firebrick.node.order import Resources, RunOrder, Source
+from firebrick.node.order import EnvironmentOrder, Resources, RunOrder, Source
 from firebrick.workflow.called import load_with
 from firebrick.workflow.detect import detect, from_command
 from firebrick.workflow.event.filter import decide
@@ -41,6 +41,7 @@ class Wish:
     resources: Resources
     secrets: Mapping[str, str]
     event: EventWish = field(default_factory=EventWish)
+    environments: Mapping[str, EnvironmentOrder] = field(default_factory=dict)
 
 
 async def make_order(
@@ -76,6 +77,7 @@ async def make_order(
         secrets=wish.secrets,
         inputs=inputs,
         variables=wish.event.variables,
+        environments=wish.environments,
     )
 
 

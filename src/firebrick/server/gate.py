@@ -37,7 +37,9 @@ class GateStore:
 
     async def ask(self, build_id: str, environments: Iterable[str], at: datetime) -> None:
         """Jobs of the build wait for these environments, and for no others. When they came to one first counts."""
-        wanted = {fold(name): name for name in environments}
+        wanted: dict[str, str] = {}
+        for name in environments:
+            wanted.setdefault(fold(name), name)
 
         def change(connection: Connection) -> None:
             for gate in _all(connection, build_id):
