@@ -15,10 +15,10 @@ from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Path, Qu
 from fastapi.responses import FileResponse, HTMLResponse
 
 from firebrick.server import problem, stream
-from firebrick.server.again import DecisionBody, HeldView, RerunBody, ScheduleView
 from firebrick.server.artifact import encode_manifest
 from firebrick.server.builds import Builds
 from firebrick.server.errors import ArtifactNotFoundError
+from firebrick.server.followup import DecisionBody, HeldView, RerunBody, ScheduleView
 from firebrick.server.guard import Guard
 from firebrick.server.manual import manual_page
 from firebrick.server.occasion import check_payload

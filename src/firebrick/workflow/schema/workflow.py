@@ -52,7 +52,7 @@ def _concurrency(at: Allowed, kind: Kind) -> Shape:
     group = {
         "group": Key(text("the name of a group", at, filled=True), required=True),
         "cancel-in-progress": Key(boolean(at)),
-        "queue": Key(choice("single or max", "single", "max")),
+        "queue": Key(Shape("single or max", leaves=(Leaf(choices=("single", "max"), allowed=at),))),
     }
     return Shape(
         "the name of a group, or group and cancel-in-progress",
