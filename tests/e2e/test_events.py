@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -142,11 +143,16 @@ async def test_a_dispatch_has_its_inputs_checked_as_the_language_does(service: S
         ({"event": "workflow_dispatch", "workflow": "w.yml", "inputs": {"a": "x" * 70_000}}, "too large"),
         ({"event": "workflow_dispatch", "workflow": "w.yml", "inputs": {str(n): "x" for n in range(26)}}, "25"),
         ({"event": "workflow_dispatch", "workflow": "w.yml", "inputs": {"a": {"b": "c"}}}, "inputs"),
+        ({"event": "push", "payload": {"number": [-(10**4000)]}}, "64 bits"),
+        ({"event": "push", "payload": {"number": 1 << 62}}, ""),
+        ({"event": "push", "payload": {"ref": "refs/heads/\ud800"}}, "no Unicode"),
+        ({"event": "push", "payload": {"\udfff": [1]}}, "payload"),
     ],
 )
 async def test_what_cannot_be_meant_is_refused(service: Service, fields: dict[str, Any], words: str) -> None:
     repository = service.repository("say x")
-    answer = await service.client.post("/build", json={"repo_url": str(repository.path), **fields})
+    body = json.dumps({"repo_url": str(repository.path), **fields})
+    answer = await service.client.post("/build", content=body, headers={"Content-Type": "application/json"})
     if words:
         assert answer.status_code == 422
         assert words in answer.text

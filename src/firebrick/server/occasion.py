@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -17,15 +17,23 @@ from firebrick.server.record import BuildRequest
 from firebrick.workflow.event.event import Event, pushed_paths, text_at
 
 _DEEPEST: Final = 100
+_LARGEST: Final = 1 << 63
 _REQUEST: Final = "pull_request"
 _PARENT: Final = "^"
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 def check_payload(payload: Mapping[str, Any]) -> None:
-    """Raises RequestError for a payload that is nested deeper than values of the language can be."""
+    """Raises RequestError for a payload that is nested deeper than values of the language can be, or that cannot be kept: texts that are no
+    Unicode, numbers of more than 64 bits."""
+    try:
+        msgspec.json.encode(payload)
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise RequestError("the payload has a text that is no Unicode") from error
     level: list[Any] = [payload]
     for _ in range(_DEEPEST):
+        if any(isinstance(value, int) and abs(value) >= _LARGEST for value in level):
+            raise RequestError("the payload has a number of more than 64 bits")
         level = [inner for value in level for inner in _inside(value)]
         if not level:
             return
@@ -37,10 +45,10 @@ def decode_payload(content: bytes | None) -> dict[str, Any] | None:
     return None if content is None else msgspec.json.decode(content, type=dict[str, Any])
 
 
-def _inside(value: object) -> list[Any]:
+def _inside(value: object) -> Iterable[Any]:
     if isinstance(value, dict):
-        return [inner for inner in value.values() if isinstance(inner, dict | list)]
-    return [inner for inner in value if isinstance(inner, dict | list)] if isinstance(value, list) else []
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def aimed(request: BuildRequest, payload: Mapping[str, Any] | None) -> BuildRequest:

@@ -38,6 +38,8 @@ def _text(value: str) -> str:
     return value
 
 
+Whole = Annotated[int, Field(ge=-(1 << 53), le=1 << 53)]
+Real = Annotated[float, Field(allow_inf_nan=False)]
 Ref = Annotated[str, BeforeValidator(_absent), Field(max_length=255)]
 Pattern = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_relative)]
 
@@ -90,7 +92,7 @@ class BuildBody(BaseModel):
     inputs: Annotated[
         dict[
             Annotated[str, Field(max_length=255)],
-            Annotated[str | bool | int | float, Field(union_mode="left_to_right")],
+            Annotated[str | bool | Whole | Real, Field(union_mode="left_to_right")],
         ],
         Field(max_length=MAX_DISPATCH_INPUTS, description="Those of a `workflow_dispatch`."),
     ] = Field(default_factory=dict)

@@ -34,6 +34,7 @@ from firebrick.workflow.event.event import text_at
 from firebrick.workflow.problem import WorkflowError
 
 _MOST: Final = 200
+_LONGEST_PATH: Final = 512  # as the store has room for
 _log = structlog.get_logger("firebrick.server")
 
 
@@ -132,6 +133,8 @@ def read_schedules(tree: Path, repository: str, branch: str) -> list[Schedule]:
     """Those of all workflows of a tree, at most 200; of a file with mistakes, none. Raises PlanError."""
     found: list[Schedule] = []
     for path in workflow_paths(tree):
+        if len(path) > _LONGEST_PATH:
+            continue
         try:
             entries = read_named(tree, path).on.get("schedule")
         except (PlanError, WorkflowError) as error:

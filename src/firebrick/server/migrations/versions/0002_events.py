@@ -32,8 +32,8 @@ def upgrade() -> None:
     op.create_table(
         "schedules",
         sa.Column("repository", sa.String(512), primary_key=True),
-        sa.Column("workflow", sa.String(255), primary_key=True),
-        sa.Column("cron", sa.String(255), primary_key=True),
+        sa.Column("workflow", sa.String(512), primary_key=True),
+        sa.Column("cron", sa.String(256), primary_key=True),
         sa.Column("zone", sa.String(64), primary_key=True),
         sa.Column("branch", sa.String(255), nullable=False),
         sa.Column("due_us", sa.BigInteger(), nullable=False),
