@@ -271,6 +271,18 @@ async def test_what_waits_can_be_cancelled(tmp_path: Path, clock: HandClock, dep
         assert "earlier" not in service.left(build_id)
 
 
+async def test_nobody_says_what_is_run_among_secrets(tmp_path: Path, clock: HandClock, deployed: Repository) -> None:
+    async with server(tmp_path, clock, deployed, **production()) as service:
+        build = await service.ended(await service.submit(deployed))
+        service.node.checkpoints[f"{build['id']}-1", 1] = object()  # type: ignore[assignment]
+        body = {"from_step": 1, "command": "env"}
+        answer = await service.client.post(f"/build/{build['id']}/rerun", json=body)
+        assert (answer.status_code, "with secrets" in answer.text) == (422, True)
+        await service.ended(await service.submit(deployed, command="say x"))
+        told = service.node.orders[-1]
+        assert (told.secrets, told.environments["production"].secrets) == ({}, {})
+
+
 def new_build(said: Result) -> str:
     """What it is called; the server of the test writes to the same output."""
     (name,) = [line for line in said.output.splitlines() if line.startswith("build_")]

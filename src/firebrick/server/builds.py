@@ -100,6 +100,13 @@ class Builds:
             )
         if repeat.failed and build.conclusion in (Conclusion.SUCCESS, Conclusion.SKIPPED):
             raise RequestError(f"nothing of {build.id} has failed", hint="Run all of it again.")
+        said = self._settings.repository_for(self._settings.address_of(build.request.repo_url).place)
+        if repeat.command and said.has_secrets:
+            # A checkpoint has the secrets of its job in it, and whoever says what is run there can have them.
+            raise RequestError(
+                "a step of a repository with secrets cannot be given another command",
+                hint="Leave `command` out; or take a checkpoint with `firebrick run`, which has the secrets you give it.",
+            )
         repeat = dataclasses.replace(repeat, build=build.id)
         if repeat.step:
             await asyncio.to_thread(find_rerun, self._tools.node, build, repeat)

@@ -59,6 +59,11 @@ class RepositorySettings(BaseModel):
         return _plain(self.secrets)
 
     @property
+    def has_secrets(self) -> bool:
+        """Whether any build of the repository may be given one."""
+        return bool(self.secrets) or any(each.secrets for each in self.environments.values())
+
+    @property
     def known_environments(self) -> tuple[Environment, ...]:
         return tuple(settings.named(name) for name, settings in self.environments.items())
 
