@@ -368,7 +368,7 @@ async def test_bodies_that_are_no_requests(service: Service) -> None:
     assert (await post("/build", content=b" " * 1_100_000, headers=json_type)).status_code == 413
 
     async def chunks() -> Any:
-        for _ in range(70):
+        for _ in range(1100):
             yield b" " * 1000
 
     assert (await post("/build", content=chunks(), headers=json_type)).status_code == 413

@@ -26,7 +26,7 @@ DISPATCH: Final = "workflow_dispatch"
 _DIRECTORIES: Final = (".forgejo/workflows", ".github/workflows")
 _SUFFIXES: Final = (".yml", ".yaml")
 _MOST_WORKFLOWS: Final = 100
-_LONGEST_REASON: Final = 2048
+_LONGEST_REASON: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
