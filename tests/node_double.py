@@ -26,6 +26,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from firebrick.node.contract import JobResult, RunResult
+from firebrick.node.errors import NodeError
 from firebrick.node.event import (
     ArtifactStored,
     CancelCause,
@@ -39,8 +40,10 @@ from firebrick.node.event import (
     StepFinished,
     StepStarted,
 )
+from firebrick.node.kept.shelf import Entry
 from firebrick.node.order import Resources, RunOrder
 from firebrick.process import spawn
+from firebrick.workflow.syntax import Job
 
 
 class StepFailedError(Exception):
@@ -88,10 +91,35 @@ class DoubleRun:
             RunStarted, run=self.order.id, workflow=self.order.workflow.name, jobs=tuple(self.order.workflow.jobs)
         )
         jobs: dict[str, JobResult] = {}
-        for name in self.order.workflow.jobs:
-            jobs[name] = await self._job(name)
-        bad = [job for job in jobs.values() if job.conclusion is not Conclusion.SUCCESS]
-        await self.finish(bad[0].conclusion if bad else Conclusion.SUCCESS, jobs)
+        for name, job in self.order.workflow.jobs.items():
+            if (known := self.order.earlier.jobs.get(name)) is not None:
+                jobs[name] = JobResult(conclusion=Conclusion(known.result), outputs=known.outputs)
+                await self._take_over(name)
+            elif any(jobs[need].conclusion is Conclusion.WAITING for need in job.needs):
+                jobs[name] = JobResult(conclusion=Conclusion.WAITING)
+            else:
+                jobs[name] = await self._in_environment(job) or await self._job(name)
+        results = [job.conclusion for job in jobs.values()]
+        ends = (Conclusion.WAITING, Conclusion.CANCELLED, Conclusion.FAILURE, Conclusion.SUCCESS)
+        await self.finish(next((end for end in ends if end in results), Conclusion.SUCCESS), jobs)
+
+    async def _take_over(self, job: str) -> None:
+        earlier = self.order.earlier
+        for file in earlier.files:
+            if file.job == job:
+                await self._keep(job, file.path, (earlier.directory / file.path).read_bytes())
+
+    async def _in_environment(self, job: Job) -> JobResult | None:
+        """What keeps the job from its environment; it is told what that gives."""
+        name = job.environment.name.raw if job.environment is not None else ""
+        environment = self.order.environments.get(name)
+        if environment is None:
+            return None
+        if environment.refusal:
+            return JobResult(conclusion=Conclusion.FAILURE, message=environment.refusal)
+        if environment.waits:
+            return JobResult(conclusion=Conclusion.WAITING, message=environment.waits, environment=name)
+        return None
 
     async def finish(self, conclusion: Conclusion, jobs: dict[str, JobResult], message: str = "") -> None:
         seconds = time.monotonic() - self._started
@@ -204,6 +232,7 @@ class DoubleNode:
         self.number = number
         self.orders: list[RunOrder] = []
         self.live: set[str] = set()
+        self.checkpoints: dict[tuple[str, int], Entry] = {}
         self.most = 0
         self.gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.at_gate: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
@@ -227,6 +256,12 @@ class DoubleNode:
             if not run._result.done():
                 await run.finish(Conclusion.CANCELLED, {}, "the run was left")
             self.live.remove(order.id)
+
+    def checkpoint(self, run: str, job: str | None, step: int) -> Entry:
+        entry = self.checkpoints.get((run, step))
+        if entry is None:
+            raise NodeError(f"no checkpoint of run {run} is kept", hint="Take some.")
+        return entry
 
     async def prepare(self, image: str, resources: Resources) -> None:
         pass

@@ -39,6 +39,11 @@ ELSEWHERE = {
     r"~/firebrick/bin/firebrick doctor": ("tools/check-wheel", "firebrick doctor"),
     r"sudo usermod (--add-subuids) .*": ("tools/check-wheel", "usermod {0}"),
     r"export PATH=.*": ("tests/docs/test_commands.py", "PATH"),
+    r"firebrick rerun --server http://127\.0\.0\.1:8080 BUILD --failed": (
+        "tests/e2e/test_by_the_clock.py",
+        '"rerun", build_id, "--failed"',
+    ),
+    r"firebrick approve BUILD.*": ("tests/e2e/test_by_the_clock.py", 'cli, "approve"'),
     r"curl --json '\{\}' http://127\.0\.0\.1:8080/build/\$BUILD/cancel": (
         "tests/scenarios/projects/test_what_goes_wrong.py",
         "/cancel",

@@ -15,6 +15,7 @@ import pytest
 from firebrick.home import Home
 from firebrick.server.api import create_app
 from firebrick.server.builds import Builds, open_builds
+from firebrick.server.clock import Clock
 from firebrick.server.serve import listen, url_of
 from firebrick.server.settings import ServeSettings
 from firebrick.web import Bounds, WebServer, web_config
@@ -70,20 +71,22 @@ Start = Callable[..., Any]
 
 
 @asynccontextmanager
-async def running(home: Home, repositories: Path, node: DoubleNode, **settings: Any) -> AsyncIterator[Service]:
+async def running(
+    home: Home, directory: Path, node: DoubleNode, clock: Clock | None = None, **settings: Any
+) -> AsyncIterator[Service]:
     """A server, until the context is left."""
-    repositories.mkdir(exist_ok=True)
+    directory.mkdir(exist_ok=True)
     chosen = ServeSettings(**{"home": home.root, "port": 0, "allow_local_repos": True, **settings})
     async with AsyncExitStack() as stack:
         door = stack.enter_context(listen("127.0.0.1", 0))
-        builds = await stack.enter_async_context(open_builds(home, node, chosen))
+        builds = await stack.enter_async_context(open_builds(home, node, chosen, clock=clock))
         ready = asyncio.Event()
         server = WebServer(web_config(create_app(builds), Bounds()), ready.set)
         task = asyncio.create_task(server.serve(sockets=[door]))
         stack.push_async_callback(_stop, server, task, builds)
         await ready.wait()
         client = await stack.enter_async_context(httpx.AsyncClient(base_url=url_of(door), timeout=30))
-        yield Service(builds, node, home, client, repositories)
+        yield Service(builds, node, home, client, directory)
 
 
 async def _stop(server: WebServer, task: asyncio.Task[None], builds: Builds) -> None:

@@ -82,7 +82,7 @@ async def test_a_build_from_the_request_to_its_artifacts(service: Service) -> No
         7,
         artifact["sha256"],
     )
-    assert service.left(build_id) == ["artifacts", "log.jsonl", "manifest.json"]
+    assert service.left(build_id) == ["artifacts", "jobs.json", "log.jsonl", "manifest.json"]
     assert service.node.live == set()
 
 
@@ -213,7 +213,7 @@ async def test_a_cancel_at_any_moment_ends_the_build(service: Service) -> None:
             await asyncio.sleep(0)
         assert (await service.client.post(f"/build/{build_id}/cancel")).status_code == 202
         assert (await service.ended(build_id))["message"] == "cancelled"
-        assert service.left(build_id) in ([], ["log.jsonl"], ["artifacts", "log.jsonl", "manifest.json"])
+        assert service.left(build_id) in ([], ["log.jsonl"], ["artifacts", "jobs.json", "log.jsonl", "manifest.json"])
     assert service.node.live == set()
 
 
@@ -367,10 +367,10 @@ async def test_bodies_that_are_no_requests(service: Service) -> None:
     assert (
         await post("/build", content=b'{"repo_url": "x"}', headers={"Content-Type": "text/plain"})
     ).status_code == 415
-    assert (await post("/build", content=b" " * 70_000, headers=json_type)).status_code == 413
+    assert (await post("/build", content=b" " * 1_100_000, headers=json_type)).status_code == 413
 
     async def chunks() -> Any:
-        for _ in range(70):
+        for _ in range(1100):
             yield b" " * 1000
 
     assert (await post("/build", content=chunks(), headers=json_type)).status_code == 413

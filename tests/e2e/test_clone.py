@@ -336,3 +336,54 @@ async def test_a_redirect_into_the_file_system_is_not_followed(
         with pytest.raises(ForgeError):
             await clone(parse_address(f"{server.url}/owner/name", protocols=ALL), target)
     assert nothing_left(target)
+
+
+async def test_what_is_only_proposed_for_a_branch_is_not_of_it(repository: Repository, target: Path) -> None:
+    main = repository.git("rev-parse", "HEAD")
+    repository.git("checkout", "--quiet", "-b", "stranger")
+    proposed = repository.commit({"a": "evil"})
+    repository.git("update-ref", "refs/pull/7/head", proposed)
+    repository.git("checkout", "--quiet", "main")
+    repository.git("branch", "--quiet", "-D", "stranger")
+    repository.git("config", "uploadpack.allowAnySHA1InWant", "true")
+    later = repository.commit({"a": "later"})
+    for commit in (proposed, proposed[:9]):
+        with pytest.raises(RefNotFoundError, match="main has no commit") as caught:
+            await clone(local(repository), target, branch="main", commit=commit)
+        assert "Without a branch" in caught.value.hint
+        assert nothing_left(target)
+    # By itself, or as what it is, it is not of a branch.
+    for branch, ref in (("", proposed), ("refs/pull/7/head", "refs/pull/7/head")):
+        checkout = await clone(local(repository), target, branch=branch, commit=proposed)
+        assert (checkout.sha, checkout.ref) == (proposed, ref)
+        remove_tree(target)
+    checkout = await clone(local(repository), target, branch="main", commit=main)
+    assert (checkout.sha, checkout.ref) == (main, "refs/heads/main")
+    assert Repository(target).git("rev-parse", "refs/remotes/origin/main") == later
+
+
+async def test_which_files_differ(repository: Repository, target: Path) -> None:
+    first = repository.git("rev-parse", "HEAD")
+    repository.commit({"dir/ü \n": "x", "b": "y"})
+    repository.git("mv", "a", "c")
+    last = repository.commit({"b": "z"})
+    for compare, changed in (
+        (first, ("a", "b", "c", "dir/ü \n")),
+        ("^", ("a", "b", "c")),
+        ("0" * 40, None),
+        ("1" * 40, None),
+        ("", None),
+    ):
+        checkout = await clone(local(repository), target, branch="main", commit=last, compare=compare)
+        assert checkout.changed == changed
+        assert (checkout.sha, Repository(target).git("status", "--porcelain")) == (last, "")
+        remove_tree(target)
+    alone = make_repository(target.parent.parent / "alone", {"only": "x"})
+    assert (await clone(local(alone), target, compare="^")).changed == ("only",)
+
+
+async def test_too_many_files_are_not_told(repository: Repository, target: Path) -> None:
+    blob = repository.blob(b"x")
+    names = [("100644", f"{number:0250}", blob) for number in range(1100)]
+    repository.point_main_at(repository.tree(*names))
+    assert (await clone(local(repository), target, compare="^")).changed is None

@@ -23,7 +23,7 @@ from tests.e2e.repository import Repository, make_repository
 pytestmark = pytest.mark.network
 ROOT = Path(__file__).resolve().parents[2]
 NUMBER = str(os.getpid())
-KEPT = ["artifacts", "log.jsonl", "manifest.json"]
+KEPT = ["artifacts", "jobs.json", "log.jsonl", "manifest.json"]
 
 
 @dataclass
@@ -67,7 +67,12 @@ class Process:
 @asynccontextmanager
 async def server(home: Path, *settings: str) -> AsyncIterator[Process]:
     log = home.with_suffix(".log")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "PYTHONDEVMODE": "1"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
+        "PYTHONWARNINGS": "error",
+        "PYTHONDEVMODE": "1",
+    }
     with log.open("ab") as sink:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.e2e.double_server", str(home), NUMBER, *settings),
@@ -286,7 +291,7 @@ async def test_one_server_a_home(home: Path) -> None:
             *(sys.executable, "-m", "tests.e2e.double_server", str(home), NUMBER),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
         )
         out, err = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 1

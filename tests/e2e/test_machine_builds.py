@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -26,9 +27,9 @@ SMALL = {"vcpus": 1, "memory_mib": 256}
 
 
 @asynccontextmanager
-async def firebrick_serve(home: Home) -> AsyncIterator[Process]:
+async def firebrick_serve(home: Home, **more: str) -> AsyncIterator[Process]:
     log = home.root.with_suffix(".log")
-    variables = environment(home, FIREBRICK_ALLOW_LOCAL_REPOS="true", FIREBRICK_PORT="0", PYTHONUNBUFFERED="1")
+    variables = environment(home, FIREBRICK_ALLOW_LOCAL_REPOS="true", FIREBRICK_PORT="0", PYTHONUNBUFFERED="1", **more)
     with log.open("ab") as sink:
         process = await asyncio.create_subprocess_exec(
             *(Path(sys.executable).parent / "firebrick", "serve", "--log-format", "json"),
@@ -118,6 +119,7 @@ async def test_killed_with_a_machine_running(tmp_path: Path, home: Home) -> None
     await no_machine_is_left(home)
     assert sorted(path.name for path in (home.builds / build_id).iterdir()) == [
         "artifacts",
+        "jobs.json",
         "log.jsonl",
         "manifest.json",
     ]
@@ -157,3 +159,60 @@ async def test_a_cancelled_build_and_one_that_takes_too_long(tmp_path: Path, hom
         await no_machine_is_left(home)
         os.kill(server.process.pid, signal.SIGINT)
         assert await asyncio.wait_for(server.process.wait(), 30) == 0
+
+
+DEPLOY = """
+on: push
+jobs:
+  build:
+    runs-on: firebrick-base
+    outputs: {word: "${{ steps.it.outputs.word }}"}
+    steps:
+      - run: mkdir out && echo "$GITHUB_RUN_ATTEMPT" > out/attempt
+      - {id: it, run: echo word=brick >> "$GITHUB_OUTPUT"}
+      - {uses: actions/upload-artifact@v4, with: {name: out, path: out}}
+  deploy:
+    needs: build
+    environment: production
+    runs-on: firebrick-base
+    steps:
+      - {uses: actions/download-artifact@v4, with: {name: out, path: got}}
+      - run: |
+          test "$TOKEN" = t0ken
+          echo "built in $(cat got/attempt), deployed in $GITHUB_RUN_ATTEMPT: ${{ needs.build.outputs.word }} $WHERE $TOKEN"
+        env: {FIREBRICK_CHECKPOINT: true, WHERE: "${{ vars.WHERE }}", TOKEN: "${{ github.token }}"}
+"""
+
+
+async def test_a_build_waits_goes_on_and_is_gone_on_with(tmp_path: Path, home: Home) -> None:
+    source = make_repository(tmp_path / "repository", {".github/workflows/ci.yml": DEPLOY})
+    production = {"approval": True, "variables": {"WHERE": "there"}}
+    said = {"secrets": {"GITHUB_TOKEN": "t0ken"}, "environments": {"production": production}}
+    repositories = json.dumps({f"file://{source.path}": said})
+
+    async def approved(server: Process, build_id: str) -> dict[str, Any]:
+        await server.wait_for(build_id, "waiting", "failed")
+        body = {"environment": "production", "state": "approved"}
+        await server.client.post(f"/build/{build_id}/environments", json=body)
+        return await server.wait_for(build_id, "completed", "failed")
+
+    async with firebrick_serve(home, FIREBRICK_REPOSITORIES=repositories) as server:
+        build_id = await server.submit(source.path, event="push", **SMALL)
+        await server.wait_for(build_id, "waiting", "failed")
+        await no_machine_is_left(home)
+        build = await approved(server, build_id)
+        assert build["conclusion"] == "success", build["log"]
+        assert "built in 1, deployed in 1: brick there ***" in build["log"]
+        assert "t0ken" not in build["log"]
+
+        answer = await server.client.post(
+            f"/build/{build_id}/rerun",
+            json={"from_step": 2, "job": "deploy"},
+        )
+        assert answer.status_code == 200, answer.text
+        again = await approved(server, answer.json()["build_id"])
+        assert again["conclusion"] == "success", again["log"]
+        assert f"Going on from {build_id}-2 before step 2" in again["log"]
+        assert "built in 1, deployed in 2: brick there ***" in again["log"]
+        assert await server.terminate() == 0
+    await no_machine_is_left(home)

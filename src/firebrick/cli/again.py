@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -12,7 +13,7 @@ import msgspec
 from firebrick.cli.errors import UsageError
 from firebrick.cli.order import Wish
 from firebrick.node.kept.rerun import Rerun
-from firebrick.node.order import RunOrder
+from firebrick.node.order import EnvironmentOrder, RunOrder
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.syntax import Workflow
 
@@ -52,7 +53,7 @@ def remember(directory: Path, wish: Wish, order: RunOrder) -> None:
         wish=_anywhere(wish),
         path=order.workflow.path,
         text=_text(wish, order),
-        secrets=tuple(sorted(order.secrets)),
+        secrets=secret_names(order.secrets, order.environments),
         collect=order.collect,
         rerun=f"{rerun.entry.record.run} {rerun.entry.record.job} {rerun.entry.record.label}" if rerun else "",
         command=rerun.command if rerun else None,
@@ -70,7 +71,7 @@ def recall(directory: Path) -> Asked:
     except (OSError, msgspec.MsgspecError) as error:
         raise UsageError(
             f"cannot go on with {directory.name}: what it was asked is not known: {error}",
-            hint="The directories of the last runs of `firebrick run` are kept; builds of a server cannot be gone on with.",
+            hint="The directories of the last runs of `firebrick run` are kept; builds of a server are run again by it: --server.",
         ) from error
     if asked.version != VERSION:
         raise UsageError(f"cannot go on with {directory.name}: it was written by another release")
@@ -85,7 +86,14 @@ def workflow_of(asked: Asked) -> Workflow | None:
 def _anywhere(wish: Wish) -> Wish:
     """As it means the same in another directory; without secrets."""
     event = replace(wish.event, payload=wish.event.payload and wish.event.payload.absolute())
-    return replace(wish, repository=wish.repository.absolute(), event=event, secrets={})
+    environments = {name: replace(each, secrets={}) for name, each in wish.environments.items()}
+    return replace(wish, repository=wish.repository.absolute(), event=event, secrets={}, environments=environments)
+
+
+def secret_names(secrets: Iterable[str], environments: Mapping[str, EnvironmentOrder]) -> tuple[str, ...]:
+    """What has to be given again: `NAME`, or `ENVIRONMENT:NAME`."""
+    scoped = [f"{name}:{secret}" for name, each in environments.items() for secret in each.secrets]
+    return tuple(sorted([*secrets, *scoped]))
 
 
 def _text(wish: Wish, order: RunOrder) -> str | None:

@@ -35,7 +35,8 @@ class Verb:
 
 VERBS: Final[dict[str, Verb]] = {
     "run": Verb("run", "run", "Run a workflow of a repository, each job in a machine of its own."),
-    "rerun": Verb("rerun", "rerun", "Go on with a job of an earlier run from one of its steps."),
+    "rerun": Verb("rerun", "rerun", "Go on with a job of an earlier run, or run a build of a server again."),
+    "approve": Verb("approve", "approve", "Let a build of a server go on in an environment."),
     "debug": Verb("debug", "app", "Open a shell in a copy of the machine of a step that failed."),
     "kept": Verb("kept", "app", "List and remove the machines that are kept of runs."),
     "tools": Verb("tools", "app", "Add, list and remove what jobs find in their tool cache."),

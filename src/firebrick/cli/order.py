@@ -15,7 +15,7 @@ from firebrick.cli.errors import UsageError
 from firebrick.cli.event import EventWish, find_occasion
 from firebrick.confined import OutsideError, read_beneath
 from firebrick.node.context import guest_paths, run_facts
-from firebrick.node.order import Resources, RunOrder, Source
+from firebrick.node.order import EnvironmentOrder, Resources, RunOrder, Source
 from firebrick.workflow.called import load_with
 from firebrick.workflow.context import github_context
 from firebrick.workflow.detect import detect, from_command
@@ -47,6 +47,7 @@ class Wish:
     resources: Resources
     secrets: Mapping[str, str]
     event: EventWish = field(default_factory=EventWish)
+    environments: Mapping[str, EnvironmentOrder] = field(default_factory=dict)
 
 
 async def make_order(
@@ -80,6 +81,7 @@ async def make_order(
         secrets=wish.secrets,
         inputs=inputs,
         variables=wish.event.variables,
+        environments=wish.environments,
     )
     if given is None:
         _check(order)

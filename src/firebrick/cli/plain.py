@@ -28,6 +28,7 @@ MARKS = {
     Conclusion.FAILURE: "FAILED",
     Conclusion.CANCELLED: "cancelled",
     Conclusion.SKIPPED: "skipped",
+    Conclusion.WAITING: "waiting",
 }
 
 

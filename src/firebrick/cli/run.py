@@ -11,7 +11,16 @@ import typer
 from firebrick.cli.carry import carry_out, open_view
 from firebrick.cli.eventoption import EventOption, InputOption, PayloadOption, VarOption
 from firebrick.cli.node import CheckpointOption, DriverOption, JailOption, KeepOption, told_settings
-from firebrick.cli.runoption import ArtifactsOption, JsonOption, SecretOption, VerboseOption, read_secrets
+from firebrick.cli.runoption import (
+    ArtifactsOption,
+    EnvironmentSecretOption,
+    EnvironmentVarOption,
+    JsonOption,
+    SecretOption,
+    VerboseOption,
+    read_environments,
+    read_secrets,
+)
 from firebrick.home import Home
 
 
@@ -33,6 +42,8 @@ def run(
     timeout: Annotated[float, typer.Option(min=0.01, help="Minutes the whole run may take.")] = 60.0,
     network: Annotated[bool, typer.Option("--network", help="Let jobs make outgoing connections.")] = False,
     secret: SecretOption = None,
+    environment_secret: EnvironmentSecretOption = None,
+    environment_var: EnvironmentVarOption = None,
     event: EventOption = None,
     payload: PayloadOption = None,
     inputs: InputOption = None,
@@ -73,6 +84,7 @@ def run(
         image=image,
         resources=resources,
         secrets=read_secrets(secret or []),
+        environments=read_environments(environment_secret or [], environment_var or []),
         event=EventWish(
             name=event,
             payload=payload,

@@ -25,6 +25,7 @@ _SYMBOLS: Final = {
     Conclusion.FAILURE: Text("✗", "bold red"),
     Conclusion.CANCELLED: Text("■", "bold yellow"),
     Conclusion.SKIPPED: Text("-", "dim"),
+    Conclusion.WAITING: Text("○", "cyan"),
 }
 _MARKED: Final = {
     "##[group]": ("▸ ", "bold"),

@@ -1,7 +1,8 @@
 """Getting one tree out of a repository nobody trusts.
 
     init      an empty repository without a template: no hook, no configuration but git's own defaults
-    fetch     the branch at depth 1; then the commit by its name; else the branch's history, until the commit is in it
+    fetch     the branch at depth 1; where another commit of it is meant its history, until that is proved to be in it; a commit alone by its name
+    compare   which files differ from another commit, where somebody asks
     checkout  files, without filters, hooks and submodules
 
 While this goes on a watch measures what has arrived, and ends it at the limit. The tree keeps its `.git` (one commit deep, no secret in it): a job
@@ -17,34 +18,44 @@ from pathlib import Path
 from typing import Final
 
 from firebrick.forge.address import Address, check_branch, check_commit
+from firebrick.forge.changes import changed_paths
 from firebrick.forge.errors import CloneError, RefError, RefNotFoundError
-from firebrick.forge.git import Git
+from firebrick.forge.git import FETCH, Git
 from firebrick.forge.limits import CloneLimits, bounded
 from firebrick.task import shielded
 from firebrick.tree import remove as remove_tree
 
 _DEEPER: Final = ("--depth=64", "--depth=1024", "--unshallow")
-_FETCH: Final = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-gc")
 
 
 @dataclass(frozen=True, slots=True)
 class Checkout:
-    """A tree on this host: where it is, and what. `ref` is `refs/heads/…`, `refs/tags/…`, or the commit where no name is known."""
+    """A tree on this host: where it is, and what. `ref` is `refs/heads/…`, `refs/tags/…`, `refs/pull/…`, or the commit where no name is known: it
+    names what the commit is proved to be of. `changed` are the files that differ from the commit it was to be compared with, None where
+    that is not known."""
 
     path: Path
     sha: str
     ref: str
+    changed: tuple[str, ...] | None = None
 
 
 async def clone(
-    address: Address, target: Path, *, branch: str = "", commit: str = "", limits: CloneLimits | None = None
+    address: Address,
+    target: Path,
+    *,
+    branch: str = "",
+    commit: str = "",
+    compare: str = "",
+    limits: CloneLimits | None = None,
 ) -> Checkout:
-    """Put the tree of a commit, of the last commit of a branch (or a tag), or of the default branch, into `target`, which must not exist yet.
+    """Put the tree of a commit, of the last commit of a branch (or a tag, or a full `refs/…`), or of the default branch, into `target`, which must
+    not exist yet. `compare` asks for the files that differ from that commit, or, as `^`, from the first parent.
 
-    A commit is fetched by its name where the server allows that, and looked for in the branch otherwise. On failure and on
-    cancellation nothing is left of `target`. Raises a ForgeError."""
+    A commit alone is fetched by its name where the server allows that; with a branch it must be in the branch's history: forges give out by name
+    what strangers have proposed, too. On failure and on cancellation nothing is left of `target`. Raises a ForgeError."""
     limits = limits or CloneLimits()
-    for name, check in ((branch, check_branch), (commit, check_commit)):
+    for name, check in ((branch, check_branch), (commit, check_commit), (compare.removeprefix("^"), check_commit)):
         if name:
             check(name)
     target.mkdir(parents=True)  # as any checkout: what is above it keeps others out
@@ -52,7 +63,8 @@ async def clone(
     try:
         private.mkdir(mode=0o700, exist_ok=True)
         git = Git(address, target, home=private, max_bytes=limits.size_bytes, cpu_s=2 * int(limits.seconds) + 1)
-        return await bounded(_Clone(git, address.url, target).run(branch, commit), address.url, target, limits)
+        work = _Clone(git, address.url, target).run(branch, commit, compare)
+        return await bounded(work, address.url, target, limits)
     except BaseException:
         await shielded(asyncio.to_thread(remove_tree, target))
         raise
@@ -68,12 +80,13 @@ class _Clone:
         self._url = url
         self._target = target
 
-    async def run(self, branch: str, commit: str) -> Checkout:
+    async def run(self, branch: str, commit: str, compare: str) -> Checkout:
         await self._git.run("init", "--quiet", "--template=")
         ref, sha = await self._fetch(branch, commit)
+        changed = await changed_paths(self._git, self._url, compare, sha) if compare else None
         await self._check_out(ref, sha)
         await self._git.run("config", "remote.origin.url", self._url)
-        return Checkout(self._target, sha, ref)
+        return Checkout(self._target, sha, ref, changed)
 
     async def _fetch(self, branch: str, commit: str) -> tuple[str, str]:
         if not branch and len(commit) in (40, 64):
@@ -88,40 +101,57 @@ class _Clone:
         return ref, await self._find(commit, ref)
 
     async def _find(self, commit: str, ref: str) -> str:
-        """The full name of a commit other than the branch's last one."""
-        if len(commit) in (40, 64):
-            with contextlib.suppress(RefNotFoundError, CloneError):
-                return await self._fetch_commit(commit)
+        """The full name of a commit other than the branch's last one, which is in its history."""
         for depth in _DEEPER:
-            await self._git.run(*_FETCH, depth, self._url, f"+{ref}:{_tracking(ref)}")
+            await self._git.run(*FETCH, depth, self._url, f"+{ref}:{_tracking(ref)}")
             found = await self._resolve(commit)
-            if found:
+            if found and await self._is_ancestor(found, _tracking(ref)):
                 return found
             if not (self._target / ".git" / "shallow").exists():
                 break
         raise RefNotFoundError(
             f"cannot clone {self._url}: {ref.split('/', 2)[-1]} has no commit {commit}",
-            hint="Check the branch and the commit.",
+            hint="Check the branch and the commit; one that was forced out of the branch, or is only proposed for it, is not of it. Without a branch a commit is built as itself, with caches of its own.",
         )
 
+    async def _is_ancestor(self, commit: str, of: str) -> bool:
+        try:
+            await self._git.run("merge-base", "--is-ancestor", commit, of)
+        except CloneError:
+            return False
+        return True
+
     async def _fetch_commit(self, commit: str) -> str:
-        await self._git.run(*_FETCH, "--depth=1", self._url, commit)
+        await self._git.run(*FETCH, "--depth=1", self._url, commit)
         found = await self._resolve(commit)
         if found is None:
             raise RefNotFoundError(f"cannot clone {self._url}: {commit} is no commit")
         return found
 
     async def _fetch_tip(self, branch: str) -> str:
-        """Fetch the last commit of a branch, or else of a tag of this name; returns which of them there is."""
+        """Fetch the last commit of a branch, or else of a tag of this name, or of just what a full name says; returns which of them there is."""
+        if branch.startswith("refs/"):
+            return await self._fetch_full(branch)
         ref = f"refs/heads/{branch}"
         try:
-            await self._git.run(*_FETCH, "--depth=1", self._url, f"+{ref}:{_tracking(ref)}")
+            await self._git.run(*FETCH, "--depth=1", self._url, f"+{ref}:{_tracking(ref)}")
         except RefNotFoundError as missing:
             ref = f"refs/tags/{branch}"
             try:
-                await self._git.run(*_FETCH, "--depth=1", self._url, f"+{ref}:{ref}")
+                await self._git.run(*FETCH, "--depth=1", self._url, f"+{ref}:{ref}")
             except RefNotFoundError:
                 raise missing from None
+        return ref
+
+    async def _fetch_full(self, ref: str) -> str:
+        """Of a proposed merge, which not every forge makes, the head where there is none."""
+        try:
+            await self._git.run(*FETCH, "--depth=1", self._url, f"+{ref}:{_tracking(ref)}")
+        except RefNotFoundError:
+            if not (ref.startswith("refs/pull/") and ref.endswith("/merge")):
+                raise
+            ref = f"{ref.removesuffix('/merge')}/head"
+            await self._git.run(*FETCH, "--depth=1", self._url, f"+{ref}:{_tracking(ref)}")
         return ref
 
     async def _default_branch(self) -> str:

@@ -19,6 +19,7 @@ from firebrick.forge.address import Address, Credential
 from firebrick.forge.errors import AccessError, CloneError, CloneLimitError, ForgeError, RefNotFoundError
 from firebrick.process import Completed, OutputLimitError, ProcessError, ProgramNotFoundError, run
 
+FETCH: Final = ("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-gc")
 _MEMORY_BYTES: Final = 2 << 30
 _PASSED_ON: Final = (
     *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),

@@ -37,10 +37,10 @@ def guest_paths(order: RunOrder) -> GuestPaths:
 
 
 def run_facts(order: RunOrder) -> RunFacts:
-    return facts_of(order.id, order.caller or order.workflow, order.source)
+    return facts_of(order.origin or order.id, order.caller or order.workflow, order.source, attempt=order.number)
 
 
-def facts_of(run: str, workflow: Workflow, source: Source) -> RunFacts:
+def facts_of(run: str, workflow: Workflow, source: Source, *, attempt: int = 1) -> RunFacts:
     """What a run of this workflow says of itself; `workflow` is the run's own, whatever it calls."""
     return RunFacts(
         run_id=run,
@@ -51,6 +51,7 @@ def facts_of(run: str, workflow: Workflow, source: Source) -> RunFacts:
         workflow_path=workflow.path,
         event_name=source.event_name,
         event=source.event,
+        run_attempt=attempt,
     )
 
 
@@ -67,6 +68,18 @@ def fixed_environment(order: RunOrder) -> dict[str, str]:
     """What tells programs that ask for it to be the same each time; empty in a run that need not be."""
     fixed = order.resources.fixed
     return {} if fixed is None else {"SOURCE_DATE_EPOCH": str(fixed.time_s), **_UNSALTED}
+
+
+_TOKEN: Final = "github_token"  # noqa: S105 - its name
+
+
+def with_token(github: Value, secrets: Mapping[str, str]) -> Value:
+    """The context `github` where a job's own parts ask for it: with the token, which is what was given as the secret GITHUB_TOKEN. What is known
+    before a job begins, and may be shown as a name, never has it."""
+    token = next((value for name, value in secrets.items() if name.lower() == _TOKEN), "")
+    if not token or not isinstance(github, Mapping):
+        return github
+    return {**github, "token": token, "secret_source": "Actions"}
 
 
 _DEBUG: Final = ("ACTIONS_STEP_DEBUG", "ACTIONS_RUNNER_DEBUG")

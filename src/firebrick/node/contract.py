@@ -24,16 +24,18 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from firebrick.node.event import CancelCause, Conclusion, Event
+from firebrick.node.kept.shelf import Entry
 from firebrick.node.order import Resources, RunOrder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """`message` is empty unless the job did not succeed and a sentence says why."""
+    """`message` is empty unless the job did not succeed and a sentence says why. `environment` is the one it waits for."""
 
     conclusion: Conclusion
     outputs: Mapping[str, str] = field(default_factory=dict)
     message: str = ""
+    environment: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,11 @@ class RunHost(Protocol):
 
     def start_run(self, order: RunOrder) -> AbstractAsyncContextManager[LiveRun]:
         """Start a run. Any number at once. Entering does not wait for capacity: the jobs do."""
+
+    def checkpoint(self, run: str, job: str | None, step: int) -> Entry:
+        """The snapshot that was taken of a job of a run before its step `step`, counted from 1; of the only such job where none is named.
+
+        Raises firebrick.node.errors.NodeError where none is kept."""
 
     async def prepare(self, image: str, resources: Resources) -> None:
         """Make what a job on `image` starts from (kernel, image, template), so that the first such job does not wait for it.

@@ -12,10 +12,13 @@ import msgspec
 
 
 class Conclusion(StrEnum):
+    """How something ended. `WAITING`: it has not begun, because its environment does not let it in yet; another attempt is to go on from there."""
+
     SUCCESS = "success"
     FAILURE = "failure"
     CANCELLED = "cancelled"
     SKIPPED = "skipped"
+    WAITING = "waiting"
 
 
 class CancelCause(StrEnum):

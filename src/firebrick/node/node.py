@@ -21,7 +21,7 @@ from firebrick.node.contract import LiveRun
 from firebrick.node.descriptors import allow_descriptors
 from firebrick.node.guest import Loan, Say
 from firebrick.node.journal import Journal
-from firebrick.node.kept.shelf import Entry, KeptShelf
+from firebrick.node.kept.shelf import Entry, KeptShelf, Kind
 from firebrick.node.order import Resources, RunOrder
 from firebrick.node.pool.driver import Warn, check_privileges, open_driver
 from firebrick.node.pool.pool import Pool
@@ -100,6 +100,10 @@ class Node:
     def kept(self) -> KeptShelf:
         """The machines of failed steps, and checkpoints."""
         return self._pool.kept
+
+    def checkpoint(self, run: str, job: str | None, step: int) -> Entry:
+        """See `RunHost.checkpoint`."""
+        return self.kept.find(run, job, f"before-{step}", kind=Kind.BEFORE)
 
     def reopen(self, entry: Entry, purpose: str) -> AbstractAsyncContextManager[Loan]:
         """A machine that begins where the kept one was, for as long as the context lasts. See `Pool.reopen`."""

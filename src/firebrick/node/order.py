@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from firebrick.forge.address import Address
+from firebrick.node.earlier import Earlier
 from firebrick.node.kept.rerun import Rerun
 from firebrick.workflow.expression.value import Value
 from firebrick.workflow.syntax import Workflow
@@ -52,11 +53,23 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentOrder:
+    """What jobs in one environment have besides what all have. Those of an environment that `waits` (why) do not begin in this run, and end as
+    `waiting`; those of one with a `refusal` fail with it."""
+
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    variables: Mapping[str, str] = field(default_factory=dict)
+    waits: str = ""
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunOrder:
     """One run: `artifact_dir` is where artifacts are put (made if missing), `jobs` narrows the run to these (and their needs),
     `image` overrides what `runs-on` says, `collect` are globs of files to bring out of the workspace of every job that succeeded. `inputs` and
     `variables` are the contexts `inputs` and `vars`. `caller` is the run's own workflow where `workflow` is one that it calls. With
-    `rerun` it is one job of another run, from a checkpoint on."""
+    `rerun` it is one job of another run, from a checkpoint on; with `earlier` the next attempt of another. `number` counts attempts from 1.
+    `origin` is what the run is called in all of them, where that is not `id`. `environments` are by name, which has no case."""
 
     id: str
     workflow: Workflow
@@ -71,3 +84,7 @@ class RunOrder:
     inputs: Mapping[str, Value] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
     caller: Workflow | None = None
+    earlier: Earlier = field(default_factory=Earlier)
+    number: int = 1
+    origin: str = ""
+    environments: Mapping[str, EnvironmentOrder] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from firebrick.node.container.services import NETWORK, Party, Served, Wanted, find_images, serving, warn
+from firebrick.node.context import with_token
 from firebrick.node.guest import Borrower, Lender, Loan
 from firebrick.node.label import image_of
 from firebrick.node.order import RunOrder
@@ -96,7 +97,9 @@ async def _machine_image(
 
 def _scope(order: RunOrder, planned: PlannedJob, scope: Scope) -> Scope:
     """What `container` and `services` may name, before there is a machine: no step has run, and nothing is known of a runner."""
-    known = {**scope.contexts, "secrets": dict(order.secrets), "steps": {}, "job": job_context(SUCCESS), "runner": {}}
+    github = with_token(scope.contexts.get("github"), order.secrets)
+    nothing: dict[str, Value] = {"steps": {}, "job": job_context(SUCCESS), "runner": {}}
+    known = {**scope.contexts, "github": github, "secrets": dict(order.secrets), **nothing}
     env: dict[str, str] = {}
     for layer in (order.workflow.env, planned.job.env):
         env.update(layer.texts(Scope({**known, "env": env_context(env)}, scope.functions)))

@@ -18,8 +18,10 @@ from firebrick.server import problem, stream
 from firebrick.server.artifact import encode_manifest
 from firebrick.server.builds import Builds
 from firebrick.server.errors import ArtifactNotFoundError
+from firebrick.server.followup import DecisionBody, HeldView, RerunBody, ScheduleView
 from firebrick.server.guard import Guard
 from firebrick.server.manual import manual_page
+from firebrick.server.occasion import check_payload
 from firebrick.server.record import Build, State
 from firebrick.server.shape import Accepted, ArtifactView, BuildBody, BuildDetail, BuildView, Health, ProblemView
 
@@ -72,10 +74,50 @@ router: Final = APIRouter()
 
 
 @router.post("/build", dependencies=[Depends(_json_only)], tags=["builds"])
-async def submit(body: BuildBody, builds: TheBuilds) -> Accepted:
+async def submit(
+    body: BuildBody,
+    builds: TheBuilds,
+    idempotency_key: Annotated[
+        str, Header(max_length=255, description="Whatever comes with one key is one build, however often it comes.")
+    ] = "",
+) -> Accepted:
     """Queue a build."""
-    build = await builds.submit(body.request())
+    if body.payload is not None:
+        check_payload(body.payload)
+    build = await builds.submit(body.request(), payload=body.payload, key=idempotency_key)
     return Accepted(build_id=build.id, status=build.state)
+
+
+@router.post("/build/{build_id}/rerun", dependencies=[Depends(_json_only)], tags=["builds"])
+async def rerun(build_id: BuildId, body: RerunBody, builds: TheBuilds) -> Accepted:
+    """Another attempt at a build that has ended, on the same commit: a build of its own, of the same `origin`."""
+    build = await builds.rerun(build_id, body.repeat())
+    return Accepted(build_id=build.id, status=build.state)
+
+
+@router.get("/build/{build_id}/attempts", tags=["builds"])
+async def attempts(build: TheBuild, builds: TheBuilds) -> list[BuildView]:
+    """All attempts at what this build is an attempt at, the first one first."""
+    return [BuildView.of(each) for each in await builds.attempts(build)]
+
+
+@router.get("/build/{build_id}/environments", tags=["environments"])
+async def environments(build: TheBuild, builds: TheBuilds) -> list[HeldView]:
+    """The environments that jobs of the build have come to."""
+    return [HeldView.of(each) for each in await builds.held(build)]
+
+
+@router.post("/build/{build_id}/environments", dependencies=[Depends(_json_only)], tags=["environments"])
+async def decide(build_id: BuildId, body: DecisionBody, builds: TheBuilds) -> BuildView:
+    """Approve or reject that a build goes on in an environment. The first decision stands."""
+    approved = body.state == "approved"
+    return BuildView.of(await builds.decide(build_id, body.environment, approved=approved, comment=body.comment))
+
+
+@router.get("/schedules", tags=["server"])
+async def schedules(builds: TheBuilds) -> list[ScheduleView]:
+    """The schedules of the repositories the settings name, the next one first."""
+    return [ScheduleView.of(due) for due in await builds.schedules()]
 
 
 @router.get("/build/{build_id}", tags=["builds"])

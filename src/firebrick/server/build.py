@@ -1,9 +1,10 @@
 """The life of one attempt at one build, read from top to bottom.
 
     clone      the repository's tree onto this host               cloning_repo
-    plan       the workflow that is to run on it
+    plan       the workflow that is to run on it; others that its event starts are builds of their own
     run        the workflow on the node                           starting_vm, then running_build with the first machine
     collect    hash what the jobs left, write the manifest        collecting_artifacts
+    park       where jobs wait for their environments, what there is by then is put aside
     clear      the clone goes, whatever happened
 
 What comes out is an `Outcome`; nothing is raised but cancellation and `SupersededError`. The queue records the outcome, last of all: a build that is
@@ -14,8 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -36,10 +37,14 @@ from firebrick.node.event import (
     StepFinished,
     StepStarted,
 )
-from firebrick.node.order import Resources, RunOrder, Source
+from firebrick.node.order import RunOrder
 from firebrick.server.artifact import Manifest, gather, write_manifest
+from firebrick.server.clock import Clock, SystemClock
 from firebrick.server.errors import PlanError
+from firebrick.server.intake import Papers, derived_id, keep
 from firebrick.server.log import BuildLog
+from firebrick.server.occasion import comparison, decode_payload, find_event
+from firebrick.server.order import Terms, find_rerun, make_order
 from firebrick.server.place import Place
 from firebrick.server.plan import Plan
 from firebrick.server.record import Build, BuildRequest, Outcome, State
@@ -47,7 +52,10 @@ from firebrick.server.settings import ServeSettings
 from firebrick.server.stop import Stop, StoppedError
 from firebrick.server.store import Store
 from firebrick.task import shielded
+from firebrick.workflow.event.event import Event as WorkflowEvent
+from firebrick.workflow.outcome import JobOutcome
 from firebrick.workflow.problem import WorkflowError
+from firebrick.workflow.syntax import Workflow
 
 _OVERTIME_S: Final = 600.0
 _BREATH_EVENTS: Final = 128
@@ -63,18 +71,22 @@ class SupersededError(Exception):
 class Planner(Protocol):
     """Says what is to run on a tree. Raises PlanError and WorkflowError."""
 
-    def __call__(self, tree: Path, request: BuildRequest) -> Plan: ...
+    def __call__(self, tree: Path, request: BuildRequest, event: WorkflowEvent | None = None) -> Plan: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What every attempt works with. `publish` tells followers of a build's new state."""
+    """What every attempt works with. `publish` tells followers of a build's new state; `news` is set where there is more to do for the queue,
+    `gates` where a build has come to wait."""
 
     store: Store
     node: RunHost
     plan: Planner
     settings: ServeSettings
     publish: Callable[[Build], None]
+    clock: Clock = field(default_factory=SystemClock)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    gates: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Breath:
@@ -124,15 +136,24 @@ class Attempt:
 
     async def _all(self) -> Outcome:
         await asyncio.to_thread(self._place.clear_attempt)
-        checkout = await self._stop.bound(self._clone())
-        plan = await asyncio.to_thread(self._tools.plan, checkout.path, self._build.request)
-        await self._advance(State.STARTING, sha=checkout.sha)
-        result = await self._stop.bound(self._run(plan, checkout), CancelCause.SHUTDOWN)
+        payload = decode_payload(await asyncio.to_thread(self._place.payload))
+        checkout = await self._stop.bound(self._clone(payload))
+        event = find_event(self._build.request, payload, checkout, self._address())
+        plan = await asyncio.to_thread(self._tools.plan, checkout.path, self._build.request, event)
+        await self._settle(plan, checkout)
+        if plan.workflow is None:
+            return Outcome(Conclusion.SKIPPED, plan.reason)
+        order = await self._order(plan.workflow, plan, checkout)
+        await self._advance(State.STARTING)
+        result = await self._stop.bound(self._run(order), CancelCause.SHUTDOWN)
+        await asyncio.to_thread(self._place.keep_jobs, _outcomes(result))
         await self._advance(State.COLLECTING)
         count = await self._collect(checkout)
+        if result.conclusion is Conclusion.WAITING:
+            return await self._park(result, count)
         return self._outcome(result, count)
 
-    async def _clone(self) -> Checkout:
+    async def _clone(self, payload: Mapping[str, Any] | None) -> Checkout:
         request = self._build.request
         address = self._address()
         what = " ".join(filter(None, (request.branch, request.commit))) or "the default branch"
@@ -142,8 +163,37 @@ class Attempt:
             self._place.source,
             branch=request.branch,
             commit=request.commit,
+            compare=comparison(request, payload),
             limits=self._tools.settings.clone_limits,
         )
+
+    async def _settle(self, plan: Plan, checkout: Checkout) -> None:
+        """Keep what was cloned, say what the event starts and what it does not, and have the others it starts built as well."""
+        verdicts = []
+        for verdict in plan.verdicts:
+            if verdict.starts:
+                own = plan.workflow is not None and plan.workflow.path == verdict.path
+                build_id = self._build.id if own else await self._have_built(verdict.path, checkout)
+                verdicts.append(dataclasses.replace(verdict, build=build_id))
+            else:
+                verdicts.append(verdict)
+            said = "starts" if verdict.starts else "does not start"
+            self._log.say(f"==> {self._build.request.event} {said} {verdict.path}: {verdict.reason}")
+        build = await self._tools.store.note(self._build, sha=checkout.sha, ref=checkout.ref, verdicts=verdicts)
+        self._become(build)
+
+    async def _have_built(self, path: str, checkout: Checkout) -> str:
+        """A build of its own for another workflow; the same one, should this attempt be repeated."""
+        build_id = derived_id("event", self._build.id, path)
+        if await self._tools.store.find(build_id) is None:
+            branch = checkout.ref if checkout.ref.startswith("refs/") else ""
+            request = dataclasses.replace(self._build.request, workflow=path, branch=branch, commit=checkout.sha)
+            place = self._place.beside(build_id)
+            await asyncio.to_thread(place.remove)
+            papers = Papers(self._place.credential(), self._place.payload())
+            await keep(place, papers, lambda: self._tools.store.add(build_id, request))
+            self._tools.news.set()
+        return build_id
 
     def _address(self) -> Address:
         settings = self._tools.settings
@@ -151,13 +201,26 @@ class Attempt:
         credential = self._place.credential() or settings.credential_for(address.host)
         return dataclasses.replace(address, credential=credential)
 
-    async def _run(self, plan: Plan, checkout: Checkout) -> RunResult:
+    async def _order(self, workflow: Workflow, plan: Plan, checkout: Checkout) -> RunOrder:
+        self._log.say(f"==> Running {workflow.name} on {checkout.sha[:12]}")
+        address, repeat = self._address(), self._build.request.repeat
+        rerun = None
+        if repeat is not None and repeat.step:
+            rerun = find_rerun(self._tools.node, await self._tools.store.find(repeat.build), repeat)
+        terms = Terms(
+            address=address,
+            said=self._tools.settings.repository_for(address.place),
+            gates=await self._tools.store.gates.of(self._build.id),
+            now=self._tools.clock.now(),
+            rerun=rerun,
+        )
+        return await asyncio.to_thread(make_order, self._build, workflow, plan, checkout, self._place, terms)
+
+    async def _run(self, order: RunOrder) -> RunResult:
         """Have the node run it, and pass on what it tells. A user's cancel lets the run wind up; a shutdown does not come here: it leaves."""
-        self._log.say(f"==> Running {plan.workflow.name} on {checkout.sha[:12]}")
-        order = self._order(plan, checkout)
         breath = Breath()
         # Its time begins when it has its place in its concurrency group, for which it waits as long as it may take.
-        turns = 1 if plan.workflow.concurrency is None else 2
+        turns = 1 if order.workflow.concurrency is None else 2
         limit = order.resources.timeout_s * turns + _OVERTIME_S
         async with asyncio.timeout(limit), self._tools.node.start_run(order) as run:
             cancel = asyncio.create_task(self._pass_on_cancel(run), name=f"cancel-{order.id}")
@@ -171,26 +234,6 @@ class Attempt:
 
     async def _pass_on_cancel(self, run: LiveRun) -> None:
         run.cancel(await self._stop.asked())
-
-    def _order(self, plan: Plan, checkout: Checkout) -> RunOrder:
-        request = self._build.request
-        address = parse_address(request.repo_url, protocols=frozenset({request.repo_url.partition("://")[0]}))
-        return RunOrder(
-            id=f"{self._build.id}-{self._build.attempt}",
-            workflow=plan.workflow,
-            source=Source(
-                path=checkout.path,
-                repository=address.repository,
-                ref=checkout.ref,
-                sha=checkout.sha,
-                tenant=address.place,
-                remote=self._address(),
-            ),
-            artifact_dir=self._place.artifacts,
-            resources=Resources(vcpus=request.vcpus, memory_mib=request.memory_mib, timeout_s=request.timeout_s),
-            image=request.image or None,
-            collect=plan.collect,
-        )
 
     async def _note(self, event: Event) -> None:
         match event:
@@ -241,7 +284,9 @@ class Attempt:
         return len(artifacts)
 
     async def _advance(self, state: State, **values: Any) -> None:
-        build = await self._tools.store.advance(self._build, state, **values)
+        self._become(await self._tools.store.advance(self._build, state, **values))
+
+    def _become(self, build: Build | None) -> None:
         if build is None:
             raise SupersededError(self._build.id)
         self._build = build
@@ -258,7 +303,19 @@ class Attempt:
         message = late or self._failed_step or result.message or (said[0] if said else "the run failed")
         return Outcome(Conclusion.FAILURE, message, artifacts_count=count)
 
+    async def _park(self, result: RunResult, count: int) -> Outcome:
+        """The jobs that wait go on in another attempt of this build, which finds the others as they are now."""
+        names = dict.fromkeys(job.environment for job in result.jobs.values() if job.environment)
+        await self._tools.store.gates.ask(self._build.id, names, self._tools.clock.now())
+        await asyncio.to_thread(self._place.park)
+        message = f"waiting for the environment{'' if len(names) == 1 else 's'} {', '.join(names)}"
+        return Outcome(Conclusion.WAITING, message, artifacts_count=count)
+
     def _stopped(self, cause: CancelCause) -> Outcome:
         if cause is self._stop.cause is CancelCause.SHUTDOWN:
             return Outcome(Conclusion.CANCELLED, again=True)
         return CANCELLED
+
+
+def _outcomes(result: RunResult) -> dict[str, JobOutcome]:
+    return {key: JobOutcome(job.conclusion.value, job.outputs) for key, job in result.jobs.items()}

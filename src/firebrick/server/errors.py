@@ -27,6 +27,14 @@ class BuildOverError(ServerError):
     """The build has ended, and what was asked for can only be done before."""
 
 
+class BuildBusyError(ServerError):
+    """The build has not ended, or waits for nothing, and what was asked for can only be done then."""
+
+
+class KeyUsedError(ServerError):
+    """The idempotency key came with another request before."""
+
+
 class QueueFullError(ServerError):
     """More builds are waiting than the server is willing to keep."""
 

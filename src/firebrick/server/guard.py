@@ -19,8 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from firebrick.server.problem import problem
 
-_LARGEST_BODY: Final = 64 << 10
-_DRAINED_BODY: Final = 1 << 20
+_LARGEST_BODY: Final = 1 << 20
+_DRAINED_BODY: Final = 4 << 20
 _BODY_S: Final = 30.0
 _log = structlog.get_logger("firebrick.access")
 

@@ -15,8 +15,11 @@ from starlette.exceptions import HTTPException
 from firebrick.forge.errors import ForgeError
 from firebrick.server.errors import (
     ArtifactNotFoundError,
+    BuildBusyError,
     BuildNotFoundError,
     BuildOverError,
+    KeyUsedError,
+    PlanError,
     QueueFullError,
     RequestError,
     ServerError,
@@ -32,6 +35,9 @@ _STATUS: Final[Mapping[type[ServerError], HTTPStatus]] = {
     BuildNotFoundError: HTTPStatus.NOT_FOUND,
     ArtifactNotFoundError: HTTPStatus.NOT_FOUND,
     BuildOverError: HTTPStatus.CONFLICT,
+    BuildBusyError: HTTPStatus.CONFLICT,
+    KeyUsedError: HTTPStatus.CONFLICT,
+    PlanError: HTTPStatus.CONFLICT,
     QueueFullError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 

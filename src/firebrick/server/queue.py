@@ -30,6 +30,7 @@ from firebrick.server.stop import Stop
 _log = structlog.get_logger("firebrick.server")
 _RETRY_S: Final = 1.0
 _LONGEST_RETRY_S: Final = 30.0
+_AT_REST: Final = frozenset({State.QUEUED, State.WAITING})
 _LAST_WORDS: Final = 16 << 10
 _LOOKED_AT: Final = 1000
 """How many of the oldest waiting builds are put in order; beyond that a queue is long for everybody."""
@@ -51,7 +52,7 @@ class BuildQueue:
         self._feeds = feeds
         self._running: dict[str, tuple[Demand, Stop]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._news = asyncio.Event()
+        self._news = tools.news
 
     @property
     def running(self) -> int:
@@ -66,9 +67,9 @@ class BuildQueue:
         build = await self._tools.store.ask_cancel(build_id, CancelCause.USER)
         if build is None:
             return None
-        # The state says which came first: a build that was queued when it was asked to end cannot be claimed any more.
-        if build.state is State.QUEUED:
-            await asyncio.to_thread(Place(self._home, build_id).forget_credential)
+        # The state says which came first: a build that was queued, or waited, when it was asked to end cannot be claimed any more.
+        if build.state in _AT_REST:
+            await asyncio.to_thread(Place(self._home, build_id).forget_inputs)
             build = await self._tools.store.finish(build, CANCELLED) or build
         elif build_id in self._running:
             self._running[build_id][1].ask(CancelCause.USER)
@@ -131,7 +132,7 @@ class BuildQueue:
                 place.log, limit_mib=self._tools.settings.log_max_mib, on_flush=self._feeds.of(build.id).notify
             ) as log:
                 outcome = await Attempt(build, place, self._tools, log, stop).carry_out()
-                if not outcome.again:
+                if not _goes_on(outcome):
                     place.keep_outcome(build.attempt, outcome)
                 log.say(outcome.words)
         except SupersededError:
@@ -142,14 +143,16 @@ class BuildQueue:
 
     async def _conclude(self, build: Build, place: Place, outcome: Outcome) -> None:
         """Record how the attempt ended, after all it held is released."""
-        if not outcome.again:
-            await _tidy(build, place.forget_credential)
+        if not _goes_on(outcome):
+            await _tidy(build, place.forget_inputs)
         after = await self._record(build, outcome)
-        if not outcome.again:
+        if not _goes_on(outcome):
             await _tidy(build, place.forget_outcome)
         if after is None:
             raise SupersededError(build.id)
         self._feeds.publish(after)
+        if after.state is State.WAITING:
+            self._tools.gates.set()
 
     async def _record(self, build: Build, outcome: Outcome) -> Build | None:
         """Tell the store, as often as it takes: a build that was not recorded would be under way for ever. What the store cannot
@@ -159,6 +162,8 @@ class BuildQueue:
             try:
                 if outcome.again:
                     return await self._tools.store.requeue(build, refund=True)
+                if outcome.conclusion is Conclusion.WAITING:
+                    return await self._park(build, outcome)
                 return await self._tools.store.finish(build, outcome)
             except (ValueError, DataError):
                 if outcome is _UNRECORDED:
@@ -170,6 +175,13 @@ class BuildQueue:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_RETRY_S)
 
+    async def _park(self, build: Build, outcome: Outcome) -> Build | None:
+        """Whoever wanted it to end while it came to wait, gets that."""
+        parked = await self._tools.store.park(build, outcome)
+        if parked is None or parked.cancel is None:
+            return parked
+        return await self._tools.store.finish(parked, CANCELLED)
+
     async def close(self, grace: float) -> None:
         """Have everything that runs end and go back to the queue, oldest first; what has not after `grace` seconds is cut off."""
         for _demand, stop in sorted(self._running.values(), key=lambda pair: pair[0].number):
@@ -179,6 +191,11 @@ class BuildQueue:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _goes_on(outcome: Outcome) -> bool:
+    """Whether the same build has another attempt before it, now or later."""
+    return outcome.again or outcome.conclusion is Conclusion.WAITING
 
 
 async def _tidy(build: Build, work: Callable[[], None]) -> None:
@@ -213,7 +230,7 @@ async def recover(home: Home, tools: Tools, capacity: Capacity) -> None:
         else:
             await tools.store.finish(build, outcome)
         _log.warning("build taken up after a crash", build=build.id, state=build.state.value, again=outcome.again)
-    for build in await tools.store.in_states({State.QUEUED}):
+    for build in await tools.store.in_states(_AT_REST):
         if build.cancel is not None:
             await tools.store.finish(build, CANCELLED)
         elif not capacity.admits(_demand(build)):
@@ -242,8 +259,9 @@ async def _take_up(place: Place, build: Build, settings: ServeSettings) -> Outco
 def _after_crash(build: Build, max_attempts: int) -> Outcome:
     if build.cancel is not None:
         return CANCELLED
-    if build.attempt >= max_attempts:
-        message = f"the server ended {build.attempt} times while this build ran; it is not tried again"
+    tries = build.attempt - build.parked
+    if tries >= max_attempts:
+        message = f"the server ended {tries} times while this build ran; it is not tried again"
         return Outcome(Conclusion.FAILURE, message)
     return Outcome(Conclusion.CANCELLED, again=True)
 
@@ -252,7 +270,7 @@ async def _sweep(home: Home, tools: Tools) -> None:
     """Remove directories no build owns, and from those of ended builds what should not outlive them."""
     home.builds.mkdir(mode=0o700, parents=True, exist_ok=True)
     known = await tools.store.ids()
-    waiting = {build.id for build in await tools.store.in_states({State.QUEUED})}
+    waiting = {build.id for build in await tools.store.in_states(_AT_REST)}
 
     def sweep() -> None:
         for directory in home.builds.iterdir():
@@ -263,7 +281,7 @@ async def _sweep(home: Home, tools: Tools) -> None:
                 place.clear_source()
                 place.forget_outcome()
                 if directory.name not in waiting:
-                    place.forget_credential()
+                    place.forget_inputs()
 
     await asyncio.to_thread(sweep)
 

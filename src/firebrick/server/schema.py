@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, MetaData, String, Table, Text
+from sqlalchemy import JSON, BigInteger, Boolean, Column, Index, Integer, MetaData, String, Table, Text
 
 metadata: Final = MetaData()
 
@@ -30,5 +30,35 @@ builds: Final = Table(
     Column("updated_us", BigInteger, nullable=False),
     Column("started_us", BigInteger),
     Column("finished_us", BigInteger),
+    Column("parked", Integer, nullable=False, server_default="0"),
+    Column("origin", String(64), nullable=False, server_default=""),
+    Column("run_attempt", Integer, nullable=False, server_default="1"),
+    Column("ref", Text, nullable=False, server_default=""),
+    Column("verdicts", JSON),
     Index("builds_by_state", "state", "number"),
+    Index("builds_by_origin", "origin", "run_attempt", unique=True),
+)
+
+gates: Final = Table(
+    "gates",
+    metadata,
+    Column("build", String(64), primary_key=True),
+    Column("environment", String(255), primary_key=True),
+    Column("waits", Boolean, nullable=False),
+    Column("asked_us", BigInteger, nullable=False),
+    Column("approved", Boolean),
+    Column("comment", Text, nullable=False),
+    Column("decided_us", BigInteger),
+)
+
+schedules: Final = Table(
+    "schedules",
+    metadata,
+    Column("repository", String(512), primary_key=True),
+    Column("workflow", String(512), primary_key=True),
+    Column("cron", String(256), primary_key=True),
+    Column("zone", String(64), primary_key=True),
+    Column("branch", String(255), nullable=False),
+    Column("due_us", BigInteger, nullable=False),
+    Index("schedules_by_time", "due_us"),
 )

@@ -20,6 +20,7 @@ from firebrick.node.contract import RunHost
 from firebrick.server.api import create_app
 from firebrick.server.build import Planner
 from firebrick.server.builds import Builds, open_builds
+from firebrick.server.clock import Clock
 from firebrick.server.errors import ServerError
 from firebrick.server.guard import hosts_for
 from firebrick.server.plan import make_plan
@@ -42,12 +43,13 @@ async def serve(
     *,
     on_ready: Callable[[str], None],
     plan: Planner = make_plan,
+    clock: Clock | None = None,
 ) -> None:
-    """Serve until a signal comes. `on_ready` is called once, with the address, when requests are answered.
+    """Serve until a signal comes. `on_ready` is called once, with the address, when requests are answered. `clock` defaults to this host's.
 
     Raises ListenError, HomeInUseError."""
     with listen(settings.host, settings.port) as door:
-        async with open_builds(home, node, settings, plan=plan) as builds:
+        async with open_builds(home, node, settings, plan=plan, clock=clock) as builds:
             app = create_app(builds, hosts=hosts_for(settings.host, settings.allowed_hosts))
             server = WebServer(web_config(app, Bounds(), goodbye_s=_GOODBYE_S), lambda: on_ready(url_of(door)))
             with _stopped_by_signals(server, builds):

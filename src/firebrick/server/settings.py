@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal
+from dataclasses import replace
+from typing import Annotated, Final, Literal
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator
 
 from firebrick.config import Settings
-from firebrick.forge.address import DEFAULT_PROTOCOLS, Credential
+from firebrick.forge.address import DEFAULT_PROTOCOLS, Address, Credential, parse_address
+from firebrick.forge.errors import AddressError
 from firebrick.forge.limits import CloneLimits
+from firebrick.server.repository import RepositorySettings
 from firebrick.server.scheduler import Capacity
 
 Count = Annotated[int, Field(ge=1)]
+_EVERY: Final = frozenset({"https", "ssh", "http", "git", "file"})
 Level = Literal["debug", "info", "warning", "error"]
 
 
@@ -26,7 +30,8 @@ def _level(value: object) -> object:
 class ServeSettings(Settings):
     """`max_builds`, `max_vcpus` and `max_memory_mib` bound what all running builds take together; unset, they follow from the node and the host.
 
-    `max_attempts` is how often a build is started when the server dies under it. `git_credentials` maps hosts to `user:token`."""
+    `max_attempts` is how often a build is started when the server dies under it. `git_credentials` maps hosts to `user:token`,
+    `repositories` addresses to what is said of them."""
 
     database_url: str | None = None
     max_builds: Count | None = None
@@ -42,6 +47,8 @@ class ServeSettings(Settings):
     allow_local_repos: bool = False
     allowed_hosts: frozenset[str] = frozenset()
     git_credentials: Annotated[dict[str, SecretStr], Field(default_factory=dict)]
+    repositories: Annotated[dict[str, RepositorySettings], Field(default_factory=dict)]
+    schedule_poll_s: Annotated[float, Field(gt=0)] = 300.0
     log_level: Annotated[
         Level,
         BeforeValidator(_level),
@@ -66,6 +73,28 @@ class ServeSettings(Settings):
             vcpus=self.max_vcpus or 4 * cores,
             memory_mib=self.max_memory_mib or max(2048, memory_mib * 9 // 10),
         )
+
+    def repository_for(self, place: str) -> RepositorySettings:
+        """What is said of the repository at `host/owner/name`; nothing where it is not named."""
+        return next(
+            (said for address, said in self.repositories.items() if self.address_of(address).place == place),
+            RepositorySettings(),
+        )
+
+    def address_of(self, repository: str) -> Address:
+        """The address of a repository of the settings, with the credential for it. Raises AddressError."""
+        address = parse_address(repository, protocols=_EVERY)
+        return replace(address, credential=address.credential or self.credential_for(address.host))
+
+    @field_validator("repositories", mode="after")
+    @classmethod
+    def _addresses(cls, said: dict[str, RepositorySettings]) -> dict[str, RepositorySettings]:
+        for address in said:
+            try:
+                parse_address(address, protocols=_EVERY)
+            except AddressError as error:
+                raise ValueError(str(error)) from error
+        return said
 
     def credential_for(self, host: str) -> Credential | None:
         """The configured credential of a host, or None."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from firebrick.server.artifact import Artifact
 from firebrick.server.log import Tail
-from firebrick.server.record import Build, BuildRequest, State
+from firebrick.server.plan import DISPATCH
+from firebrick.server.record import Build, BuildRequest, Repeat, State
+from firebrick.workflow.event.inputs import MAX_DISPATCH_CHARACTERS, MAX_DISPATCH_INPUTS
 
 _MOST_PATTERNS: Final = 64
 
@@ -35,6 +38,8 @@ def _text(value: str) -> str:
     return value
 
 
+Whole = Annotated[int, Field(ge=-(1 << 53), le=1 << 53)]
+Real = Annotated[float, Field(allow_inf_nan=False)]
 Ref = Annotated[str, BeforeValidator(_absent), Field(max_length=255)]
 Pattern = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_relative)]
 
@@ -75,10 +80,40 @@ class BuildBody(BaseModel):
     vcpus: Annotated[int, Field(ge=1, le=64)] = 2
     memory_mib: Annotated[int, Field(ge=128, le=1 << 20)] = 2048
     timeout_s: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = 600.0
+    event: Annotated[
+        str,
+        BeforeValidator(_absent),
+        Field(pattern=r"^([a-z][a-z_]{0,63})?$", description="The event whose filters decide which workflows start."),
+    ] = ""
+    payload: Annotated[
+        dict[str, Any] | None,
+        Field(description="The event as the forge sent it; made up of what is built if left out."),
+    ] = None
+    inputs: Annotated[
+        dict[
+            Annotated[str, Field(max_length=255)],
+            Annotated[str | bool | Whole | Real, Field(union_mode="left_to_right")],
+        ],
+        Field(max_length=MAX_DISPATCH_INPUTS, description="Those of a `workflow_dispatch`."),
+    ] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _fits_the_event(self) -> Self:
+        if self.event and self.command:
+            raise ValueError("a `command` is not started by an `event`")
+        if self.payload is not None and not self.event:
+            raise ValueError("a `payload` is that of an `event`")
+        if self.event == DISPATCH and not self.workflow:
+            raise ValueError("a `workflow_dispatch` is of one `workflow`")
+        if self.inputs and self.event != DISPATCH:
+            raise ValueError("`inputs` are those of a `workflow_dispatch`")
+        if sum(len(name) + len(str(value)) for name, value in self.inputs.items()) > MAX_DISPATCH_CHARACTERS:
+            raise ValueError(f"inputs are too large: more than {MAX_DISPATCH_CHARACTERS} characters")
+        return self
 
     def request(self) -> BuildRequest:
-        """The same as the record the rest of the server works with."""
-        fields = self.model_dump(exclude={"artifacts", "commit"})
+        """The same as the record the rest of the server works with, but the payload."""
+        fields = self.model_dump(exclude={"artifacts", "commit", "payload"})
         return BuildRequest(**fields, commit=self.commit.lower(), artifacts=tuple(self.artifacts))
 
 
@@ -89,8 +124,28 @@ class Accepted(BaseModel):
     status: State
 
 
+class WorkflowView(BaseModel):
+    """A workflow, and whether the event starts it; `build` is the one that runs it."""
+
+    path: str
+    name: str
+    starts: bool
+    reason: str
+    build: str | None
+
+
+class RepeatView(BaseModel):
+    """What another attempt is of: of which `build`, and how much of it."""
+
+    build: str
+    failed: bool
+    job: str | None
+    step: int | None
+    command: str | None
+
+
 class BuildView(BaseModel):
-    """A build without its log."""
+    """A build without its log. Of its attempts the first is the `origin` of all."""
 
     id: str
     status: State
@@ -104,7 +159,8 @@ class BuildView(BaseModel):
     artifacts_count: int
     message: Annotated[str | None, Field(description="Why the build failed.")]
     conclusion: Annotated[
-        Literal["success", "failure", "cancelled"] | None, Field(description="None as long as the build has not ended.")
+        Literal["success", "failure", "cancelled", "skipped"] | None,
+        Field(description="None as long as the build has not ended; skipped where its event starts nothing."),
     ]
     cancel_requested: bool
     attempt: int
@@ -117,6 +173,12 @@ class BuildView(BaseModel):
     vcpus: int
     memory_mib: int
     timeout_s: float
+    event: str | None
+    ref: Annotated[str | None, Field(description="What the commit is of, once cloned.")]
+    workflows: Annotated[list[WorkflowView], Field(description="What became of each workflow the event was asked of.")]
+    origin: str
+    run_attempt: int
+    repeat: RepeatView | None
 
     @classmethod
     def of(cls, build: Build) -> BuildView:
@@ -158,7 +220,21 @@ def _fields(build: Build) -> dict[str, object]:
         "vcpus": request.vcpus,
         "memory_mib": request.memory_mib,
         "timeout_s": request.timeout_s,
+        "event": request.event or None,
+        "ref": build.ref or None,
+        "workflows": [asdict(verdict) | {"build": verdict.build or None} for verdict in build.verdicts],
+        "origin": build.origin,
+        "run_attempt": build.run_attempt,
+        "repeat": _repeat(request.repeat),
     }
+
+
+def _repeat(repeat: Repeat | None) -> dict[str, object] | None:
+    return (
+        None
+        if repeat is None
+        else {name: value or None for name, value in asdict(repeat).items()} | {"failed": repeat.failed}
+    )
 
 
 class ArtifactView(BaseModel):

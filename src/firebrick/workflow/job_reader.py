@@ -115,8 +115,8 @@ def read_concurrency(written: Any, walk: Walk) -> Concurrency | None:
     if not isinstance(written, Fields) or "group" not in written:
         return None
     cancel = written.get("cancel-in-progress")
-    queue = written.get("queue", "single")
-    if queue == "max" and cancel is not None and cancel.parts == (True,):
+    queue = written.get("queue")
+    if queue is not None and queue.raw == "max" and cancel is not None and cancel.parts == (True,):
         message = "'queue: max' cannot be combined with 'cancel-in-progress: true'."
         walk.problem(written.places["queue"], message, "one of the two")
     return Concurrency(group=written["group"], cancel_in_progress=cancel, queue=queue)

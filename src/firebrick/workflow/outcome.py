@@ -1,6 +1,6 @@
 """What follows from how jobs and steps ended: whether the next one runs, what it sees of the others, and how the whole ends.
 
-Results are `success`, `failure`, `cancelled` and `skipped`.
+Results are `success`, `failure`, `cancelled` and `skipped`; `waiting` is that of a job whose environment does not let it in yet, and of those that need it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from firebrick.workflow.template import Template
 MAX_OUTPUTS = 1 << 20
 LONGEST_S = 366 * 24 * 3600.0
 
-SUCCESS, FAILURE, CANCELLED, SKIPPED = "success", "failure", "cancelled", "skipped"
+SUCCESS, FAILURE, CANCELLED, SKIPPED, WAITING = "success", "failure", "cancelled", "skipped", "waiting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class StepOutcome:
 def merge(copies: Sequence[JobOutcome]) -> JobOutcome:
     """The outcome of a job from those of its combinations, in the order they ended: of outputs, the last one that is not empty."""
     results = [copy.result for copy in copies]
-    result = next((one for one in (FAILURE, CANCELLED, SUCCESS) if one in results), SKIPPED)
+    result = next((one for one in (WAITING, FAILURE, CANCELLED, SUCCESS) if one in results), SKIPPED)
     outputs: dict[str, str] = {}
     for copy in copies:
         outputs.update({name: value for name, value in copy.outputs.items() if value or name not in outputs})

@@ -29,9 +29,12 @@ def group_request(concurrency: Concurrency | None, scope: Scope) -> GroupRequest
     if len(group) > _MAX_GROUP:
         raise EvaluationError(f"The concurrency group may have {_MAX_GROUP} characters, and has {len(group)}")
     cancels = flag(concurrency.cancel_in_progress, scope)
-    if cancels and concurrency.queue == "max":
+    queue = concurrency.queue.text(scope) if concurrency.queue is not None else "single"
+    if queue not in ("single", "max"):
+        raise EvaluationError(f"Unexpected value '{queue[:100]}'")
+    if cancels and queue == "max":
         raise EvaluationError("'queue: max' cannot be combined with 'cancel-in-progress: true'")
-    return GroupRequest(group=group, cancel_in_progress=cancels, queue=concurrency.queue)
+    return GroupRequest(group=group, cancel_in_progress=cancels, queue=queue)
 
 
 def flag(template: Template | None, scope: Scope) -> bool:

@@ -239,8 +239,9 @@ class _Shown:
         if asked is None:
             return None
         cancels = asked.cancel_in_progress
-        if self._later([asked.group, cancels]):
-            return _group(asked.group.raw, cancels.raw if cancels is not None else False, asked.queue)
+        if self._later([asked.group, cancels, asked.queue]):
+            queue = asked.queue.raw if asked.queue is not None else "single"
+            return _group(asked.group.raw, cancels.raw if cancels is not None else False, queue)
         return self._mapping("concurrency", lambda: evaluated_concurrency(asked, self.scope))
 
     def environment(self, asked: Environment | None) -> Mapping[str, Value] | None:

@@ -123,12 +123,12 @@ class Permissions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Concurrency:
-    """`concurrency`: of the runs or jobs of one `group` one runs at a time. With `queue` `single` one waits, the others that wait are
+    """`concurrency`: of the runs or jobs of one `group` one runs at a time. With `queue` `single`, or none, one waits, the others that wait are
     cancelled; with `max` all wait. A group whose text is empty is none."""
 
     group: Template
     cancel_in_progress: Template | None = None
-    queue: str = "single"
+    queue: Template | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from firebrick.cli.errors import UsageError
 from firebrick.cli.main import app
 from firebrick.cli.node import told_settings
 from firebrick.cli.order import Wish
+from firebrick.cli.runoption import read_environments
 from firebrick.home import Home
 from firebrick.node.errors import NodeError
-from firebrick.node.order import Resources, RunOrder, Source
+from firebrick.node.order import EnvironmentOrder, Resources, RunOrder, Source
 from firebrick.node.settings import Keep
 from firebrick.workflow.detect import from_command
 from firebrick.workflow.reader import read_workflow
@@ -94,3 +96,32 @@ def test_what_is_said_of_a_node_is_checked(home):
     for wrong in ("before:0", "before:x", "always", "step ", "step\n"):
         with pytest.raises(UsageError, match="(?s)--checkpoint .* is none of none, asked, step and before:N"):
             told_settings(home, None, None, checkpoint=wrong)
+
+
+def test_secrets_of_environments_are_not_kept_either(tmp_path):
+    environments = {"production": EnvironmentOrder(secrets={"KEY": "hunter3"}, variables={"A": "b"})}
+    asked_for = wish(tmp_path, command="make", environments=environments)
+    made = replace(order(tmp_path, from_command("make")), environments=environments)
+    remember(tmp_path, asked_for, made)
+    assert "hunter3" not in (tmp_path / "wish.json").read_text()
+    asked = recall(tmp_path)
+    assert asked.secrets == ("TOKEN", "production:KEY")
+    assert asked.wish.environments == {"production": EnvironmentOrder(variables={"A": "b"})}
+
+
+def test_what_environments_are_given(monkeypatch):
+    monkeypatch.setenv("KEY", "from outside")
+    given = read_environments(["prod:KEY", "prod:OTHER=a:b=c", "test:KEY=x"], ["prod:WHERE=there"])
+    assert given == {
+        "prod": EnvironmentOrder(secrets={"KEY": "from outside", "OTHER": "a:b=c"}, variables={"WHERE": "there"}),
+        "test": EnvironmentOrder(secrets={"KEY": "x"}),
+    }
+    for secrets, variables in ((["KEY=x"], []), (["prod:"], []), (["prod:NONE"], []), ([], ["prod:A"]), ([], [":A=b"])):
+        with pytest.raises(UsageError) as caught:
+            read_environments(secrets, variables)
+        assert "from outside" not in str(caught.value)
+
+
+def test_only_a_server_runs_again_what_failed(home):
+    assert "--server" in invoke("rerun", "last", "--failed").exception.hint
+    assert "no address" in str(invoke("rerun", "x", "--server", "nonsense").exception)

@@ -24,7 +24,7 @@ def test_good(files):
     result = check(str(files / "good.yml"))
     assert result.exit_code == 0
     assert result.output.splitlines() == [
-        f"warning: {files}/good.yml (Line: 2, Col: 1): 'permissions' has no effect yet: a job gets no token of the forge",
+        f"warning: {files}/good.yml (Line: 2, Col: 1): 'permissions' has no effect yet: the token of a job is the secret GITHUB_TOKEN, and may do what that may",
         f"{files}/good.yml: ok",
     ]
 

@@ -42,6 +42,10 @@ async def in_state(store: Store, state: State, build_id: str = "build_1") -> Bui
         moved = await (store.claim(build_id) if step is State.CLONING else store.advance(build, step))
         assert moved is not None
         build = moved
+    if state is State.WAITING:
+        parked = await store.park(build, Outcome(Conclusion.WAITING, "it waits"))
+        assert parked is not None
+        return parked
     if state in FINAL:
         outcome = Outcome(Conclusion.SUCCESS if state is State.COMPLETED else Conclusion.FAILURE)
         ended = await store.finish(build, outcome)

@@ -284,7 +284,9 @@ def test_a_queue_that_cancels_is_a_mistake_of_the_file():
     with pytest.raises(WorkflowError, match="'queue: max' cannot be combined with 'cancel-in-progress: true'"):
         read({"a": PLAIN}, concurrency={"group": "g", "queue": "max", "cancel-in-progress": True})
     assert (
-        read({"a": PLAIN}, concurrency={"group": "g", "queue": "max", "cancel-in-progress": False}).concurrency.queue
+        read(
+            {"a": PLAIN}, concurrency={"group": "g", "queue": "max", "cancel-in-progress": False}
+        ).concurrency.queue.raw
         == "max"
     )
 

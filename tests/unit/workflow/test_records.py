@@ -123,14 +123,14 @@ def test_concurrency():
     assert concurrency.group.text(SCOPE) == "r"
     assert concurrency.cancel_in_progress.flag(SCOPE)
     short = steps_job("concurrency: g").concurrency
-    assert (short.group.raw, short.cancel_in_progress, short.queue) == ("g", None, "single")
+    assert (short.group.raw, short.cancel_in_progress, short.queue) == ("g", None, None)
 
 
 def test_what_a_workflow_says_of_all_its_jobs():
     text = "on: push\npermissions: read-all\nconcurrency: {group: g, queue: max}\njobs: {a: {runs-on: x, steps: [run: x]}}\n"
     workflow = read_workflow(text, "f.yml")
     assert workflow.permissions.level("contents") == "read"
-    assert (workflow.concurrency.group.raw, workflow.concurrency.queue) == ("g", "max")
+    assert (workflow.concurrency.group.raw, workflow.concurrency.queue.raw) == ("g", "max")
     job = workflow.jobs["a"]
     assert (job.permissions, job.concurrency, job.call, job.runner_group) == (None, None, None, None)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from firebrick.guest.client import Files
+from firebrick.node.earlier import EarlierFile
 from firebrick.node.errors import StepError
 from firebrick.node.event import ArtifactStored
 from firebrick.node.glob import Found
@@ -116,6 +117,24 @@ class ArtifactShelf:
         wanted = _FORBIDDEN.sub("_", encodable(job)).encode()[:_NAME_BYTES].decode(errors="ignore")
         return await self._store(job, job, self._take(wanted), files, found, root)
 
+    async def adopt(self, files: Sequence[EarlierFile], directory: Path) -> None:
+        """Have what a job of an earlier attempt has stored, which is below `directory`, as if it had just done so.
+
+        Raises StepError where a limit is reached, OSError where a file is gone."""
+        for file in files:
+            own = file.path.partition("/")[0]
+            self._count([file.path], file.name)
+            self._spend(file.size, file.name)
+            await asyncio.to_thread(_link, directory / file.path, self._directory / file.path)
+            if file.name not in self._stored:
+                self._taken.add(own)
+                self._names[file.name] = own
+                self._stored[file.name] = Stored(file.job, file.name, self._directory / own, next(self._versions))
+            event = ArtifactStored(
+                at=time.time(), job=file.job, name=file.name, path=file.path, size=file.size, sha256=file.sha256
+            )
+            self._emit(event)
+
     def _take(self, name: str) -> str:
         """A directory nobody has: the name, or it with a number."""
         numbered = (f"{name}-{number}" for number in itertools.count(2))
@@ -212,6 +231,12 @@ def _copy(content: Path, target: Path, members: Sequence[Member]) -> list[Unpack
     shutil.copyfile(content, place)
     with place.open("rb") as file:
         return [Unpacked(members[0].path, members[0].size, hashlib.file_digest(file, "sha256").hexdigest())]
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file twice: what is stored is never written to again, only replaced."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    os.link(source, target, follow_symlinks=False)
 
 
 def _empty(target: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from firebrick.node.context import with_token
 from firebrick.node.order import RunOrder
 from firebrick.workflow.called import Calls, declared_secrets
 from firebrick.workflow.event.inputs import call_inputs, read_inputs
@@ -45,9 +46,11 @@ def _inputs(call: Call, scope: Scope) -> Mapping[str, Value]:
 
 
 def _secrets(order: RunOrder, call: Call, scope: Scope, called: Workflow) -> Mapping[str, str]:
-    """Those the called workflow declares, as far as they are given; all of the caller's where it inherits them."""
+    """Those the called workflow declares, as far as they are given, and the token; all of the caller's where it inherits them."""
     if call.inherit_secrets:
         return order.secrets
-    within = scope.with_contexts(secrets=dict(order.secrets))
+    github = with_token(scope.contexts.get("github"), order.secrets)
+    within = scope.with_contexts(secrets=dict(order.secrets), github=github)
     given = {fold(name): text for name, text in call.secrets.texts(within).items() if text}
-    return {name: given[fold(name)] for name in declared_secrets(called) if fold(name) in given}
+    token = {name: value for name, value in order.secrets.items() if fold(name) == fold("GITHUB_TOKEN")}
+    return {**token, **{name: given[fold(name)] for name in declared_secrets(called) if fold(name) in given}}

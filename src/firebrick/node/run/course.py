@@ -15,6 +15,8 @@ from typing import Final
 from firebrick.node.cancel import Cancellation, cause_message
 from firebrick.node.context import debugging
 from firebrick.node.contract import JobResult
+from firebrick.node.earlier import Standing
+from firebrick.node.errors import StepError
 from firebrick.node.event import CancelCause, Conclusion, JobFinished, JobsPlanned
 from firebrick.node.job import JobTask, run_job
 from firebrick.node.kept.resume import needs_of
@@ -22,6 +24,7 @@ from firebrick.node.kept.shelf import Ended
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
 from firebrick.node.run.call import called_order
+from firebrick.node.run.environment import find_environment
 from firebrick.node.run.fork import Trunk, open_trunk
 from firebrick.node.run.shared import Shared, order_contexts, order_group
 from firebrick.workflow.event.inputs import InputError
@@ -29,6 +32,7 @@ from firebrick.workflow.expression.expression import EvaluationError, Scope, Val
 from firebrick.workflow.outcome import (
     FAILURE,
     SUCCESS,
+    WAITING,
     JobOutcome,
     call_outputs,
     job_scope,
@@ -57,7 +61,8 @@ class _Ended:
 
 class Course:
     """One workflow at work. `order` is the run's, with this workflow and its secrets; `above` is the cancellation of the calling job, `held` are
-    the concurrency groups it is in, `callers` how the jobs ended that it and those around it need."""
+    the concurrency groups it is in, `callers` how the jobs ended that it and those around it need. With `whole` none of its jobs stays as an
+    earlier attempt has left it."""
 
     def __init__(
         self,
@@ -68,8 +73,10 @@ class Course:
         above: Cancellation | None = None,
         held: frozenset[str] = frozenset(),
         callers: tuple[Mapping[str, Ended], ...] = (),
+        whole: bool = False,
     ) -> None:
         self.outcomes: dict[str, JobOutcome] = {}
+        self.standing = Standing(order.earlier, whole=whole)
         self._shared = shared
         self._order = order
         self._plan = planned
@@ -91,11 +98,24 @@ class Course:
                 group.create_task(self._run_job(job_id, over), name=f"run-{self._order.id}-{job_id}")
 
     async def _run_job(self, job_id: str, over: Mapping[str, asyncio.Event]) -> None:
-        for need in self._plan.edges[job_id]:
+        needs = self._plan.edges[job_id]
+        for need in needs:
             await over[need].wait()
-        copies = self._copies[job_id] = self._expanded(job_id)
-        outcomes: list[JobOutcome] = []
+        self.standing.begin(job_id, needs)
+        if any(self.outcomes[need].result == WAITING for need in needs):
+            self._hold(job_id)
+        elif copies := self._expanded(job_id):
+            await self._run_copies(job_id, copies)
+        over[job_id].set()
+
+    async def _run_copies(self, job_id: str, copies: tuple[PlannedJob, ...]) -> None:
+        """All combinations of a job but those that stay as they ended in an earlier attempt."""
+        stayed = {copy.key: outcome for copy in copies if (outcome := self.standing.outcome(copy)) is not None}
+        outcomes = [await self._stay(copy, stayed[copy.key]) for copy in copies if copy.key in stayed]
+        copies = self._copies[job_id] = tuple(copy for copy in copies if copy.key not in stayed)
         if copies:
+            if copies[0].job.call is None:
+                self.standing.move(job_id)
             turns = asyncio.Semaphore(copies[0].max_parallel if len(copies) > 1 else 1)
             may_fork = self._order.resources.fixed is None  # a fork is somebody else than what it is a fork of
             trunk = open_trunk(copies, self._shared.lender, may_fork=may_fork)
@@ -103,8 +123,24 @@ class Course:
                 for copy in copies:
                     name = f"run-{self._order.id}-{copy.key}"
                     group.create_task(self._run_copy(copy, turns, outcomes), name=name)
-            self.outcomes[job_id] = merge(outcomes)
-        over[job_id].set()
+        self.outcomes[job_id] = merge(outcomes)
+
+    async def _stay(self, copy: PlannedJob, ended: JobOutcome) -> JobOutcome:
+        """A job that is as an earlier attempt has left it: what it stored is there, and it is reported with the others."""
+        files = [file for file in self._order.earlier.files if file.job == copy.key]
+        result = JobResult(conclusion=Conclusion(ended.result), outputs=ended.outputs)
+        self._log(copy).node("As an earlier attempt has left it.")
+        try:
+            await self._shared.shelf.adopt(files, self._order.earlier.directory)
+        except (StepError, OSError) as error:
+            result = self._failed(copy, f"cannot take over what an earlier attempt of the job has stored: {error}")
+        self._report(copy, result, 0.0)
+        return self._outcome(copy, result)
+
+    def _hold(self, job_id: str) -> None:
+        """A job that needs one which waits for its environment waits as well."""
+        for copy in self._plan.copies(job_id):
+            self._end(copy, JobResult(conclusion=Conclusion.WAITING))
 
     # --- what a job becomes ---
 
@@ -188,7 +224,13 @@ class Course:
         except EvaluationError as error:
             return _Ended(self._failed(copy, f"The template is not valid. `if` of the job: {error}"))
         with self._still_running(copy, cancellation) as granted:
-            return await self._admit(copy, scope, granted)
+            try:
+                environment = find_environment(self._order, copy.job, scope)
+            except EvaluationError as error:
+                return _Ended(self._failed(copy, f"The template is not valid. `environment` of the job: {error}"))
+            if environment.result is not None:
+                return _Ended(self._turned_away(copy, environment.result))
+            return await self._admit(copy, environment.scope, granted, environment.order)
 
     def _should_run(self, planned: PlannedJob, contexts: Mapping[str, Value], *, cancelled: bool) -> bool:
         """A job that is gone on with has run: what its `if` was asked then is not asked again. Raises EvaluationError."""
@@ -214,8 +256,12 @@ class Course:
             timer.cancel()
             granted.close()
 
-    async def _admit(self, copy: PlannedJob, scope: Scope, cancellation: Cancellation) -> _Ended:
-        """The work of a job that is to run, when it has its place in its concurrency group."""
+    def _turned_away(self, copy: PlannedJob, result: JobResult) -> JobResult:
+        self._log(copy).node(result.message)
+        return result
+
+    async def _admit(self, copy: PlannedJob, scope: Scope, cancellation: Cancellation, order: RunOrder) -> _Ended:
+        """The work of a job that is to run, when it has its place in its concurrency group. `order` is the course's, as the job's environment has it."""
         try:
             asked = group_request(copy.job.concurrency, scope)
             timeout_s(copy.job.cancel_timeout_minutes, scope, 0)
@@ -226,11 +272,11 @@ class Course:
                 return _Ended(_not_run(cancellation))
             if copy.job.call is not None:
                 return await self._call(copy, copy.job.call, scope, cancellation, held)
-            return _Ended(await run_job(self._task(copy, scope, cancellation)))
+            return _Ended(await run_job(self._task(copy, scope, cancellation, order)))
 
-    def _task(self, copy: PlannedJob, scope: Scope, cancellation: Cancellation) -> JobTask:
+    def _task(self, copy: PlannedJob, scope: Scope, cancellation: Cancellation, order: RunOrder) -> JobTask:
         return JobTask(
-            order=self._order,
+            order=order,
             planned=copy,
             scope=scope,
             lender=self._shared.lender,
@@ -297,12 +343,16 @@ class Course:
         jobs = tuple(job.key for job in planned.jobs)
         self._shared.emit(JobsPlanned(at=time.time(), job=copy.key, jobs=jobs))
         async with self._admitted(asked, copy, cancellation, held, "workflow") as within:
-            callers = (*self._callers, needs_of(scope))
-            course = Course(self._shared, order, planned, above=cancellation, held=within or held, callers=callers)
+            callers, due = (*self._callers, needs_of(scope)), self.standing.is_due(copy.job.id)
+            course = Course(
+                self._shared, order, planned, above=cancellation, held=within or held, callers=callers, whole=due
+            )
             if within is None:
                 course.give_up(cancellation)
             else:
                 await course.carry_out()
+        if not course.standing.is_whole:
+            self.standing.move(copy.job.id)
         return self._called_end(copy, course, order.workflow, contexts)
 
     def _called_end(self, copy: PlannedJob, course: Course, called: Workflow, contexts: Mapping[str, Value]) -> _Ended:

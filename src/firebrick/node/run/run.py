@@ -67,7 +67,7 @@ class Run:
             turnstile=turnstile,
             results=results,
             tools=tools,
-            secrets=frozenset(order.secrets.values()),
+            secrets=frozenset(_all_secrets(order)),
         )
 
     # --- what a LiveRun does ---
@@ -229,6 +229,12 @@ class Run:
 
     def _emit(self, event: Event) -> None:
         self._journal.append(event)
+
+
+def _all_secrets(order: RunOrder) -> Iterator[str]:
+    yield from order.secrets.values()
+    for environment in order.environments.values():
+        yield from environment.secrets.values()
 
 
 @asynccontextmanager

@@ -11,6 +11,7 @@ from firebrick.node.action.book import JobActions
 from firebrick.node.action.use import Entry, Place
 from firebrick.node.cancel import Cancellation
 from firebrick.node.container.companion import Companions
+from firebrick.node.context import with_token
 from firebrick.node.event import CancelCause
 from firebrick.node.guest import Guest
 from firebrick.node.log import JobLog
@@ -276,7 +277,7 @@ class Bench:
         )
 
     def _github(self) -> Value:
-        github = self.facts.scope.contexts.get("github")
+        github = with_token(self.facts.scope.contexts.get("github"), self.order.secrets)
         if not isinstance(github, Mapping):
             return github
         return {

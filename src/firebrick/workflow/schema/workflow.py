@@ -45,14 +45,14 @@ _PERMISSIONS = Shape(
         ),
     ),
 )
-_NO_TOKEN = "a job gets no token of the forge"  # noqa: S105 - a sentence
+_OWN_TOKEN = "the token of a job is the secret GITHUB_TOKEN, and may do what that may"  # noqa: S105 - a sentence
 
 
 def _concurrency(at: Allowed, kind: Kind) -> Shape:
     group = {
         "group": Key(text("the name of a group", at, filled=True), required=True),
         "cancel-in-progress": Key(boolean(at)),
-        "queue": Key(choice("single or max", "single", "max")),
+        "queue": Key(Shape("single or max", leaves=(Leaf(choices=("single", "max"), allowed=at),))),
     }
     return Shape(
         "the name of a group, or group and cancel-in-progress",
@@ -146,7 +146,7 @@ _COMMON_JOB = {
     "needs": Key(one_or_more("a job or a sequence of jobs", placed=True)),
     "if": Key(condition(allowed.JOB_IF)),
     "strategy": Key(_STRATEGY),
-    "permissions": Key(_PERMISSIONS, ignored=_NO_TOKEN),
+    "permissions": Key(_PERMISSIONS, ignored=_OWN_TOKEN),
     "concurrency": Key(_concurrency(allowed.JOB, Kind.FILLED)),
 }
 _STEPS_JOB = Record(
@@ -162,7 +162,7 @@ _STEPS_JOB = Record(
         "continue-on-error": Key(boolean(allowed.JOB)),
         "container": Key(CONTAINER),
         "services": Key(SERVICES),
-        "environment": Key(_ENVIRONMENT, ignored="there are no environments with rules or secrets of their own"),
+        "environment": Key(_ENVIRONMENT),
         "snapshot": Key(_SNAPSHOT, ignored="no image is made of the job's machine"),
     }
 )
@@ -190,7 +190,7 @@ WORKFLOW = record(
         "name": Key(text("a text")),
         "run-name": Key(text("a text", allowed.RUN_NAME)),
         "on": Key(ON, required=True),
-        "permissions": Key(_PERMISSIONS, ignored=_NO_TOKEN),
+        "permissions": Key(_PERMISSIONS, ignored=_OWN_TOKEN),
         "env": Key(names("names with their values", allowed.WORKFLOW_ENV, whole=allowed.WORKFLOW_ENV)),
         "defaults": Key(_defaults(None)),
         "concurrency": Key(_concurrency(allowed.WORKFLOW_CONCURRENCY, Kind.TEXT)),
