@@ -25,6 +25,7 @@ import pytest
 from firebrick.results.serve import Results
 from firebrick.results.token import Grant, sign_grant
 from firebrick.results.variables import runtime_variables
+from firebrick.unix import short_path
 from tests.place import ROOT
 
 _WHERE = ROOT / "tests/e2e/npm"
@@ -106,7 +107,8 @@ async def loopback(socket: Path) -> AsyncIterator[int]:
         task = asyncio.current_task()
         assert task is not None
         visits.add(task)
-        there_reader, there_writer = await asyncio.open_unix_connection(str(socket))
+        with short_path(socket.parent) as near:
+            there_reader, there_writer = await asyncio.open_unix_connection(f"{near}/{socket.name}")
         try:
             await asyncio.gather(_pump(reader, there_writer), _pump(there_reader, writer))
         except (ConnectionError, asyncio.CancelledError):

@@ -21,6 +21,7 @@ from firebrick.guest.client import Listener
 from firebrick.guest.errors import BusyError, GuestError
 from firebrick.node.guest import Guest
 from firebrick.task import end_tasks
+from firebrick.unix import short_path
 
 CONNECTIONS: Final = 64
 """Of one relay at once, unless told otherwise."""
@@ -57,7 +58,8 @@ class HostSocket:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[Stream]:
-        reader, writer = await asyncio.open_unix_connection(self.path)
+        with short_path(self.path.parent) as near:
+            reader, writer = await asyncio.open_unix_connection(f"{near}/{self.path.name}")
         pair = _Pair(reader, writer)
         try:
             yield pair
