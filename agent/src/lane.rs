@@ -17,8 +17,10 @@ use crate::flow::{spend, GRANT};
 use crate::outbox::Outbox;
 use crate::protocol::{Code, Message, Violation, FRAME_LIMIT, INITIAL_CREDIT, INPUT, OUTPUT};
 
-/// More requests at once than this are refused as busy: a lane that hangs stays lost.
-const LANES: usize = 64;
+/// More requests at once than this are refused as busy: one that hangs stays lost.
+const REQUESTS: usize = 64;
+/// A lane whose request is answered is free a moment later than the host knows: others stand in for it.
+const LANES: usize = 2 * REQUESTS;
 const STACK: usize = 256 * 1024;
 /// Pieces of output between a lane and the loop.
 const AHEAD: usize = 2;
@@ -67,10 +69,23 @@ struct Queue {
     errands: VecDeque<Errand>,
     lanes: usize,
     idle: usize,
+    /// Requests that are not answered.
+    open: usize,
+}
+
+type SharedQueue = Arc<(Mutex<Queue>, Condvar)>;
+
+/// One of the requests that may be open at once, as long as it lives.
+struct Place(SharedQueue);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.0 .0).open -= 1;
+    }
 }
 
 pub struct Lanes {
-    queue: Arc<(Mutex<Queue>, Condvar)>,
+    queue: SharedQueue,
     bell: Arc<Bell>,
 }
 
@@ -104,10 +119,11 @@ impl Lanes {
             shared: shared.clone(),
             bell: self.bell.clone(),
         };
-        self.run(Box::new(move || {
+        let place = self.place()?;
+        self.put(Box::new(move || {
             let answer = work(&mut io);
-            io.finish(answer);
-        }))?;
+            io.finish(answer, place);
+        }));
         Ok(LaneStream {
             stream,
             input: Some(to_lane),
@@ -122,15 +138,24 @@ impl Lanes {
 
     /// Run something that needs no stream.
     pub fn run(&self, errand: Errand) -> Result<(), Failure> {
-        let (mutex, condition) = &*self.queue;
-        let mut queue = lock(mutex);
-        if queue.idle <= queue.errands.len() {
-            if queue.lanes == LANES {
-                return Err(Failure::new(
-                    Code::Busy,
-                    format!("{LANES} file operations are under way already"),
-                ));
-            }
+        let place = self.place()?;
+        self.put(Box::new(move || {
+            errand();
+            drop(place);
+        }));
+        Ok(())
+    }
+
+    /// A place for one more request, and a lane for it.
+    fn place(&self) -> Result<Place, Failure> {
+        let mut queue = lock(&self.queue.0);
+        if queue.open == REQUESTS {
+            return Err(Failure::new(
+                Code::Busy,
+                format!("{REQUESTS} file operations are under way already"),
+            ));
+        }
+        if queue.idle <= queue.errands.len() && queue.lanes < LANES {
             let shared = self.queue.clone();
             let spawned = std::thread::Builder::new()
                 .name("lane".into())
@@ -139,9 +164,14 @@ impl Lanes {
             spawned.map_err(|error| Failure::new(Code::Busy, format!("cannot start a lane: {error}")))?;
             queue.lanes += 1;
         }
-        queue.errands.push_back(errand);
+        queue.open += 1;
+        Ok(Place(self.queue.clone()))
+    }
+
+    fn put(&self, errand: Errand) {
+        let (mutex, condition) = &*self.queue;
+        lock(mutex).errands.push_back(errand);
         condition.notify_one();
-        Ok(())
     }
 
     /// Run something, ring when it is done.
@@ -245,9 +275,10 @@ impl LaneIo {
         }
     }
 
-    fn finish(mut self, answer: Answer) {
+    fn finish(mut self, answer: Answer, place: Place) {
         // If nobody listens any more, nobody is told.
         let _ = self.flush();
+        drop(place); // whoever has the answer may ask for something else
         let _ = self.emit(Output::Answer(answer));
     }
 }
