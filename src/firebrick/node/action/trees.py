@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from firebrick.forge.limits import measure
-from firebrick.image.lock import hold_lock, try_lock
+from firebrick.lock import hold_lock, try_lock
 from firebrick.node.action.source import ActionTree
 from firebrick.node.errors import ActionError
+from firebrick.tree import measure
 from firebrick.tree import remove as remove_tree
 
 _KEPT_S: Final = 30 * 24 * 3600.0

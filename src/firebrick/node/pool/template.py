@@ -16,9 +16,9 @@ import msgspec
 
 from firebrick.guest.errors import AgentError, GuestError, TreeError
 from firebrick.home import Home
-from firebrick.image.lock import hold_lock
 from firebrick.image.model import Image, Kernel
 from firebrick.image.store import ImageStore
+from firebrick.lock import hold_lock
 from firebrick.machine import Driver, Machine, MachineSpec, Network, NetworkPolicy, Snapshot, SnapshotError, launch
 from firebrick.node.context import EXTERNALS, TOOL_CACHE
 from firebrick.node.errors import ToolLostError
