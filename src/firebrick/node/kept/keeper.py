@@ -20,7 +20,7 @@ from firebrick.node.event import MachineKept
 from firebrick.node.guest import Keep as KeepMachine
 from firebrick.node.kept import checkpoint, shelf
 from firebrick.node.kept.shelf import Ended, Kept, Kind
-from firebrick.node.results.offer import tenant_of
+from firebrick.node.scope import tenant_of
 from firebrick.node.settings import Keep, NodeSettings
 from firebrick.node.step.bench import Bench
 from firebrick.workflow.syntax import Step

@@ -12,9 +12,10 @@ from firebrick.node.event import CancelCause
 from firebrick.node.guest import Lender
 from firebrick.node.log import Emit
 from firebrick.node.order import RunOrder
-from firebrick.node.results.offer import NodeResults, tenant_of
+from firebrick.node.results.offer import NodeResults
 from firebrick.node.results.shelf import ArtifactShelf
 from firebrick.node.run.turnstile import Turnstile, group_key
+from firebrick.node.scope import tenant_of
 from firebrick.node.settings import NodeSettings
 from firebrick.node.tool.shelf import ToolShelf
 from firebrick.workflow.called import Calls

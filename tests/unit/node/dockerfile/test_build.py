@@ -191,6 +191,16 @@ async def test_a_branch_uses_nothing_a_pull_request_has_built(building: Bed) -> 
     assert len(built(building)) == 4
 
 
+async def test_a_directory_uses_nothing_another_one_has_built(building: Bed, tmp_path: Path) -> None:
+    add(building, "FROM tool:1\nRUN echo x > /etc/made\n")
+    await building.run(USES)
+    other = tmp_path / "another"
+    other.mkdir()
+    async with building.live(USES, source={"path": other}) as run:
+        assert (await run.result()).conclusion == "success"
+    assert len(built(building)) == 2
+
+
 async def test_who_wants_the_same_waits_for_it(building: Bed) -> None:
     add(building, "FROM tool:1\nRUN echo x > /etc/made\n")
     text = USES.replace("    steps:", "    strategy: {matrix: {n: [1, 2]}}\n    steps:")
