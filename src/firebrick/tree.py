@@ -14,13 +14,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+ENTRY_BYTES: Final = 4096
+"""What a file or directory takes besides its content."""
+
 _OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
+    """`bytes` are those of files, holes included."""
+
     bytes: int
     entries: int
+
+    @property
+    def room(self) -> int:
+        """What it takes of a disk, about: a file without content, and a directory, takes some as well."""
+        return self.bytes + self.entries * ENTRY_BYTES
 
 
 def measure(directory: Path) -> Measured:

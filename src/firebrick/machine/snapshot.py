@@ -143,8 +143,9 @@ class Draft:
         digested: bool = True,
         cache: Path | None = None,
     ) -> None:
-        """Write the record and put the directory in its place. Blocks while digests are made, where they are: without, the snapshot is only
-        good for who takes it, at once. In `cache`, where one is given, it is noted that this host need not verify it. Raises SnapshotError when something is at the target already that is not an empty directory."""
+        """Write the record and put the directory in its place. Blocks while digests are made, where they are: without, the snapshot is only good
+        for who takes it, at once. In `cache`, where one is given, it is noted that this host need not verify it. Raises SnapshotError when
+        something is at the target already that is not an empty directory."""
         if base is not None:
             chain.note_ranges(self.path)
         files = {file.name: Part.of(file, digested=digested) for file in sorted(self.path.iterdir())}

@@ -43,7 +43,8 @@ class _Moment:
 @dataclass(kw_only=True)
 class Keeper:
     """That of one job. `keep` is None where its machine cannot be saved; `begun_at` is the step the job begins with where that is a checkpoint
-    already, `anything` whether a machine was kept. `title`, `needs` and `callers` are those of the records. Nothing that goes wrong here touches the job: the log says it."""
+    already, `anything` whether a machine was kept. `title`, `needs` and `callers` are those of the records. Nothing that goes wrong here touches
+    the job: the log says it."""
 
     settings: NodeSettings
     keep: KeepMachine | None

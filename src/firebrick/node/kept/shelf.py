@@ -3,9 +3,10 @@
     kept/<run>/<job>/<name>/record.json     what happened, and until when it is kept
     kept/<run>/<job>/<name>/snapshot/       the machine at that moment
 
-`<name>` is the number of the step that failed, counted from 1; `before-<number>` for a checkpoint; `end` for a machine kept after its last step.
-An entry appears whole or not at all. Those whose time is over go, and of the others those beyond the quota (see `firebrick.node.kept.quota`), whenever
-one is added, a node is opened, or somebody asks. One lock of the shelf is held by who adds, removes or starts a machine from an entry: nothing is taken away from under a start.
+`<name>` is the number of the step that failed, counted from 1; `before-<number>` for a checkpoint; `end` for a machine kept after its last step. An
+entry appears whole or not at all. Those whose time is over go, and of the others those beyond the quota (see `firebrick.node.kept.quota`), whenever
+one is added, a node is opened, or somebody asks. One lock of the shelf is held by who adds, removes or starts a machine from an entry: nothing is
+taken away from under a start.
 """
 
 from __future__ import annotations

@@ -26,9 +26,9 @@ from firebrick.workflow.plan import MAX_PLANNED
 
 @dataclass(kw_only=True)
 class Shared:
-    """What all courses of a run have in common. `results` are the services its actions may use, `tools` those of tool caches; `jobs` is how each has ended, and `live` those
-    under way, both by key, callers too among these; `cancellation` is that of the run; no job's log shows any of `secrets`, whether it is given
-    them or not."""
+    """What all courses of a run have in common. `results` are the services its actions may use, `tools` those of tool caches; `jobs` is how each
+    has ended, and `live` those under way, both by key, callers too among these; `cancellation` is that of the run; no job's log shows any of
+    `secrets`, whether it is given them or not."""
 
     lender: Lender
     settings: NodeSettings
