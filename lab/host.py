@@ -21,8 +21,8 @@ from firebrick import machine
 from firebrick.guest.errors import GuestError
 from firebrick.home import Home
 from firebrick.image import ImageStore
-from firebrick.image.lock import hold_lock
 from firebrick.image.progress import Silent
+from firebrick.lock import hold_lock
 from firebrick.machine import Machine, MachineError, MachineSpec, Snapshot
 from firebrick.machine.accel import Accelerator
 from firebrick.machine.command import kernel_command_line

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from firebrick.guest.errors import GuestError
-from firebrick.image.lock import hold_lock
+from firebrick.lock import hold_lock
 from firebrick.machine import Machine, MachineError
 from lab.drives import PACKAGES
 from lab.ground import Ground

@@ -14,7 +14,7 @@ from bench.lab.calls import overhead
 from bench.row import Row
 from firebrick import process
 from firebrick.guest.errors import GuestError
-from firebrick.image.lock import hold_lock
+from firebrick.lock import hold_lock
 from firebrick.machine import MachineError
 from lab.drives import PACKAGES
 from lab.host import PROJECT, ROOT, Lab, Place, restored

@@ -1,4 +1,4 @@
-"""Removing a tree that somebody hostile has filled.
+"""Trees that somebody hostile has filled, or is filling: what they take, and removing them.
 
 `shutil.rmtree` calls itself for each level and holds a descriptor for each: a tree that is a thousand levels deep ends it in the middle, with an
 error that is none of the file system's. Here the levels are taken apart instead, each directory's directories moved up to the top.
@@ -10,10 +10,45 @@ import contextlib
 import os
 import secrets
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+ENTRY_BYTES: Final = 4096
+"""What a file or directory takes besides its content."""
+
 _OPEN: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """`bytes` are those of files, holes included."""
+
+    bytes: int
+    entries: int
+
+    @property
+    def room(self) -> int:
+        """What it takes of a disk, about: a file without content, and a directory, takes some as well."""
+        return self.bytes + self.entries * ENTRY_BYTES
+
+
+def measure(directory: Path) -> Measured:
+    """Bytes and entries below `directory`, links not followed. What comes and goes meanwhile may or may not be counted."""
+    size = entries = 0
+    waiting = [os.fspath(directory)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as found:
+                for entry in found:
+                    entries += 1
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    else:
+                        size += entry.stat(follow_symlinks=False).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+    return Measured(size, entries)
 
 
 def remove(directory: Path) -> None:

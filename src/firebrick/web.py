@@ -7,8 +7,8 @@ Who connects may be slow in every direction, on purpose too. What each connectio
     an answer it does not read                   some of it goes out every `stall_s`
     the end of a connection that is closed       within `stall_s`
 
-Who owes more is cut off. Of more connections than `connections`, one that is idle makes room, or the one whose request is awaited longest; where all have work under
-way, new ones are told so, and beyond a few more not even that.
+Who owes more is cut off. Of more connections than `connections`, one that is idle makes room, or the one whose request is awaited longest; where
+all have work under way, new ones are told so, and beyond a few more not even that.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class OneByOne:
     """Slots that are made when they are wanted: a test that ends in the middle of it is to be told where it was."""
 
     @asynccontextmanager
-    async def slot(self, policy: NetworkPolicy, *, occupant: Path) -> AsyncIterator[Slot]:
+    async def slot(self, policy: NetworkPolicy, occupant: Path) -> AsyncIterator[Slot]:
         host = HostNetwork()
         async with host.ready():
             with Seats().take(occupant) as seat:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from firebrick import machine
-from firebrick.machine import owner
 from firebrick.machine import snapshot as snapshots
+from firebrick.machine.drafts import sweep_drafts
 from firebrick.machine.jail import record
 from firebrick.machine.jail.group import PARENT, find_groups
 from firebrick.machine.network import leftovers
@@ -114,7 +114,7 @@ async def assert_nothing_is_left(home: Path) -> None:
             assert seat is not None, f"seat {file.name} is still taken"
     with snapshots.drafted(home / "snapshots" / "next"):
         pass
-    owner.sweep_drafts(home / "cache" / "verified")
+    sweep_drafts(home / "cache" / "verified")
     async with asyncio.timeout(10):
         while processes_below(home):
             await asyncio.sleep(0.02)

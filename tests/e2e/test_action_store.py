@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from firebrick.forge.clone import clone
-from firebrick.image.lock import hold_lock
+from firebrick.lock import hold_lock
 from firebrick.node.action.definition import read_from_tree
 from firebrick.node.action.store import ActionStore
 from firebrick.node.action.trees import Trees

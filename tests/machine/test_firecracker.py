@@ -168,7 +168,7 @@ class Nets:
     """A network in name only, for what is said over the API."""
 
     @asynccontextmanager
-    async def slot(self, policy, *, occupant):
+    async def slot(self, policy, occupant):
         yield _Slot()
 
 

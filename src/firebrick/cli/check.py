@@ -14,7 +14,7 @@ import typer
 
 from firebrick.cli.errors import print_error
 from firebrick.confined import read_beneath
-from firebrick.workflow.action_file import read_action_file
+from firebrick.workflow.action_file import ACTION_FILES, read_action_file
 from firebrick.workflow.called import load_with
 from firebrick.workflow.local import check_actions
 from firebrick.workflow.problem import Problem, WorkflowError, printable
@@ -23,7 +23,6 @@ from firebrick.workflow.reference import DIRECTORIES, SUFFIXES
 from firebrick.workflow.syntax import Workflow
 from firebrick.workflow.yaml import MAX_BYTES
 
-_ACTION_FILES: Final = ("action.yml", "action.yaml")
 _HINT: Final = "Name workflow files, those of actions, or a directory with some."
 
 
@@ -63,7 +62,7 @@ def check(
 
 def files_in(directory: Path) -> list[Path]:
     """The workflows of the repository `directory`, and its own action; of a directory that is none, its files with a name of workflows."""
-    own = [directory / name for name in _ACTION_FILES if (directory / name).is_file()]
+    own = [directory / name for name in ACTION_FILES if (directory / name).is_file()]
     return [*own, *(file for folder in DIRECTORIES for file in _yaml(directory / folder))] or _yaml(directory)
 
 
@@ -95,7 +94,7 @@ def check_file(path: Path) -> Checked:
         # One byte over the limit is enough to be refused for it.
         content = file.read(MAX_BYTES + 1)
     try:
-        if path.name in _ACTION_FILES:
+        if path.name in ACTION_FILES:
             return Checked(warnings=read_action_file(content, str(path)).warnings)
         workflow = read_workflow(content, str(path))
     except WorkflowError as error:

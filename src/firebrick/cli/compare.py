@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
-from firebrick.cli.xz import XzFile
+from firebrick.xz import XzFile
 
 _PIECE: Final = 1 << 20
 _MOST_BYTES: Final = 256 << 20

@@ -26,12 +26,11 @@ from firebrick.workflow.policy import run_name
 from firebrick.workflow.preview import evaluated_concurrency, preview
 from firebrick.workflow.problem import Problem, WorkflowError
 from firebrick.workflow.reader import read_workflow
-from firebrick.workflow.reference import Target
+from firebrick.workflow.reference import SUFFIXES, Target
 from firebrick.workflow.syntax import Workflow
 from firebrick.workflow.yaml import MAX_BYTES
 
 _DIRECTORIES: Final = (".github/workflows", ".forgejo/workflows")
-_SUFFIXES: Final = (".yml", ".yaml")
 _REMOTE: Final = re.compile(r"[/:]([A-Za-z0-9._-]+)/([A-Za-z0-9._-]+?)(?:\.git)?/?$")
 
 
@@ -154,7 +153,7 @@ def find_workflows(root: Path) -> list[Path]:
     """Of the first directory that has any, by name."""
     for directory in _DIRECTORIES:
         folder = root / directory
-        found = sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES) if folder.is_dir() else []
+        found = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES) if folder.is_dir() else []
         if found:
             return found
     return []

@@ -82,10 +82,10 @@ class Work:
 
 def work_of(file: Dockerfile, number: int, base: Config) -> Work:
     """Of the stage `number`, which begins from an image that is run as `base` says. Raises DockerfileError."""
-    worker = _Worker(file, number, base)
+    compiler = _Compiler(file, number, base)
     for instruction in file.stages[number].instructions:
-        worker.take(instruction)
-    return worker.work
+        compiler.take(instruction)
+    return compiler.work
 
 
 def copied_from(file: Dockerfile, number: int) -> set[Origin]:
@@ -97,7 +97,7 @@ def copied_from(file: Dockerfile, number: int) -> set[Origin]:
     return found
 
 
-class _Worker:
+class _Compiler:
     def __init__(self, file: Dockerfile, number: int, base: Config) -> None:
         self._file = file
         self._number = number
@@ -348,22 +348,22 @@ def _mode(instruction: Instruction, text: str) -> int:
     return int(text, 8)
 
 
-_ACTS: Final[Mapping[str, Callable[[_Worker, Instruction], None]]] = {
-    "ADD": _Worker.add,
-    "ARG": _Worker.arg,
-    "CMD": _Worker.command,
-    "COPY": _Worker.copy,
-    "ENTRYPOINT": _Worker.entrypoint,
-    "ENV": _Worker.env,
-    "EXPOSE": _Worker.nothing,
-    "HEALTHCHECK": _Worker.nothing,
-    "LABEL": _Worker.nothing,
-    "MAINTAINER": _Worker.nothing,
-    "ONBUILD": _Worker.nothing,
-    "RUN": _Worker.run,
-    "SHELL": _Worker.shell,
-    "STOPSIGNAL": _Worker.nothing,
-    "USER": _Worker.user,
-    "VOLUME": _Worker.nothing,
-    "WORKDIR": _Worker.workdir,
+_ACTS: Final[Mapping[str, Callable[[_Compiler, Instruction], None]]] = {
+    "ADD": _Compiler.add,
+    "ARG": _Compiler.arg,
+    "CMD": _Compiler.command,
+    "COPY": _Compiler.copy,
+    "ENTRYPOINT": _Compiler.entrypoint,
+    "ENV": _Compiler.env,
+    "EXPOSE": _Compiler.nothing,
+    "HEALTHCHECK": _Compiler.nothing,
+    "LABEL": _Compiler.nothing,
+    "MAINTAINER": _Compiler.nothing,
+    "ONBUILD": _Compiler.nothing,
+    "RUN": _Compiler.run,
+    "SHELL": _Compiler.shell,
+    "STOPSIGNAL": _Compiler.nothing,
+    "USER": _Compiler.user,
+    "VOLUME": _Compiler.nothing,
+    "WORKDIR": _Compiler.workdir,
 }

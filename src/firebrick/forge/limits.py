@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from firebrick.forge.errors import CloneError, CloneLimitError
+from firebrick.tree import Measured, measure
 
 T = TypeVar("T")
 
@@ -28,12 +28,6 @@ class CloneLimits:
     @property
     def size_bytes(self) -> int:
         return self.size_mib << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    bytes: int
-    entries: int
 
 
 async def bounded(work: Coroutine[Any, Any, T], url: str, target: Path, limits: CloneLimits) -> T:
@@ -81,21 +75,3 @@ def _check(measured: Measured, url: str, limits: CloneLimits) -> None:
         )
     if measured.entries > limits.entries:
         raise CloneLimitError(f"cannot clone {url}: it has more than {limits.entries} files and directories")
-
-
-def measure(tree: Path) -> Measured:
-    """Bytes and entries below `tree`. What comes and goes meanwhile may or may not be counted."""
-    size = entries = 0
-    waiting = [os.fspath(tree)]
-    while waiting:
-        try:
-            with os.scandir(waiting.pop()) as found:
-                for entry in found:
-                    entries += 1
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-                    else:
-                        size += entry.stat(follow_symlinks=False).st_size
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-    return Measured(size, entries)

@@ -24,8 +24,8 @@ from typing import Final, Generic, TypeVar
 import msgspec
 
 from firebrick.image.errors import DamagedError
-from firebrick.image.lock import hold_lock, try_lock
 from firebrick.image.sandbox import remove_tree
+from firebrick.lock import hold_lock, try_lock
 from firebrick.task import shielded
 
 _MANIFEST: Final = "manifest.json"

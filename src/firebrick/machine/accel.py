@@ -21,7 +21,7 @@ from pathlib import Path
 
 import msgspec
 
-from firebrick.machine import countdown
+from firebrick.machine import atomic, countdown
 from firebrick.machine.owner import boot_id
 from firebrick.process import ProcessError, run
 
@@ -98,9 +98,7 @@ class Acceleration:
     def _keep(self, choice: Choice) -> None:
         self._choice = choice
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._file.with_name(f".{FILE}.{os.getpid()}")
-        draft.write_bytes(msgspec.json.encode(_Record(self._key, choice)))
-        draft.replace(self._file)
+        atomic.write(self._file, msgspec.json.encode(_Record(self._key, choice)))
 
 
 async def probe() -> Choice:

@@ -138,7 +138,8 @@ class Driver(Protocol):
         """Start a machine from nothing. `directory` is empty, belongs to this machine alone and outlives it; the driver's files go there.
         On exit from the context the machine is dead and every host resource it held is gone, whatever happened inside, unless it was released.
 
-        A `detached` machine does not die with this process; all that is needed to `adopt` it is in its directory. Raises HostError where the host lacks something, SpecError for what this driver cannot be asked."""
+        A `detached` machine does not die with this process; all that is needed to `adopt` it is in its directory. Raises HostError where the host
+        lacks something, SpecError for what this driver cannot be asked."""
 
     def restore(
         self, spec: MachineSpec, snapshot: Path, directory: Path, *, detached: bool = False

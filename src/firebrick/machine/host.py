@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from firebrick.machine import atomic
 from firebrick.machine.command import PROGRAM
 from firebrick.machine.errors import HostError
 from firebrick.process import ProcessError, find_program, run
@@ -38,9 +39,7 @@ async def qemu_version(cache: Path) -> str:
     if record is None or record.key != key:
         record = _Record(key, await _ask(program))
         cache.mkdir(parents=True, exist_ok=True)
-        draft = file.with_name(f".{_FILE}.{os.getpid()}")
-        draft.write_bytes(msgspec.json.encode(record))
-        draft.replace(file)
+        atomic.write(file, msgspec.json.encode(record))
     return record.version
 
 

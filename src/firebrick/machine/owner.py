@@ -14,7 +14,6 @@ import contextlib
 import fcntl
 import functools
 import os
-import re
 import secrets
 import shutil
 import signal
@@ -26,6 +25,7 @@ import msgspec
 
 from firebrick import tree
 from firebrick.machine import atomic
+from firebrick.machine.drafts import draft_name, start_of_me, sweep_drafts
 from firebrick.machine.errors import AdoptionError, HostError
 from firebrick.machine.jail import record
 from firebrick.machine.jail.record import start_of
@@ -38,7 +38,6 @@ ADOPTABLE = "machine.json"
 _NAME_PREFIX = "firebrick-"
 _KILL_PATIENCE_S = 5.0
 _BUSY_PATIENCE_S = 0.2
-_DRAFT = re.compile(r"\..+\.(?P<pid>[0-9]+)-(?P<started>[0-9]+)\.[0-9a-f]{8}")
 
 
 class Owner(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +52,7 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def me(cls, machine: str) -> Owner:
         pid = os.getpid()
-        return cls(machine=machine, pid=pid, started=_start_of_me(pid), boot=boot_id(), created=time.time())
+        return cls(machine=machine, pid=pid, started=start_of_me(pid), boot=boot_id(), created=time.time())
 
     @classmethod
     def nobody(cls, machine: str) -> Owner:
@@ -70,12 +69,6 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @functools.cache
-def _start_of_me(pid: int) -> int:
-    """Of this process: it is asked for with every machine. A fork of it has another number."""
-    return start_of(pid) or 0
-
-
-@functools.cache
 def boot_id() -> str:
     """Of this host, since it was started."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -88,23 +81,6 @@ def new_id() -> str:
 def process_name(machine: str) -> str:
     """The name a machine's process carries in its arguments."""
     return _NAME_PREFIX + machine
-
-
-def draft_name(name: str) -> str:
-    """For a file or directory that is being made, and will be called `name` in one step: hidden, and with the process in it that makes it."""
-    return f".{name}.{os.getpid()}-{_start_of_me(os.getpid())}.{secrets.token_hex(4)}"
-
-
-def sweep_drafts(directory: Path) -> None:
-    """Remove what processes that died have left unfinished in `directory`. Drafts of other users are left alone."""
-    with contextlib.suppress(OSError):
-        for entry in directory.glob(".*"):
-            match = _DRAFT.fullmatch(entry.name)
-            if match is not None and start_of(int(match["pid"])) != int(match["started"]):
-                if entry.is_dir() and not entry.is_symlink():
-                    tree.remove(entry)
-                else:
-                    entry.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Final
 
 from firebrick import process
+from firebrick.machine.drafts import draft_name
 from firebrick.machine.errors import HostError, SnapshotError
-from firebrick.machine.owner import draft_name
 from firebrick.machine.seat import Seat
 from firebrick.task import shielded
 

@@ -25,7 +25,8 @@ from pathlib import Path
 
 from firebrick import tree
 from firebrick.home import Home
-from firebrick.machine import chain, manifest, owner, trust, use
+from firebrick.machine import chain, manifest, trust, use
+from firebrick.machine.drafts import draft_name, sweep_drafts
 from firebrick.machine.errors import SnapshotError
 from firebrick.machine.manifest import FILE, VERSION, Base, Manifest, Part, Root
 from firebrick.machine.network.policy import Forward
@@ -92,7 +93,7 @@ class Snapshot:
                     f"cannot remove {self.path}: {other} is a difference to it",
                     hint="Remove that one first, or make it a full one with `flatten`.",
                 )
-            gone = self.path.rename(self.path.with_name(owner.draft_name(self.path.name)))
+            gone = self.path.rename(self.path.with_name(draft_name(self.path.name)))
         tree.remove(gone)
 
     def with_forwards(self, forwards: Iterable[Forward]) -> Snapshot:
@@ -142,8 +143,9 @@ class Draft:
         digested: bool = True,
         cache: Path | None = None,
     ) -> None:
-        """Write the record and put the directory in its place. Blocks while digests are made, where they are: without, the snapshot is only
-        good for who takes it, at once. In `cache`, where one is given, it is noted that this host need not verify it. Raises SnapshotError when something is at the target already that is not an empty directory."""
+        """Write the record and put the directory in its place. Blocks while digests are made, where they are: without, the snapshot is only good
+        for who takes it, at once. In `cache`, where one is given, it is noted that this host need not verify it. Raises SnapshotError when
+        something is at the target already that is not an empty directory."""
         if base is not None:
             chain.note_ranges(self.path)
         files = {file.name: Part.of(file, digested=digested) for file in sorted(self.path.iterdir())}
@@ -179,8 +181,8 @@ class Draft:
 def drafted(target: Path) -> Iterator[Draft]:
     """A directory to fill, gone at the end unless it was kept. What a killed process has left beside it is removed."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    owner.sweep_drafts(target.parent)
-    path = target.with_name(owner.draft_name(target.name))
+    sweep_drafts(target.parent)
+    path = target.with_name(draft_name(target.name))
     path.mkdir(mode=0o700)
     try:
         yield Draft(path, target.absolute())

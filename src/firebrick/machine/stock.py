@@ -1,8 +1,8 @@
 """Things made before they are wanted: what a machine waits for least is what is there already.
 
-A thing is used once. Who takes one and finds none has one made, and the next is made as soon as one was taken. Making goes on in at most two tasks, so that
-it does not take the host from the machines; and as long as more than half of the things wait, making another one waits until who took the last has had
-time to start.
+A thing is used once. Who takes one and finds none has one made, and the next is made as soon as one was taken. Making goes on in at most two tasks,
+so that it does not take the host from the machines; and as long as more than half of the things wait, making another one waits until who took the
+last has had time to start.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ T = TypeVar("T")
 class Stock(Generic[T]):
     """`async with stock:` keeps `size` things ready; all of them are gone when that ends. `take` may be called by any number of tasks.
 
-    `make` makes one, with all it holds in the stack it is given; `name` is that of the tasks. With `lazily` what was used is removed in the background."""
+    `make` makes one, with all it holds in the stack it is given; `name` is that of the tasks. With `lazily` what was used is removed in the
+    background."""
 
     def __init__(
         self, make: Callable[[AsyncExitStack], Awaitable[T]], *, size: int, name: str, lazily: bool = False

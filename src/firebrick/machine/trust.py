@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from firebrick.machine import digest, owner
+from firebrick.machine import digest
+from firebrick.machine.drafts import draft_name, sweep_drafts
 from firebrick.machine.errors import SnapshotError
 
 if TYPE_CHECKING:
@@ -90,14 +91,14 @@ def _write(snapshot: Snapshot, files: Mapping[str, _Identity], cache: Path) -> N
     file = _file(snapshot, cache)
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     _forget_gone(file.parent)
-    draft = file.with_name(owner.draft_name(file.name))
+    draft = file.with_name(draft_name(file.name))
     draft.write_bytes(msgspec.json.encode(_Record(str(snapshot.path.absolute()), snapshot.digest, files)))
     draft.replace(file)
 
 
 def _forget_gone(records: Path) -> None:
     """Records of snapshots that are not there any more."""
-    owner.sweep_drafts(records)
+    sweep_drafts(records)
     for file in records.iterdir():
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             if not Path(msgspec.json.decode(file.read_bytes(), type=_Record).path).exists():

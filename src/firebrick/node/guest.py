@@ -112,8 +112,8 @@ class Lender(Protocol):
         companions: int = 0,
     ) -> AbstractAsyncContextManager[Loan]:
         """A machine for as long as the context lasts; waits for its turn where the node is full. `say` is told, in words, what takes long. With
-        `node` the machine has what is in that directory, which is Node.js, where JavaScript actions look for it, with `tools` these in its tool cache. `companions` is how many more
-        machines the borrower will have beside this one: their turns are taken with it.
+        `node` the machine has what is in that directory, which is Node.js, where JavaScript actions look for it, with `tools` these in its tool
+        cache. `companions` is how many more machines the borrower will have beside this one: their turns are taken with it.
 
         Raises firebrick.machine.errors.MachineError, firebrick.node.errors.NodeError."""
 
@@ -138,7 +138,8 @@ class Lender(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Borrower:
-    """A job, as one who has machines beside its own: `resources` are those of its own, `purpose` says what that is for, `say` takes words for its log."""
+    """A job, as one who has machines beside its own: `resources` are those of its own, `purpose` says what that is for, `say` takes words for its
+    log."""
 
     lender: Lender
     resources: Resources

@@ -6,9 +6,8 @@ import asyncio
 import json
 import time
 import traceback
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -17,73 +16,36 @@ from firebrick.guest.errors import AgentError, ChannelError, GuestError, OutputT
 from firebrick.image.errors import ImageError
 from firebrick.machine.errors import BootError, MachineError
 from firebrick.node.action.book import JobActions
-from firebrick.node.action.source import ActionSource
 from firebrick.node.action.use import Entry, NativeUse, Phase, entries_of, has_phase, images_at_once
-from firebrick.node.cancel import Cancellation, job_limit, run_limit
-from firebrick.node.container.companion import Companions
-from firebrick.node.container.services import Served
-from firebrick.node.context import TEMP, TOOL_CACHE, architecture, fixed_environment, guest_paths, run_facts
+from firebrick.node.cancel import job_limit, run_limit
+from firebrick.node.context import TEMP, TOOL_CACHE, fixed_environment
 from firebrick.node.contract import JobResult
 from firebrick.node.errors import NodeError, StepError, told
 from firebrick.node.event import CancelCause, Conclusion, JobStarted
 from firebrick.node.glob import find_files, parse_searches
-from firebrick.node.guest import Borrower, Guest, Lender, Loan
-from firebrick.node.kept.keeper import Keeper
-from firebrick.node.kept.resume import Resume, needs_of
-from firebrick.node.kept.shelf import Ended
-from firebrick.node.log import JobLog
-from firebrick.node.order import RunOrder
-from firebrick.node.results.offer import NodeResults
-from firebrick.node.results.shelf import ArtifactShelf
-from firebrick.node.run.fork import Branch, Trunk
-from firebrick.node.settings import NodeSettings
-from firebrick.node.source import SourceReader, open_source
+from firebrick.node.guest import Loan
+from firebrick.node.kept.resume import Resume
+from firebrick.node.outfit import JobTask, Outfit, offered
+from firebrick.node.run.fork import Branch
+from firebrick.node.source import open_source
 from firebrick.node.step.background import MOST_AT_ONCE, open_background
-from firebrick.node.step.bench import Bench, Facts, Supplies
+from firebrick.node.step.bench import Bench
 from firebrick.node.step.hook import Hook, run_hook
 from firebrick.node.step.phase import posts_of
 from firebrick.node.step.step import run_step, title
-from firebrick.node.surroundings import Surroundings, find_surroundings
+from firebrick.node.surroundings import find_surroundings
 from firebrick.node.tool.cache import JobTools, speaks_of_tools
 from firebrick.node.tool.name import StoredTool
 from firebrick.node.tool.scope import scope_of
-from firebrick.node.tool.shelf import ToolShelf
 from firebrick.process import ProcessError
 from firebrick.results.errors import ResultsError
-from firebrick.task import end_tasks
-from firebrick.workflow.context import runner_context
-from firebrick.workflow.expression.expression import EvaluationError, Scope
+from firebrick.task import end_tasks, together
+from firebrick.workflow.expression.expression import EvaluationError
 from firebrick.workflow.outcome import CANCELLED, job_outputs, timeout_s
-from firebrick.workflow.plan import PlannedJob
 
 _CONSOLE_LINES: Final = 20
 # What ends a job before its time without being a mistake of ours: each is a sentence, and becomes the message of the job.
 _LOSSES: Final = (MachineError, GuestError, ImageError, NodeError, ResultsError, EvaluationError, ProcessError, OSError)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobTask:
-    """Everything one job needs from its run and its node. `scope` is what the job's own expressions see, `trunk` the
-    common part it shares with the other jobs of its matrix, `callers` what the jobs that call its workflow need."""
-
-    order: RunOrder
-    planned: PlannedJob
-    scope: Scope
-    lender: Lender
-    settings: NodeSettings
-    shelf: ArtifactShelf
-    results: NodeResults | None
-    actions: ActionSource
-    log: JobLog
-    cancellation: Cancellation
-    trunk: Trunk | None = None
-    tools: ToolShelf | None = None
-    callers: tuple[Mapping[str, Ended], ...] = ()
-
-    @property
-    def borrower(self) -> Borrower:
-        purpose = f"job {self.planned.key} of {self.order.id}"
-        return Borrower(lender=self.lender, resources=self.order.resources, purpose=purpose, say=self.log.node)
 
 
 async def run_job(task: JobTask) -> JobResult:
@@ -155,7 +117,8 @@ async def _on_machine(task: JobTask, branch: Branch, held: ExitStack) -> JobResu
     ):
         _report_start(task, loan, around.title, entries, branch.resume)
         branch.listen(task.log, before=len(_known_phases(entries)) - len(entries))
-        bench = _bench(task, loan, source, actions, around, served, entries)
+        outfit = Outfit(task=task, loan=loan, source=source, actions=actions, around=around, served=served)
+        bench = outfit.bench(entries)
         return await _work(task, bench, branch, loan, tools)
 
 
@@ -186,57 +149,6 @@ async def _given(task: JobTask, tools: JobTools | None, *, searching: bool) -> S
     if tools is None:
         return ()
     return await tools.choose(searching=searching, scratch_mib=task.order.resources.scratch_mib)
-
-
-def _bench(
-    task: JobTask,
-    loan: Loan,
-    source: SourceReader,
-    actions: JobActions,
-    around: Surroundings,
-    served: Served,
-    entries: tuple[Entry, ...],
-) -> Bench:
-    companions = Companions(job=task.borrower, served=served, offer=partial(_offered, task))
-    supplies = Supplies(source=source, shelf=task.shelf, actions=actions, companions=companions)
-    return Bench(
-        order=task.order,
-        job_id=task.planned.job.id,
-        paths=guest_paths(task.order),
-        guest=loan.guest,
-        log=task.log,
-        settings=task.settings,
-        cancellation=task.cancellation,
-        facts=_facts(task, loan, around, served),
-        supplies=supplies,
-        keeper=_keeper(task, loan),
-        defaults=task.planned.job.defaults,
-        entries=entries,
-    )
-
-
-def _facts(task: JobTask, loan: Loan, around: Surroundings, served: Served) -> Facts:
-    fixed = task.order.resources.fixed
-    runner = runner_context(
-        name=fixed.hostname if fixed is not None else loan.machine,
-        arch=architecture(),
-        paths=guest_paths(task.order),
-        debug=task.log.debugging,
-    )
-    return Facts(scope=task.scope, runner=runner, job=around.facts(loan, served), image_env=around.env)
-
-
-def _keeper(task: JobTask, loan: Loan) -> Keeper:
-    begun_at = task.order.rerun.entry.record.step if task.order.rerun is not None else None
-    return Keeper(
-        settings=task.settings,
-        keep=loan.keep,
-        machine=loan.machine,
-        title=task.planned.name,
-        needs=needs_of(task.scope),
-        callers=task.callers,
-        begun_at=begun_at,
-    )
 
 
 def _report_start(task: JobTask, loan: Loan, image: str, entries: Sequence[Entry], resume: Resume | None) -> None:
@@ -275,7 +187,7 @@ async def _work(task: JobTask, bench: Bench, branch: Branch, loan: Loan, tools: 
         bench.env = {**fixed_environment(task.order), **bench.env}
         bench.variables.given = dict(bench.env)
         asks = any(_may_ask(entry) for entry in bench.entries)
-        async with _offered(task, bench.guest, needed=asks) as bench.runtime:
+        async with offered(task, bench.guest, needed=asks) as bench.runtime:
             if branch.resume is None:  # else it has run in this machine
                 await run_hook(bench, Hook.STARTED)
             await _run_steps(bench, branch, loan)
@@ -295,18 +207,6 @@ def _limited(task: JobTask) -> asyncio.TimerHandle:
     message = run_limit(whole) if minutes is None else job_limit(task.planned.job.id, limit)
     end = partial(task.cancellation.request, CancelCause.TIMEOUT, message=message)
     return asyncio.get_running_loop().call_later(limit, end)
-
-
-@asynccontextmanager
-async def _offered(task: JobTask, guest: Guest, *, needed: bool = True) -> AsyncIterator[Mapping[str, str]]:
-    """The artifact and cache services in one machine of the job: the variables that lead there."""
-    if task.results is None or not needed:
-        yield {}
-        return
-    url = run_facts(task.order).server_url
-    async with task.results.offered(guest, task.order, task.planned.key, server_url=url) as variables:
-        task.log.masker.add(variables["ACTIONS_RUNTIME_TOKEN"])
-        yield variables
 
 
 def _may_ask(entry: Entry) -> bool:
@@ -343,9 +243,7 @@ async def _set_up(bench: Bench) -> None:
         files.mkdir(f"{TEMP}/_runner_file_commands", parents=True),
         files.write(bench.paths.event, event, parents=True),
     )
-    for done in await asyncio.gather(*made, return_exceptions=True):
-        if isinstance(done, BaseException):
-            raise done
+    await together(*made)
 
 
 async def _finish(task: JobTask, bench: Bench) -> JobResult:

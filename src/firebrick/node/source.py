@@ -26,15 +26,9 @@ _LIST_LIMIT: Final = 256 << 20
 _CONFIG: Final = """\
 [safe]
 \tdirectory = *
-[uploadpack]
-\tallowAnySHA1InWant = true
 [core]
 \thooksPath = /dev/null
 \tfsmonitor = false
-[gc]
-\tauto = 0
-[maintenance]
-\tauto = false
 """
 
 

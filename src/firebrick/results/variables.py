@@ -13,8 +13,9 @@ _ACCEPTED: Final = (".ghe.com", ".localhost")
 
 
 def runtime_variables(token: str, grant: Grant, *, port: int, server_url: str = "https://github.com") -> dict[str, str]:
-    """What a job's actions are given, its `run` steps are not. `token` is the grant, signed. The guest reaches the services on `port` of its own loopback, and knows it as
-    `forge.localhost`. `server_url` is the forge of the run: clients would refuse another than GitHub, so they are shown none."""
+    """What a job's actions are given, its `run` steps are not. `token` is the grant, signed. The guest reaches the services on `port` of its own
+    loopback, and knows it as `forge.localhost`. `server_url` is the forge of the run: clients would refuse another than GitHub, so they are shown
+    none."""
     origin = f"http://{HOST}:{port}"
     variables = {
         "ACTIONS_RUNTIME_TOKEN": token,

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from firebrick.confined import open_beneath
+from firebrick.server.whole import write_whole
 from firebrick.text import encodable, is_encodable
 
 _MOST_FILES: Final = 10_000
@@ -96,9 +97,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
 
 def write_manifest(path: Path, manifest: Manifest) -> None:
     """Write it whole or not at all."""
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(encode_manifest(manifest))
-    partial.replace(path)
+    write_whole(path, encode_manifest(manifest))
 
 
 def read_manifest(path: Path) -> Manifest | None:

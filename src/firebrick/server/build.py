@@ -41,13 +41,13 @@ from firebrick.node.order import RunOrder
 from firebrick.server.artifact import Manifest, gather, write_manifest
 from firebrick.server.clock import Clock, SystemClock
 from firebrick.server.errors import PlanError
-from firebrick.server.intake import Papers, derived_id, keep
+from firebrick.server.intake import Papers, keep
 from firebrick.server.log import BuildLog
 from firebrick.server.occasion import comparison, decode_payload, find_event
 from firebrick.server.order import Terms, find_rerun, make_order
 from firebrick.server.place import Place
 from firebrick.server.plan import Plan
-from firebrick.server.record import Build, BuildRequest, Outcome, State
+from firebrick.server.record import Build, BuildRequest, Outcome, State, derived_id
 from firebrick.server.settings import ServeSettings
 from firebrick.server.stop import Stop, StoppedError
 from firebrick.server.store import Store

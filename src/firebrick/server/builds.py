@@ -34,14 +34,14 @@ from firebrick.server.errors import (
 from firebrick.server.feed import Feeds
 from firebrick.server.follow import Update, follow
 from firebrick.server.gatekeeper import Gatekeeper, Held
-from firebrick.server.intake import Papers, derived_id, keep, new_id
+from firebrick.server.intake import Papers, keep
 from firebrick.server.log import Tail, read_tail, read_text
 from firebrick.server.occasion import aimed
 from firebrick.server.order import find_rerun
 from firebrick.server.place import Place
 from firebrick.server.plan import make_plan
 from firebrick.server.queue import BuildQueue, open_queue
-from firebrick.server.record import Build, BuildRequest, Counts, Repeat, State
+from firebrick.server.record import Build, BuildRequest, Counts, Repeat, State, derived_id, new_id
 from firebrick.server.schedule import Due
 from firebrick.server.scheduler import Demand
 from firebrick.server.settings import ServeSettings

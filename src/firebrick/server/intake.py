@@ -4,17 +4,13 @@ build gone wrong."""
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
 
 from firebrick.forge.address import Credential
 from firebrick.server.place import Place
 from firebrick.server.record import Build
 from firebrick.task import shielded
-
-_SPACE: Final = uuid.UUID("0c7f4c0e-52a1-4f0e-9c49-6a1f8b5f6d2e")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,15 +20,6 @@ class Papers:
     credential: Credential | None = None
     payload: bytes | None = None
     earlier: Place | None = None
-
-
-def new_id() -> str:
-    return f"build_{uuid.uuid4()}"
-
-
-def derived_id(*names: str) -> str:
-    """The id of a build there is to be only one of, whoever asks and how often."""
-    return f"build_{uuid.uuid5(_SPACE, chr(0).join(names))}"
 
 
 async def keep(place: Place, papers: Papers, add: Callable[[], Awaitable[Build]]) -> Build:

@@ -24,6 +24,7 @@ from firebrick.home import Home
 from firebrick.node.earlier import Earlier, EarlierFile
 from firebrick.server.artifact import read_manifest
 from firebrick.server.record import Outcome
+from firebrick.server.whole import forget, write_whole
 from firebrick.tree import remove as remove_tree
 from firebrick.workflow.outcome import SKIPPED, SUCCESS, WAITING, JobOutcome
 
@@ -160,9 +161,7 @@ class Place:
 
     def keep_outcome(self, attempt: int, outcome: Outcome) -> None:
         """Note how an attempt ended, so that its work is not done again should the server die before the store knows it."""
-        partial = self._outcome.with_suffix(".partial")
-        partial.write_bytes(msgspec.json.encode((attempt, outcome)))
-        partial.replace(self._outcome)
+        write_whole(self._outcome, msgspec.json.encode((attempt, outcome)))
 
     def kept_outcome(self, attempt: int) -> Outcome | None:
         """How this attempt ended, if it did."""
@@ -174,8 +173,7 @@ class Place:
 
     def forget_outcome(self) -> None:
         """The store knows it. Idempotent."""
-        self._outcome.unlink(missing_ok=True)
-        self._outcome.with_suffix(".partial").unlink(missing_ok=True)
+        forget(self._outcome)
 
     def clear_source(self) -> None:
         """Remove the clone. Idempotent."""
@@ -187,9 +185,8 @@ class Place:
         self.clear_source()
         self.forget_outcome()
         remove_tree(self.artifacts)
-        self.manifest.unlink(missing_ok=True)
-        self._jobs.unlink(missing_ok=True)
-        self.manifest.with_suffix(".partial").unlink(missing_ok=True)
+        forget(self.manifest)
+        forget(self._jobs)
 
     def forget_credential(self) -> None:
         """Remove the credential: no other attempt comes. Idempotent."""
@@ -210,9 +207,7 @@ def _link(source: str, target: str) -> None:
 
 
 def write_jobs(file: Path, jobs: Mapping[str, JobOutcome]) -> None:
-    partial = file.with_suffix(".partial")
-    partial.write_bytes(msgspec.json.encode({key: (ended.result, ended.outputs) for key, ended in jobs.items()}))
-    partial.replace(file)
+    write_whole(file, msgspec.json.encode({key: (ended.result, ended.outputs) for key, ended in jobs.items()}))
 
 
 def read_jobs(file: Path) -> dict[str, JobOutcome]:

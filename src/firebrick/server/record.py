@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,6 +12,17 @@ from typing import Final
 
 from firebrick.node.event import CancelCause, Conclusion
 from firebrick.text import encodable
+
+_SPACE: Final = uuid.UUID("0c7f4c0e-52a1-4f0e-9c49-6a1f8b5f6d2e")
+
+
+def new_id() -> str:
+    return f"build_{uuid.uuid4()}"
+
+
+def derived_id(*names: str) -> str:
+    """The id of a build there is to be only one of, whoever asks and how often."""
+    return f"build_{uuid.uuid5(_SPACE, chr(0).join(names))}"
 
 
 class State(StrEnum):

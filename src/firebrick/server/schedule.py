@@ -6,21 +6,19 @@ noted. So a server that dies, before or after, neither loses a start nor makes o
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from firebrick.database import Database
 from firebrick.server.clock import from_us, to_us
+from firebrick.server.record import derived_id
 from firebrick.server.schema import schedules
 from firebrick.workflow.event.cron import parse_cron
-
-_SPACE: Final = uuid.UUID("5d2c3f0a-8a35-4b53-9b8e-0f6f3f5b1c11")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +47,7 @@ class Due:
     def build_id(self) -> str:
         """The same whenever it is asked for."""
         of = self.schedule
-        name = "\0".join((of.repository, of.workflow, of.cron, of.zone, str(to_us(self.at))))
-        return f"build_{uuid.uuid5(_SPACE, name)}"
+        return derived_id("schedule", of.repository, of.workflow, of.cron, of.zone, str(to_us(self.at)))
 
 
 class ScheduleStore:

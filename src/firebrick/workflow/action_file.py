@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from firebrick.workflow.expression.value import to_text
 from firebrick.workflow.problem import Position, Problem
@@ -21,6 +21,11 @@ from firebrick.workflow.step_reader import check_uses_format, read_steps, templa
 from firebrick.workflow.syntax import Step
 from firebrick.workflow.template import Condition, Template, TemplateMap, parse_condition
 from firebrick.workflow.yaml import MappingNode, Node, ScalarNode, load_yaml
+
+ACTION_FILES: Final = ("action.yml", "action.yaml")
+"""What such a file is called; the first one counts."""
+DOCKERFILES: Final = ("Dockerfile", "dockerfile")
+"""What makes an action where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

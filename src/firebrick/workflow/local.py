@@ -11,14 +11,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from firebrick.workflow.action_file import ActionFile, CompositeRuns, read_action_file
+from firebrick.workflow.action_file import ACTION_FILES, DOCKERFILES, ActionFile, CompositeRuns, read_action_file
 from firebrick.workflow.problem import Problem, WorkflowError
 from firebrick.workflow.syntax import Step, Workflow
 from firebrick.workflow.uses import LocalAction, UsesError, parse_uses
 
 MOST_ACTIONS: Final = 500
-_NAMES: Final = ("action.yml", "action.yaml")
-_DOCKERFILES: Final = ("Dockerfile", "dockerfile")
 
 
 class FindFile(Protocol):
@@ -74,12 +72,12 @@ class _Check:
         if use.folder in self._read:
             return self._read[use.folder]
         self._read[use.folder] = None
-        for name in _NAMES:
+        for name in ACTION_FILES:
             path = posixpath.join(use.folder, name) if use.folder != "." else name
             if (content := self._find(path)) is not None:
                 self._read[use.folder] = self._parsed(content, path)
                 return self._read[use.folder]
-        if not any(self._find(posixpath.join(use.folder, name)) is not None for name in _DOCKERFILES):
+        if not any(self._find(posixpath.join(use.folder, name)) is not None for name in DOCKERFILES):
             self._warn(
                 use,
                 f"Can't find 'action.yml', 'action.yaml' or 'Dockerfile' under '{use.step.uses}': the step fails, unless one before it "

@@ -1,6 +1,7 @@
 """What follows from how jobs and steps ended: whether the next one runs, what it sees of the others, and how the whole ends.
 
-Results are `success`, `failure`, `cancelled` and `skipped`; `waiting` is that of a job whose environment does not let it in yet, and of those that need it.
+Results are `success`, `failure`, `cancelled` and `skipped`; `waiting` is that of a job whose environment does not let it in yet, and of those that
+need it.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from firebrick.image.errors import DamagedError
-from firebrick.image.lock import hold_lock, try_lock
 from firebrick.image.shelf import Shelf
+from firebrick.lock import hold_lock, try_lock
 
 
 class Thing(msgspec.Struct, frozen=True):

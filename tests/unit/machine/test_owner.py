@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from firebrick import tree
-from firebrick.machine import owner
+from firebrick.machine import drafts, owner
+from firebrick.machine.drafts import draft_name
 
 
 def test_a_directory_is_claimed_and_gone_after(tmp_path):
@@ -63,7 +64,7 @@ def test_what_was_killed_while_it_removed_a_directory_is_reaped(tmp_path, monkey
         with owner.claimed(tmp_path / "abc", "abc") as directory:
             (directory / "more").mkdir()
     assert list(tmp_path.iterdir()) != []
-    monkeypatch.setattr(owner, "start_of", lambda _: None)
+    monkeypatch.setattr(drafts, "start_of", lambda _: None)
     owner.reap(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -101,7 +102,7 @@ def test_reaping_nothing_is_no_error(tmp_path):
 
 
 def test_a_draft_whose_maker_died_is_removed(tmp_path):
-    mine, dead, strange = (tmp_path / name for name in (owner.draft_name("a"), f".b.{os.getpid()}-1.12345678", ".c"))
+    mine, dead, strange = (tmp_path / name for name in (draft_name("a"), f".b.{os.getpid()}-1.12345678", ".c"))
     for path in (mine, dead, strange):
         path.mkdir()
     assert owner.reap(tmp_path) == []

@@ -258,11 +258,11 @@ class Bed:
         """`source` and `fields` replace what there is without them."""
         path = self.directory / "source"
         path.mkdir(exist_ok=True)
-        given = {"repository": "octo/hello", "ref": "refs/heads/main", "sha": "a" * 40, **(source or {})}
+        given = {"path": path, "repository": "octo/hello", "ref": "refs/heads/main", "sha": "a" * 40, **(source or {})}
         return RunOrder(
             id="run-1",
             workflow=read_workflow(textwrap.dedent(text), "ci.yml"),
-            source=Source(path=path, **given),
+            source=Source(**given),
             artifact_dir=self.directory / "artifacts",
             **fields,
         )

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from firebrick.machine import disk
 from firebrick.machine.driver import Prepared
@@ -27,8 +27,7 @@ from firebrick.machine.firecracker.vm import FirecrackerMachine, Made
 from firebrick.machine.firecracker.vmm import HINT, Vmm, running
 from firebrick.machine.jail.open import OpenRooms
 from firebrick.machine.jail.room import Room, Rooms
-from firebrick.machine.network.policy import NetworkPolicy
-from firebrick.machine.network.slot import Slot
+from firebrick.machine.network.slot import Networks, Slot
 from firebrick.machine.seat import Seat, Seats
 from firebrick.machine.spec import MachineSpec, Network
 from firebrick.process import ProcessError, find_program, run
@@ -41,12 +40,6 @@ _Program = tuple[str, int, int]
 _ELF: Final = b"\x7fELF"
 _VERSIONS: Final[dict[_Program, Version]] = {}
 _CPU_LINES: Final = {"vendor_id": "vendor", "cpu family": "family", "model": "model", "stepping": "stepping"}
-
-
-class Networks(Protocol):
-    """What has slots."""
-
-    def slot(self, policy: NetworkPolicy, *, occupant: Path) -> AbstractAsyncContextManager[Slot]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +172,7 @@ class Firecracker:
                 "cannot give the machine a network: the driver was made without one",
                 hint="Make it with `network`, as root, or ask for Network.NONE.",
             )
-        return self._network.slot(spec.policy, occupant=directory)
+        return self._network.slot(spec.policy, directory)
 
     @asynccontextmanager
     async def _prepared(

@@ -11,13 +11,11 @@ from firebrick.guest.client import Files
 from firebrick.guest.errors import AgentError, FileMissingError, NotADirectoryInGuestError
 from firebrick.node.content import find_content, is_file
 from firebrick.node.errors import ActionError, StepError
-from firebrick.workflow.action_file import ActionFile, DockerRuns, read_action_file
+from firebrick.workflow.action_file import ACTION_FILES, DOCKERFILES, ActionFile, DockerRuns, read_action_file
 from firebrick.workflow.problem import Position, WorkflowError
 from firebrick.workflow.schema.allowed import ACTION_HOOK_IF
 from firebrick.workflow.template import TemplateMap, parse_condition
 
-NAMES: Final = ("action.yml", "action.yaml")
-_DOCKERFILES: Final = ("Dockerfile", "dockerfile")
 _LIMIT: Final = 512 << 10
 _MOST_PROBLEMS: Final = 20
 
@@ -28,12 +26,12 @@ async def read_from_tree(root: Path, path: str, *, called: str) -> ActionFile:
 
 
 def _read_from_tree(root: Path, path: str, called: str) -> ActionFile:
-    for name in NAMES:
+    for name in ACTION_FILES:
         file = _within(root, f"{path}/{name}")
         if file is not None:
             with file.open("rb") as content:
                 return _parsed(content.read(_LIMIT + 1), f"{called}/{name}")
-    for name in _DOCKERFILES:
+    for name in DOCKERFILES:
         if _within(root, f"{path}/{name}") is not None:
             return docker_file(name, called)
     raise _missing(called)
@@ -51,11 +49,11 @@ def _within(root: Path, path: str) -> Path | None:
 
 async def read_from_guest(files: Files, folder: str, *, called: str) -> ActionFile:
     """The action in a folder of a machine. Raises ActionError, AgentError."""
-    for name in NAMES:
+    for name in ACTION_FILES:
         content = await _find_content(files, posixpath.join(folder, name))
         if content is not None:
             return await asyncio.to_thread(_parsed, content, posixpath.join(called, name))
-    for name in _DOCKERFILES:
+    for name in DOCKERFILES:
         if await _is_file(files, posixpath.join(folder, name)):
             return docker_file(name, called)
     raise _missing(called)

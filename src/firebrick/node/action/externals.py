@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from firebrick.image.lock import hold_lock
+from firebrick.lock import hold_lock
 from firebrick.node.errors import ActionError
 from firebrick.node.guest import Say
 from firebrick.process import ProcessError, run

@@ -21,7 +21,7 @@ from firebrick.forge.clone import clone
 from firebrick.forge.errors import CloneLimitError, ForgeError, RefError, RefNotFoundError
 from firebrick.forge.limits import CloneLimits
 from firebrick.forge.resolve import resolve_ref
-from firebrick.image.lock import hold_lock, try_lock
+from firebrick.lock import hold_lock, try_lock
 from firebrick.node.action.externals import Externals
 from firebrick.node.action.source import ActionTree
 from firebrick.node.action.trees import Trees

@@ -23,15 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from firebrick.forge.limits import measure
-from firebrick.image.lock import hold_lock, try_lock
+from firebrick.lock import hold_lock, try_lock
 from firebrick.node.action.source import ActionTree
 from firebrick.node.errors import ActionError
+from firebrick.tree import measure
 from firebrick.tree import remove as remove_tree
 
 _KEPT_S: Final = 30 * 24 * 3600.0
-_ENTRY: Final = 4096
-"""What a file or directory takes besides its content."""
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -67,8 +65,7 @@ class Trees:
         """Keep a tree that was made at `draft` at `path`; those that were not used for longest go for it. It stays until `held` is left.
 
         Raises ActionError where those that are used leave no room."""
-        measured = await asyncio.to_thread(measure, draft)
-        size = measured.bytes + measured.entries * _ENTRY
+        size = (await asyncio.to_thread(measure, draft)).room
         async with hold_lock(self._root / "=lock"):
             if not await asyncio.to_thread(self._make_room, size):
                 raise ActionError(
@@ -154,7 +151,6 @@ def _size(path: Path) -> int:
     noted = path.with_name(f"{path.name}.size")
     with contextlib.suppress(OSError, ValueError):
         return int(noted.read_text())
-    measured = measure(path)
-    size = measured.bytes + measured.entries * _ENTRY
+    size = measure(path).room
     noted.write_text(str(size))
     return size

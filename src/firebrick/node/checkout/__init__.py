@@ -3,6 +3,7 @@
 wish         the inputs of the step
 origin       where a repository comes from: the run's own, a mirror, a forge; what the address of a submodule means
 point        what `ref` names, and what is fetched and checked out for it
+config       configuration of git, written so that no name gets out of its line
 repository   one repository on the host: fetched, with its HEAD, its configuration, its files
 sparse       which files of a tree a sparse checkout has
 submodule    what a commit says of its submodules

@@ -20,17 +20,14 @@ from pathlib import Path
 from typing import Final
 
 from firebrick.forge.errors import CloneError, RefNotFoundError
-from firebrick.forge.git import Git
+from firebrick.forge.git import FETCH, Git
 from firebrick.forge.limits import CloneLimits
 from firebrick.node.checkout.config import Entry, config_text
 from firebrick.node.checkout.origin import Origin
 from firebrick.node.checkout.point import ALL_BRANCHES, ALL_TAGS, Point, candidates, found_point, whole_history
 from firebrick.node.checkout.wish import Sparse
 
-_FETCH: Final = (
-    *("fetch", "--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--no-auto-gc"),
-    *("--update-shallow", "--stdin"),
-)
+_FETCH: Final = (*FETCH, "--update-shallow", "--stdin")
 _LISTED: Final = 64 << 20
 _SMALL: Final = 1024
 _LINE: Final = re.compile(r"(?P<sha>[0-9a-f]{40}|[0-9a-f]{64})\t(?P<ref>refs/\S+)")

@@ -10,9 +10,10 @@ from firebrick.node.action.use import DockerUse
 from firebrick.node.container.image import ContainerImage
 from firebrick.node.context import architecture
 from firebrick.node.dockerfile.builder import Builder, Terms
-from firebrick.node.dockerfile.key import scopes_of_order
+from firebrick.node.dockerfile.key import image_scopes
 from firebrick.node.dockerfile.source import find_source
 from firebrick.node.dockerfile.stage import Report
+from firebrick.node.scope import tenant_of
 
 if TYPE_CHECKING:
     from firebrick.node.step.bench import Bench
@@ -31,8 +32,8 @@ async def built_image(bench: Bench, number: int, use: DockerUse) -> ContainerIma
         group = _Group(bench, number, source.called)
         terms = Terms(
             job=job,
-            tenant=bench.order.source.tenant,
-            scopes=scopes_of_order(bench.order),
+            tenant=tenant_of(bench.order),
+            scopes=image_scopes(bench.order),
             limit=bench.settings.containers_limit_mib << 20,
             scratch=scratch,
             report=Report(say=group.say, lines=group.lines, masker=bench.log.masker),

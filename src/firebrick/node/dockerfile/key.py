@@ -14,7 +14,8 @@ import msgspec
 
 from firebrick.dockerfile.work import Operation
 from firebrick.node.order import RunOrder
-from firebrick.results.scope import Scopes, scopes_of
+from firebrick.node.scope import run_scopes
+from firebrick.results.scope import Scopes
 
 RECIPE: Final = 1
 """Part of every key: raise it when something else is made of the same Dockerfile."""
@@ -36,9 +37,8 @@ def scoped(key: str, tenant: str, scope: str) -> str:
     return hashlib.sha256(msgspec.json.encode((key, tenant, scope))).hexdigest()
 
 
-def scopes_of_order(order: RunOrder) -> Scopes:
+def image_scopes(order: RunOrder) -> Scopes:
     """Where a run finds images, and where it keeps them: one that may keep nothing for others keeps them for itself."""
-    source = order.source
-    found = scopes_of(source.event_name, source.ref, source.event)
+    found = run_scopes(order)
     own = found.write or f"run {order.id}"
     return Scopes(read=tuple(dict.fromkeys((own, *found.read))), write=own)

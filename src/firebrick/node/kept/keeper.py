@@ -20,7 +20,7 @@ from firebrick.node.event import MachineKept
 from firebrick.node.guest import Keep as KeepMachine
 from firebrick.node.kept import checkpoint, shelf
 from firebrick.node.kept.shelf import Ended, Kept, Kind
-from firebrick.node.results.offer import tenant_of
+from firebrick.node.scope import tenant_of
 from firebrick.node.settings import Keep, NodeSettings
 from firebrick.node.step.bench import Bench
 from firebrick.workflow.syntax import Step
@@ -43,7 +43,8 @@ class _Moment:
 @dataclass(kw_only=True)
 class Keeper:
     """That of one job. `keep` is None where its machine cannot be saved; `begun_at` is the step the job begins with where that is a checkpoint
-    already, `anything` whether a machine was kept. `title`, `needs` and `callers` are those of the records. Nothing that goes wrong here touches the job: the log says it."""
+    already, `anything` whether a machine was kept. `title`, `needs` and `callers` are those of the records. Nothing that goes wrong here touches
+    the job: the log says it."""
 
     settings: NodeSettings
     keep: KeepMachine | None

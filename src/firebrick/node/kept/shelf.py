@@ -3,9 +3,10 @@
     kept/<run>/<job>/<name>/record.json     what happened, and until when it is kept
     kept/<run>/<job>/<name>/snapshot/       the machine at that moment
 
-`<name>` is the number of the step that failed, counted from 1; `before-<number>` for a checkpoint; `end` for a machine kept after its last step.
-An entry appears whole or not at all. Those whose time is over go, and of the others those beyond the quota (see `firebrick.node.kept.quota`), whenever
-one is added, a node is opened, or somebody asks. One lock of the shelf is held by who adds, removes or starts a machine from an entry: nothing is taken away from under a start.
+`<name>` is the number of the step that failed, counted from 1; `before-<number>` for a checkpoint; `end` for a machine kept after its last step. An
+entry appears whole or not at all. Those whose time is over go, and of the others those beyond the quota (see `firebrick.node.kept.quota`), whenever
+one is added, a node is opened, or somebody asks. One lock of the shelf is held by who adds, removes or starts a machine from an entry: nothing is
+taken away from under a start.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ import msgspec
 
 from firebrick import tree
 from firebrick.home import Home
-from firebrick.image.lock import hold_lock
-from firebrick.machine import Snapshot, SnapshotError, owner, trust
+from firebrick.lock import hold_lock
+from firebrick.machine import Snapshot, SnapshotError, trust
+from firebrick.machine.drafts import draft_name, retire, sweep_drafts
 from firebrick.node.errors import NodeError
 from firebrick.node.kept.quota import Quota, beyond
 from firebrick.task import shielded
@@ -138,7 +140,7 @@ class KeptShelf:
     async def drafted(self, run: str, job: str) -> AsyncIterator[Path]:
         """A directory for an entry to be made in: what becomes of it is said with `put`. Gone at the end unless it was put."""
         folder = self._root / _plain(run) / _plain(job)
-        draft = folder / owner.draft_name("entry")
+        draft = folder / draft_name("entry")
         async with self.locked():  # a sweep removes folders that are empty
             draft.mkdir(mode=0o700, parents=True)
         try:
@@ -230,7 +232,7 @@ class KeptShelf:
     def _forget_leftovers(self) -> None:
         """Drafts of the dead, entries that cannot be read, folders in which nothing is."""
         for folder in self._root.glob("*/*"):
-            owner.sweep_drafts(folder)
+            sweep_drafts(folder)
             for path in folder.glob("[!.]*"):
                 if _read(path) is None:
                     _remove(path)
@@ -239,7 +241,7 @@ class KeptShelf:
         for folder in self._root.glob("[!.]*"):
             with contextlib.suppress(OSError):
                 folder.rmdir()
-        owner.sweep_drafts(self._root)
+        sweep_drafts(self._root)
 
 
 def _read(path: Path) -> Entry | None:
@@ -253,11 +255,8 @@ def _read(path: Path) -> Entry | None:
 
 
 def _remove(path: Path) -> None:
-    """As a draft: whoever is killed in the middle leaves one, which is swept."""
     if path.exists():
-        draft = path.with_name(owner.draft_name(path.name))
-        path.rename(draft)
-        tree.remove(draft)
+        retire(path)
 
 
 def _title(text: str) -> str:

@@ -17,7 +17,6 @@ import msgspec
 from firebrick.guest.client import Identity
 from firebrick.guest.protocol import MAX_ENTROPY
 from firebrick.home import Home
-from firebrick.image.model import Image, Kernel
 from firebrick.image.store import ImageStore
 from firebrick.machine import (
     BootError,
@@ -39,7 +38,7 @@ from firebrick.node.kept.quota import Quota
 from firebrick.node.kept.shelf import Entry, Kept, KeptShelf
 from firebrick.node.order import Fixed, Resources
 from firebrick.node.pool.driver import network_kind, policy_of
-from firebrick.node.pool.template import TemplateShelf, machine_spec
+from firebrick.node.pool.template import Recipe, TemplateShelf, machine_spec
 from firebrick.node.pool.turns import Turns
 from firebrick.node.settings import NodeSettings
 from firebrick.node.socket.roster import Roster
@@ -50,19 +49,6 @@ from firebrick.workflow.container.container import Login
 _KERNEL: Final = "debian"
 _DISK_SPARED_MIB: Final = 1024
 _LAYOUT: Final = "/proc/sys/kernel/randomize_va_space"
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Beginning:
-    """What a machine begins as: `node` is the directory of Node.js its template has, `tools` what is in its tool cache, `identity` who it is where
-    that is given."""
-
-    spec: MachineSpec
-    image: Image
-    kernel: Kernel
-    node: Path | None = None
-    tools: tuple[StoredTool, ...] = ()
-    identity: Identity | None = None
 
 
 class Pool:
@@ -133,11 +119,11 @@ class Pool:
     @asynccontextmanager
     async def lend_booted(self, image: str, resources: Resources, *, purpose: str, say: Say) -> AsyncIterator[Loan]:
         """See `Lender.lend_booted`."""
-        found, _, spec = await self._finalize(image, resources, say)
+        recipe = await self._finalize(image, resources, say)
         began = time.perf_counter()
-        async with launch(spec, self._driver, home=self._home.root) as machine:
+        async with launch(recipe.spec, self._driver, home=self._home.root) as machine:
             milliseconds = (time.perf_counter() - began) * 1000
-            self._store.claim(found, machine.directory)
+            self._store.claim(recipe.image, machine.directory)
             with self.roster.registered(machine, image, purpose):
                 yield self._loan(machine, image, milliseconds, start="boot")
 
@@ -152,10 +138,9 @@ class Pool:
         tools: tuple[StoredTool, ...] = (),
     ) -> AsyncIterator[Loan]:
         async with AsyncExitStack() as stack:
-            found, kernel, spec = await self._finalize(image, resources, say)
-            identity = identity_of(resources.fixed)
-            begin = _Beginning(spec=spec, image=found, kernel=kernel, node=node, tools=tools, identity=identity)
-            machine, milliseconds = await self._start(stack, begin, say)
+            plain = await self._finalize(image, resources, say)
+            recipe = dataclasses.replace(plain, node=node, tools=tools)
+            machine, milliseconds = await self._start(stack, recipe, identity_of(resources.fixed), say)
             stack.enter_context(self.roster.registered(machine, image, purpose))
             if resources.fixed is not None:  # programs that order things by their addresses do it the same each time
                 await machine.files.write(_LAYOUT, b"0\n", parents=True)
@@ -253,8 +238,7 @@ class Pool:
 
     async def prepare(self, image: str, resources: Resources, say: Say) -> None:
         """Make what a fork needs: kernel, image and template."""
-        found, kernel, spec = await self._finalize(image, resources, say)
-        await self._templates.ensure(spec, found, kernel, say)
+        await self._templates.ensure(await self._finalize(image, resources, say), say)
 
     async def sweep(self) -> None:
         """Remove what processes that died while they made kernels or images, or fetched them, have left, and machines that were kept long enough."""
@@ -262,37 +246,40 @@ class Pool:
         await asyncio.to_thread(self._containers.sweep)
         await self.kept.sweep()
 
-    async def _finalize(self, image: str, resources: Resources, say: Say) -> tuple[Image, Kernel, MachineSpec]:
+    async def _finalize(self, image: str, resources: Resources, say: Say) -> Recipe:
         progress = _Spoken(say)
         found = await self._store.ensure_image(image, progress=progress)
         kernel = await self._store.ensure_kernel(_KERNEL, progress=progress)
         network = network_kind(self._settings) if resources.network or self._settings.network else Network.NONE
         policy = policy_of(self._settings)
-        return found, kernel, machine_spec(found, kernel, resources, self._driver, network=network, policy=policy)
+        spec = machine_spec(found, kernel, resources, self._driver, network=network, policy=policy)
+        return Recipe(spec=spec, image=found, kernel=kernel)
 
-    async def _start(self, stack: AsyncExitStack, begin: _Beginning, say: Say) -> tuple[Machine, float]:
-        """A fork and how long it took. A template it cannot be had from is made anew, once."""
-        template = await self._template(begin, say)
+    async def _start(
+        self, stack: AsyncExitStack, recipe: Recipe, identity: Identity | None, say: Say
+    ) -> tuple[Machine, float]:
+        """A fork, which is `identity` where that is given, and how long it took. A template it cannot be had from is made anew, once."""
+        template = await self._template(recipe, say)
         began = time.perf_counter()
         try:
-            machine = await stack.enter_async_context(self._fork(template, begin.spec, begin.identity))
+            machine = await stack.enter_async_context(self._fork(template, recipe.spec, identity))
         except (SnapshotError, BootError) as error:
             say(f"The template cannot be used and is made anew: {error}")
             await self._templates.discard(template)
-            template = await self._template(begin, say)
+            template = await self._template(recipe, say)
             began = time.perf_counter()
-            machine = await stack.enter_async_context(self._fork(template, begin.spec, begin.identity))
+            machine = await stack.enter_async_context(self._fork(template, recipe.spec, identity))
         return machine, (time.perf_counter() - began) * 1000
 
-    async def _template(self, begin: _Beginning, say: Say) -> Snapshot:
+    async def _template(self, recipe: Recipe, say: Say) -> Snapshot:
         """A tool that is lost is left out: the job has to do without it, and will see to that."""
-        tools = begin.tools
         while True:
             try:
-                return await self._templates.ensure(begin.spec, begin.image, begin.kernel, say, begin.node, tools)
+                return await self._templates.ensure(recipe, say)
             except ToolLostError as error:
                 say(told(error))
-                tools = tuple(tool for tool in tools if tool.name.path != error.path)
+                left = tuple(tool for tool in recipe.tools if tool.name.path != error.path)
+                recipe = dataclasses.replace(recipe, tools=left)
 
     def _fork(
         self, template: Snapshot, spec: MachineSpec, identity: Identity | None = None

@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -16,9 +16,9 @@ import msgspec
 
 from firebrick.guest.errors import AgentError, GuestError, TreeError
 from firebrick.home import Home
-from firebrick.image.lock import hold_lock
 from firebrick.image.model import Image, Kernel
 from firebrick.image.store import ImageStore
+from firebrick.lock import hold_lock
 from firebrick.machine import Driver, Machine, MachineSpec, Network, NetworkPolicy, Snapshot, SnapshotError, launch
 from firebrick.node.context import EXTERNALS, TOOL_CACHE
 from firebrick.node.errors import ToolLostError
@@ -58,6 +58,22 @@ def machine_spec(
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """What a template is made of: a machine like `spec`, its image and kernel, with Node.js where `node` is its directory, and with these tools."""
+
+    spec: MachineSpec
+    image: Image
+    kernel: Kernel
+    node: Path | None = None
+    tools: tuple[StoredTool, ...] = ()
+
+    @property
+    def words(self) -> str:
+        extras = [*(["Node.js"] if self.node else []), *(str(tool.name) for tool in self.tools)]
+        return ", ".join([f"{self.spec.vcpus} vcpus", f"{self.spec.memory_mib} MiB", *extras])
+
+
 class TemplateShelf:
     """The templates of a home, shared by every process that uses it: one makes a template, the others wait for it and use it too."""
 
@@ -68,38 +84,21 @@ class TemplateShelf:
         self._tools = tools
         self._kept = kept
 
-    async def key(
-        self,
-        spec: MachineSpec,
-        image: Image,
-        kernel: Kernel,
-        node: Path | None = None,
-        tools: Sequence[StoredTool] = (),
-    ) -> str:
+    async def key(self, recipe: Recipe) -> str:
         """Everything a snapshot depends on: what the machine is, its image and kernel with the agent, its Node.js and its tools, the driver and
         the host."""
+        spec, image, kernel = recipe.spec, recipe.image, recipe.kernel
         facts = dict(sorted((await self._driver.facts(spec)).items()))
         parts = (self._driver.name, facts, image.digest, kernel.digest, str(spec.kernel), str(spec.root))
         sizes = (spec.vcpus, spec.memory_mib, spec.scratch_mib, spec.kernel_args, spec.network.value)
-        more: tuple[object, ...] = (node.name,) if node is not None else ()
-        if tools:
-            more = (*more, [(tool.name.path, tool.sha256) for tool in tools])
+        more: tuple[object, ...] = (recipe.node.name,) if recipe.node is not None else ()
+        if recipe.tools:
+            more = (*more, [(tool.name.path, tool.sha256) for tool in recipe.tools])
         return hashlib.sha256(msgspec.json.encode((parts, sizes, *more))).hexdigest()[:24]
 
-    async def ensure(
-        self,
-        spec: MachineSpec,
-        image: Image,
-        kernel: Kernel,
-        say: Say,
-        node: Path | None = None,
-        tools: Sequence[StoredTool] = (),
-    ) -> Snapshot:
-        """The template for machines like `spec`, with Node.js where `node` says from which directory, and these tools; booted and saved first if
-        there is none, or none that is whole.
-
-        Raises MachineError, ToolLostError."""
-        path = self._home.templates / await self.key(spec, image, kernel, node, tools)
+    async def ensure(self, recipe: Recipe, say: Say) -> Snapshot:
+        """The template; booted and saved first if there is none, or none that is whole. Raises MachineError, ToolLostError."""
+        path = self._home.templates / await self.key(recipe)
         found = await asyncio.to_thread(self._load, path)
         if found is not None:
             return found
@@ -108,12 +107,10 @@ class TemplateShelf:
             found = await asyncio.to_thread(self._load, path)
             if found is None:
                 await asyncio.to_thread(self._forget_drafts, path)
-                for tool in tools:
+                for tool in recipe.tools:
                     await self._tools.check(tool)
-                extras = [*(["Node.js"] if node else []), *(str(tool.name) for tool in tools)]
-                what = ", ".join([f"{spec.vcpus} vcpus", f"{spec.memory_mib} MiB", *extras])
-                say(f"Making the template for {image.name} ({what}): booting it once.")
-                found = await self._make(path, spec, image, node, tools, say)
+                say(f"Making the template for {recipe.image.name} ({recipe.words}): booting it once.")
+                found = await self._make(path, recipe, say)
                 await asyncio.to_thread(self._forget_oldest, path)
             return found
 
@@ -134,23 +131,15 @@ class TemplateShelf:
             os.utime(path)
         return found
 
-    async def _make(
-        self,
-        path: Path,
-        spec: MachineSpec,
-        image: Image,
-        node: Path | None,
-        tools: Sequence[StoredTool],
-        say: Say,
-    ) -> Snapshot:
-        async with launch(spec, self._driver, home=self._home.root, hostname="template") as machine:
-            if node is not None:
-                await _add_node(machine, node, say)
-            for tool in tools:
+    async def _make(self, path: Path, recipe: Recipe, say: Say) -> Snapshot:
+        async with launch(recipe.spec, self._driver, home=self._home.root, hostname="template") as machine:
+            if recipe.node is not None:
+                await _add_node(machine, recipe.node, say)
+            for tool in recipe.tools:
                 await _add_tool(machine, tool)
             await _warm_up(machine)
             taken = await machine.snapshot(path)
-        self._images.claim(image, path)
+        self._images.claim(recipe.image, path)
         return taken
 
     def _forget_drafts(self, path: Path) -> None:

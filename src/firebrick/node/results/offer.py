@@ -19,10 +19,10 @@ from firebrick.node.order import RunOrder
 from firebrick.node.relay import HostSocket, Stream, relay
 from firebrick.node.results.archive import pack
 from firebrick.node.results.shelf import ArtifactShelf
+from firebrick.node.scope import run_scopes, tenant_of
 from firebrick.results.errors import InvalidError, ResultsError
 from firebrick.results.limits import ResultsLimits
 from firebrick.results.record import ZIP, Artifact, Offer, Watchers
-from firebrick.results.scope import scopes_of
 from firebrick.task import shielded
 
 if TYPE_CHECKING:
@@ -105,19 +105,13 @@ class NodeResults:
             return self._results
 
 
-def tenant_of(order: RunOrder) -> str:
-    """Whom all belongs to that a run keeps: where its repository was cloned from, or the directory it is. What a repository is called says nothing."""
-    return order.source.tenant or f"directory {order.source.path.resolve()}"
-
-
 def _grant(order: RunOrder, job: str) -> Grant:
     from firebrick.results.token import Grant
 
-    source = order.source
-    scopes = scopes_of(source.event_name, source.ref, source.event)
+    scopes = run_scopes(order)
     return Grant(
         tenant=tenant_of(order),
-        repository=source.repository,
+        repository=order.source.repository,
         run=order.id,
         job=job,
         read=scopes.read,

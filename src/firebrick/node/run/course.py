@@ -18,11 +18,12 @@ from firebrick.node.contract import JobResult
 from firebrick.node.earlier import Standing
 from firebrick.node.errors import StepError
 from firebrick.node.event import CancelCause, Conclusion, JobFinished, JobsPlanned
-from firebrick.node.job import JobTask, run_job
+from firebrick.node.job import run_job
 from firebrick.node.kept.resume import needs_of
 from firebrick.node.kept.shelf import Ended
 from firebrick.node.log import JobLog
 from firebrick.node.order import RunOrder
+from firebrick.node.outfit import JobTask
 from firebrick.node.run.call import called_order
 from firebrick.node.run.environment import find_environment
 from firebrick.node.run.fork import Trunk, open_trunk

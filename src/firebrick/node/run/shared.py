@@ -12,9 +12,10 @@ from firebrick.node.event import CancelCause
 from firebrick.node.guest import Lender
 from firebrick.node.log import Emit
 from firebrick.node.order import RunOrder
-from firebrick.node.results.offer import NodeResults, tenant_of
+from firebrick.node.results.offer import NodeResults
 from firebrick.node.results.shelf import ArtifactShelf
 from firebrick.node.run.turnstile import Turnstile, group_key
+from firebrick.node.scope import tenant_of
 from firebrick.node.settings import NodeSettings
 from firebrick.node.tool.shelf import ToolShelf
 from firebrick.workflow.called import Calls
@@ -25,9 +26,9 @@ from firebrick.workflow.plan import MAX_PLANNED
 
 @dataclass(kw_only=True)
 class Shared:
-    """What all courses of a run have in common. `results` are the services its actions may use, `tools` those of tool caches; `jobs` is how each has ended, and `live` those
-    under way, both by key, callers too among these; `cancellation` is that of the run; no job's log shows any of `secrets`, whether it is given
-    them or not."""
+    """What all courses of a run have in common. `results` are the services its actions may use, `tools` those of tool caches; `jobs` is how each
+    has ended, and `live` those under way, both by key, callers too among these; `cancellation` is that of the run; no job's log shows any of
+    `secrets`, whether it is given them or not."""
 
     lender: Lender
     settings: NodeSettings

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from firebrick.machine import owner
+from firebrick.machine.drafts import draft_name
 from firebrick.node.tool.limits import MOST_USED, MOST_VERSIONS
 from firebrick.node.tool.name import ToolName
 from firebrick.node.tool.scope import JobScope
@@ -113,7 +113,7 @@ def read(file: Path, kind: type[_T]) -> _T | None:
 def write(file: Path, record: msgspec.Struct) -> None:
     """In place of what was there, in one step. Raises OSError."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = file.with_name(owner.draft_name(file.name))
+    draft = file.with_name(draft_name(file.name))
     try:
         draft.write_bytes(msgspec.json.encode(record))
         draft.replace(file)

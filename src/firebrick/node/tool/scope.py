@@ -6,8 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from firebrick.node.order import RunOrder
-from firebrick.node.results.offer import tenant_of
-from firebrick.results.scope import scopes_of
+from firebrick.node.scope import run_scopes, tenant_of
 from firebrick.text import encodable
 
 
@@ -26,11 +25,10 @@ class JobScope:
 
 def scope_of(order: RunOrder, job: str) -> JobScope:
     """Of the job with the id `job`. One whose machine is to be the same each time keeps nothing: the next one would find it."""
-    source = order.source
-    scopes = scopes_of(source.event_name, source.ref, source.event)
+    scopes = run_scopes(order)
     return JobScope(
         tenant=encodable(tenant_of(order)),
-        repository=encodable(source.repository),
+        repository=encodable(order.source.repository),
         workflow=encodable(order.workflow.path),
         job=job,
         read=tuple(map(encodable, scopes.read)),

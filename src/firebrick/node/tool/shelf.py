@@ -18,9 +18,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from firebrick import tree
-from firebrick.image.lock import hold_lock
-from firebrick.machine import owner
+from firebrick.lock import hold_lock
+from firebrick.machine.drafts import discard, draft_name, retire, sweep_drafts
 from firebrick.node.errors import ToolError, ToolLostError
 from firebrick.node.tool import entry as records
 from firebrick.node.tool.digest import measure
@@ -120,11 +119,11 @@ class ToolShelf:
                 f"there are only {free} MiB free for a tool",
                 hint="`firebrick tools rm` removes some; `tool_mib` in the table [node.tools] of config.toml bounds one.",
             )
-        draft = self._trees / owner.draft_name("tool")
+        draft = self._trees / draft_name("tool")
         try:
             yield draft
         finally:
-            await shielded(asyncio.to_thread(_discard, draft))
+            await shielded(asyncio.to_thread(discard, draft))
 
     async def put(self, draft: Path, name: ToolName, job: JobScope | None) -> StoredTool | None:
         """Make the draft the tool that later jobs find by this name: in the scope of `job`, unless there is one, or everywhere, in place of the one
@@ -213,25 +212,10 @@ class ToolShelf:
         wanted = {each.record.sha256 for each in self._all()}
         for path in self._trees.glob("[!.]*"):
             if path.name not in wanted:
-                _remove(path)
+                with contextlib.suppress(OSError):
+                    retire(path)
         for folder in (self._trees, self._root / "jobs", *(self._root / "entries").glob("[!.]*")):
-            owner.sweep_drafts(folder)
-
-
-def _remove(path: Path) -> None:
-    """As a draft: whoever is killed in the middle leaves one, which is swept."""
-    draft = path.with_name(owner.draft_name(path.name))
-    with contextlib.suppress(OSError):
-        path.rename(draft)
-        _discard(draft)
-
-
-def _discard(draft: Path) -> None:
-    """A guest may have sent a file, where a directory is wanted."""
-    if draft.is_dir() and not draft.is_symlink():
-        tree.remove(draft)
-    else:
-        draft.unlink(missing_ok=True)
+            sweep_drafts(folder)
 
 
 def _last_use(file: Path) -> float:

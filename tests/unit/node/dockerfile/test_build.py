@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import lzma
 import tarfile
 from pathlib import Path
 
@@ -191,6 +192,16 @@ async def test_a_branch_uses_nothing_a_pull_request_has_built(building: Bed) -> 
     assert len(built(building)) == 4
 
 
+async def test_a_directory_uses_nothing_another_one_has_built(building: Bed, tmp_path: Path) -> None:
+    add(building, "FROM tool:1\nRUN echo x > /etc/made\n")
+    await building.run(USES)
+    other = tmp_path / "another"
+    other.mkdir()
+    async with building.live(USES, source={"path": other}) as run:
+        assert (await run.result()).conclusion == "success"
+    assert len(built(building)) == 2
+
+
 async def test_who_wants_the_same_waits_for_it(building: Bed) -> None:
     add(building, "FROM tool:1\nRUN echo x > /etc/made\n")
     text = USES.replace("    steps:", "    strategy: {matrix: {n: [1, 2]}}\n    steps:")
@@ -323,7 +334,8 @@ async def test_secrets_are_masked_in_what_a_build_says(building: Bed) -> None:
     assert not any("hidden" in line for line in told.lines())
 
 
-async def test_an_archive_is_taken_apart_by_the_machine(building: Bed, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["", "gz", "bz2", "xz", "two of xz"])
+async def test_an_archive_is_taken_apart_by_the_machine(building: Bed, kind: str) -> None:
     async def tar(task: Task) -> int:
         raw = b""
         while piece := await task.read():
@@ -337,12 +349,18 @@ async def test_an_archive_is_taken_apart_by_the_machine(building: Bed, tmp_path:
     building.lender.programs["tar"] = tar
     add(
         building,
-        'FROM tool:1\nADD a.tar.gz plain.gz /etc/\nCMD ["/etc/made", "/etc/plain.gz"]\n',
+        'FROM tool:1\nADD a.tar plain.gz /etc/\nCMD ["/etc/made", "/etc/plain.gz"]\n',
+        a_tar="",
         plain_gz="no archive",
     )
-    with tarfile.open(building.actions.directory / "octo/d@v1/a.tar.gz", "w:gz") as archive:
+    archive = building.actions.directory / "octo/d@v1/a.tar"
+    mode = {"": "w", "gz": "w:gz", "bz2": "w:bz2", "xz": "w:xz", "two of xz": "w"}[kind]
+    with tarfile.open(archive, mode) as made:
         info = tarfile.TarInfo("made")
         info.size = 4
-        archive.addfile(info, io.BytesIO(b"tape"))
+        made.addfile(info, io.BytesIO(b"tape"))
+    if kind == "two of xz":
+        content = archive.read_bytes()
+        archive.write_bytes(lzma.compress(content[:100]) + lzma.compress(content[100:]))
     told = await building.run(USES)
     assert said(told)[-2:] == ["/etc/made 644 0:0 tape", "/etc/plain.gz 644 0:0 no archive"]

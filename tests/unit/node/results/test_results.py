@@ -15,8 +15,9 @@ from firebrick.guest.double.task import Task
 from firebrick.image.oci_config import ImageConfig
 from firebrick.node.glob import Found
 from firebrick.node.order import RunOrder, Source
-from firebrick.node.results.offer import NodeResults, _grant, _ShelfWatcher, tenant_of
+from firebrick.node.results.offer import NodeResults, _grant, _ShelfWatcher
 from firebrick.node.results.shelf import ArtifactShelf
+from firebrick.node.scope import tenant_of
 from firebrick.results.errors import InvalidError
 from firebrick.results.limits import ResultsLimits
 from firebrick.results.record import ZIP, Artifact

@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from firebrick.machine import owner
+from firebrick.machine import drafts
+from firebrick.machine.drafts import draft_name
 from firebrick.node.errors import ToolError, ToolLostError
 from firebrick.node.tool import entry as records
 from firebrick.node.tool.digest import measure
@@ -253,15 +254,15 @@ async def test_what_a_killed_process_has_left_is_swept(shelf: ToolShelf, monkeyp
     [kept] = trees(shelf)
     with monkeypatch.context() as dead:
         dead.setattr(os, "getpid", lambda: 1 << 22)
-        dead.setattr(owner, "start_of", lambda pid: 7)
-        draft, removed = (shelf._trees / owner.draft_name(name) for name in ("tool", "0" * 64))
+        dead.setattr(drafts, "start_of", lambda pid: 7)
+        draft, removed = (shelf._trees / draft_name(name) for name in ("tool", "0" * 64))
         record = records.entry_file(shelf._root, "a", MAIN, NODE)
-        half = record.with_name(owner.draft_name(record.name))
+        half = record.with_name(draft_name(record.name))
     for path in (draft, removed):
         (path / "bin").mkdir(parents=True)
     half.write_bytes(b"{")
     (shelf._trees / ("1" * 64)).mkdir()  # its record was not written
-    mine = shelf._trees / owner.draft_name("tool")
+    mine = shelf._trees / draft_name("tool")
     mine.mkdir()
     await shelf.sweep()
     assert trees(shelf) == sorted([kept, mine.name])
