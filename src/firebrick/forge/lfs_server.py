@@ -82,14 +82,14 @@ class LfsServer:
     async def _ask(self, pointers: Sequence[Pointer]) -> Mapping[str, _Download]:
         objects = [{"oid": pointer.oid, "size": pointer.size} for pointer in pointers]
         body = {"operation": "download", "transfers": ["basic"], "objects": objects}
-        content = b""
+        content = bytearray()  # pieces may have a byte each
         async with self._client.stream("POST", self._url, json=body, headers=_HEADERS, auth=self._auth) as answer:
             self._check(answer, "for the LFS objects")
-            async for block in answer.aiter_raw():
+            async for block in answer.aiter_raw(1 << 16):
                 content += block
                 if len(content) > _ANSWER_LIMIT:
                     raise self._error("the answer of the server is too large")
-        return self._downloads(content, pointers)
+        return self._downloads(bytes(content), pointers)
 
     def _downloads(self, content: bytes, pointers: Sequence[Pointer]) -> Mapping[str, _Download]:
         try:

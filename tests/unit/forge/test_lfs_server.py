@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import zlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +54,15 @@ async def test_nothing_is_unpacked_that_was_not_asked_for(tmp_path: Path) -> Non
     with pytest.raises(CloneError, match="packed its answer"):
         await fetched(tmp_path, {"href": "https://forge.example/x"}, packed)
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_an_answer_in_pieces_of_a_byte_takes_time_in_proportion(tmp_path: Path) -> None:
+    class Drops(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for _ in range((4 << 20) + 1):
+                yield b" "
+
+    client = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(200, stream=Drops())))
+    async with asyncio.timeout(120), client:
+        with pytest.raises(CloneError, match="too large"):
+            await LfsServer(client, ADDRESS).fetch([POINTER], tmp_path)
