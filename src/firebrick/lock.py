@@ -33,16 +33,32 @@ def _taken(fd: int) -> bool:
 
 @asynccontextmanager
 async def hold_lock(path: Path, *, waiting: Callable[[], None] | None = None) -> AsyncIterator[None]:
-    """Hold the lock at `path`, alone among all tasks of all processes. `waiting` is called once if somebody else has it.
+    """Hold the lock at `path`, alone among all tasks of all processes. `waiting` is called once if somebody else has it. Whoever holds it may, as
+    the last it does, remove the file: those who wait take the next one.
 
     Asks again and again rather than blocking in a thread, so that a cancelled wait ends at once."""
-    with _opened(path) as fd:
-        if not _taken(fd):
-            if waiting is not None:
-                waiting()
-            while not _taken(fd):  # noqa: ASYNC110 - the event is in another process
-                await asyncio.sleep(_POLL_S)
+    tell = waiting
+    with contextlib.ExitStack() as held:
+        while True:
+            with contextlib.ExitStack() as attempt:
+                fd = attempt.enter_context(_opened(path))
+                while not _taken(fd):
+                    if tell is not None:
+                        tell()
+                        tell = None
+                    await asyncio.sleep(_POLL_S)
+                if _is_at(fd, path):
+                    held.push(attempt.pop_all())
+                    break
         yield
+
+
+def _is_at(fd: int, path: Path) -> bool:
+    """Whether the file still has this name: who had the lock before may have removed it."""
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

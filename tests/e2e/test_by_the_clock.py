@@ -213,6 +213,24 @@ async def test_a_build_waits_for_an_approval_and_holds_nothing(
         assert await decide(service, build_id, "rejected") == 409
 
 
+async def test_what_goes_on_is_what_was_approved(tmp_path: Path, clock: HandClock, deployed: Repository) -> None:
+    """Whoever may push to a branch does not thereby change what somebody else is looking at."""
+    async with server(tmp_path, clock, deployed, **production(approval=True)) as service:
+        build_id, gone_id = await service.submit(deployed), await service.submit(deployed)
+        approved = (await settled(service, build_id))["commit"]
+        await settled(service, gone_id)
+        deployed.commit({".github/workflows/deploy.yml": DEPLOY.replace("say deploying", "say hello $KEY")})
+        assert await decide(service, build_id, "approved") == 200
+        build = await settled(service, build_id, "completed", "failed")
+        assert (build["conclusion"], build["commit"]) == ("success", approved)
+        assert "hello" not in build["log"]
+        # A commit that was forced out of its branch is not built as one of it.
+        deployed.git("update-ref", "refs/heads/main", deployed.git("commit-tree", "HEAD^{tree}", "-m", "anew"))
+        assert await decide(service, gone_id, "approved") == 200
+        build = await settled(service, gone_id, "completed", "failed")
+        assert (build["conclusion"], "has no commit" in build["message"]) == ("failure", True)
+
+
 async def test_who_rejects_ends_it(tmp_path: Path, clock: HandClock, deployed: Repository) -> None:
     async with server(tmp_path, clock, deployed, **production(approval=True)) as service:
         build_id = await service.submit(deployed)

@@ -554,6 +554,21 @@ async def test_an_object_that_is_a_link_is_not_read(place: Workspaces, own: Repo
         await place.checkout(lfs="true")
 
 
+async def test_one_object_under_many_names_is_within_the_limit(place: Workspaces, tmp_path: Path) -> None:
+    large = b"y" * (1 << 20)
+    pointer = (
+        f"version https://git-lfs.github.com/spec/v1\noid sha256:{hashlib.sha256(large).hexdigest()}\nsize {1 << 20}\n"
+    )
+    names = {f"{number}.bin": pointer for number in range(50)}
+    make_repository(tmp_path / "served" / "octo" / "tools", {".gitattributes": "*.bin filter=lfs\n", **names})
+    server = GitServer(tmp_path / "served", objects={hashlib.sha256(large).hexdigest(): large})
+    async with server.running():
+        place.settings, place.limits = {"actions_url": server.url}, CloneLimits(size_mib=20)
+        with pytest.raises(CloneLimitError, match="objects of Git LFS are larger than 20 MiB"):
+            await place.checkout(repository="octo/tools", lfs="true")
+        assert not [path for path in server.paths if "lfs" in path]
+
+
 async def test_objects_of_a_server_with_its_credential(place: Workspaces, tmp_path: Path) -> None:
     make_repository(tmp_path / "served" / "octo" / "tools", WITH_LFS)
     server = GitServer(tmp_path / "served", credential="me:t0ken", objects={OID: LARGE})

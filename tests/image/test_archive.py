@@ -155,3 +155,14 @@ async def test_the_oldest_make_room(store: ImageStore, home: Home, built: Stored
     store.claim(claimed, home.images)
     await built.make(keys[3], slowly(large()), "")
     assert [key for key in keys if built.find(key) is None] == [keys[2]], "one is in use, two were used lately"
+
+
+async def test_of_what_is_not_there_no_lock_stays(store: ImageStore, home: Home, built: StoredImages):
+    with pytest.raises(BuildError):
+        async with built.making(KEY, lambda: None):
+            await built.make(KEY, writing(b"no archive" * 100), "")
+    assert list((home.images / "locks").iterdir()) == []
+    async with built.making(KEY, lambda: None):
+        name = await built.make(KEY, writing(ROOT), "")
+    await store.remove_image(name)
+    assert list((home.images / "locks").iterdir()) == []

@@ -14,6 +14,7 @@ from firebrick.dockerfile.words import Budget, Expander, split
 SCRATCH: Final = "scratch"
 _STAGE: Final = re.compile(r"[a-z][a-z0-9._-]{0,127}")
 _MOST_STAGES: Final = 50
+MOST_VARIABLES: Final = 500
 
 Origin = int | str
 """Where files or a root come from: the number of a stage, or the name of an image."""
@@ -69,6 +70,8 @@ def read_dockerfile(content: bytes, *, platform: str) -> Dockerfile:
     at = 0
     while at < len(instructions) and instructions[at].keyword == "ARG":
         file = replace(file, arguments={**file.arguments, **_argument(file, instructions[at])})
+        if len(file.arguments) > MOST_VARIABLES:
+            raise DockerfileError(instructions[at].line, f"there are more than {MOST_VARIABLES} variables")
         at += 1
     if at == len(instructions):
         raise DockerfileError(0, "it has no FROM")

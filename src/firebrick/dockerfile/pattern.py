@@ -98,6 +98,11 @@ class Ignored:
                 self._rules.append((kept, _compiled(cleaned, deep=True, below=True)))
 
     @property
+    def rules(self) -> int:
+        """How many patterns a path is compared with, at most."""
+        return len(self._rules)
+
+    @property
     def is_final(self) -> bool:
         """Whether all below a directory that is left out is left out, too: no pattern brings anything back."""
         return not any(kept for kept, _ in self._rules)

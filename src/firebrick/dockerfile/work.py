@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from firebrick.dockerfile.errors import DockerfileError
-from firebrick.dockerfile.file import Dockerfile, Origin, arguments_of
+from firebrick.dockerfile.file import MOST_VARIABLES, Dockerfile, Origin, arguments_of
 from firebrick.dockerfile.reader import Heredoc, Instruction, is_heredoc
 from firebrick.dockerfile.words import Expander, split
 
 _SHELL: Final = ("/bin/sh", "-c")
 _MOST_ENVIRONMENT: Final = 256 << 10
 _LONGEST_PATH: Final = 4000
-_MOST_VARIABLES: Final = 500
 _OCTAL: Final = re.compile(r"[0-7]{3,4}")
 _REMOTE: Final = re.compile(r"(?:https?|ftp|ssh|git)://.*|git@.*", re.IGNORECASE | re.DOTALL)
 _NAME: Final = re.compile(r"[^\s=\0]{1,256}")
@@ -171,8 +170,8 @@ class _Compiler:
 
     def _check_size(self, instruction: Instruction) -> None:
         both = (self._env, self._arguments)
-        if sum(map(len, both)) > _MOST_VARIABLES:
-            raise DockerfileError(instruction.line, f"there are more than {_MOST_VARIABLES} variables")
+        if sum(map(len, both)) > MOST_VARIABLES:
+            raise DockerfileError(instruction.line, f"there are more than {MOST_VARIABLES} variables")
         if sum(len(name) + len(value) for each in both for name, value in each.items()) > _MOST_ENVIRONMENT:
             raise DockerfileError(
                 instruction.line, f"all variables have more than {_MOST_ENVIRONMENT >> 10} KiB together"

@@ -15,6 +15,7 @@ from typing import BinaryIO, Final
 from firebrick.confined import OutsideError, open_beneath
 from firebrick.forge.address import Address
 from firebrick.forge.errors import CloneError
+from firebrick.task import shielded
 
 _LONGEST: Final = 1024
 _POINTER: Final = re.compile(
@@ -44,7 +45,7 @@ async def fetch_objects(addresses: Sequence[Address], pointers: Iterable[Pointer
     reason: CloneError | None = None
     for address in addresses:
         if missing and address.scheme == "file":
-            await asyncio.to_thread(_copy_all, Path(address.path), missing, target)
+            await shielded(asyncio.to_thread(_copy_all, Path(address.path), missing, target))
         elif missing and address.scheme in ("https", "http"):
             try:
                 await _download_all(address, missing, target)

@@ -20,9 +20,14 @@ from firebrick.forge.lfs import Arrival, Pointer
 
 _TYPE: Final = "application/vnd.git-lfs+json"
 _HEADERS: Final = {"Accept": _TYPE, "Content-Type": _TYPE}
+_PLAIN: Final = {"Accept-Encoding": "identity"}
+"""Nothing is unpacked on the way: what is bounded is what has come, and a little of that may become any amount."""
+
 _AT_ONCE: Final = 4
 _ANSWER_LIMIT: Final = 4 << 20
 _PATIENCE_S: Final = 60.0
+# An address or a header of theirs need be nothing that can be sent.
+_BROKEN: Final = (httpx.HTTPError, httpx.InvalidURL, UnicodeError)
 
 
 class _Download(msgspec.Struct):
@@ -57,7 +62,7 @@ class LfsServer:
     @classmethod
     @asynccontextmanager
     async def open(cls, address: Address) -> AsyncIterator[Self]:
-        async with httpx.AsyncClient(timeout=_PATIENCE_S, follow_redirects=False) as client:
+        async with httpx.AsyncClient(timeout=_PATIENCE_S, follow_redirects=False, headers=_PLAIN) as client:
             yield cls(client, address)
 
     async def fetch(self, pointers: Sequence[Pointer], target: Path) -> None:
@@ -71,20 +76,20 @@ class LfsServer:
                     group.create_task(work, name=f"lfs-{pointer.oid[:12]}")
         except ExceptionGroup as errors:
             raise self._explained(errors.exceptions[0]) from None
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except _BROKEN as error:
             raise self._explained(error) from None  # an address of theirs may hold a secret
 
     async def _ask(self, pointers: Sequence[Pointer]) -> Mapping[str, _Download]:
         objects = [{"oid": pointer.oid, "size": pointer.size} for pointer in pointers]
         body = {"operation": "download", "transfers": ["basic"], "objects": objects}
-        content = b""
+        content = bytearray()  # pieces may have a byte each
         async with self._client.stream("POST", self._url, json=body, headers=_HEADERS, auth=self._auth) as answer:
             self._check(answer, "for the LFS objects")
-            async for block in answer.aiter_bytes():
+            async for block in answer.aiter_raw(1 << 16):
                 content += block
                 if len(content) > _ANSWER_LIMIT:
                     raise self._error("the answer of the server is too large")
-        return self._downloads(content, pointers)
+        return self._downloads(bytes(content), pointers)
 
     def _downloads(self, content: bytes, pointers: Sequence[Pointer]) -> Mapping[str, _Download]:
         try:
@@ -109,16 +114,18 @@ class LfsServer:
             self._check(answer, f"for {pointer.oid}")
             with target.open("wb") as file:
                 arrival = Arrival(pointer, file)
-                async for block in answer.aiter_bytes(1 << 18):
+                async for block in answer.aiter_raw(1 << 18):
                     arrival.take(block)
                 arrival.finish()
 
     def _check(self, answer: httpx.Response, what: str) -> None:
         if answer.status_code != httpx.codes.OK:
             raise self._error(f"the server answered {answer.status_code} {what}")
+        if answer.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise self._error(f"the server packed its answer {what}, which it was not asked for")
 
     def _explained(self, error: Exception) -> Exception:
-        known = isinstance(error, httpx.HTTPError | httpx.InvalidURL)
+        known = isinstance(error, _BROKEN)
         return self._error(f"the connection failed ({type(error).__name__})") if known else error
 
     def _error(self, what: str) -> CloneError:

@@ -42,7 +42,14 @@ class Shelf(Generic[M]):
 
     def lock(self, name: str, *, waiting: Callable[[], None] | None = None) -> AbstractAsyncContextManager[None]:
         """Hold while making what `name` shall point at."""
-        return hold_lock(self.root / "locks" / f"{name}.lock", waiting=waiting)
+        return hold_lock(self._lock(name), waiting=waiting)
+
+    def forget_lock(self, name: str) -> None:
+        """The file of the lock goes. For whoever holds it, as the last it does, of a name that means nothing."""
+        self._lock(name).unlink(missing_ok=True)
+
+    def _lock(self, name: str) -> Path:
+        return self.root / "locks" / f"{name}.lock"
 
     def object(self, digest: str) -> Path:
         return self.root / "objects" / digest

@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -98,9 +98,15 @@ class ImageStore:
             self._images.use(name)
         return image
 
-    def making(self, name: str, waiting: Callable[[], None]) -> AbstractAsyncContextManager[None]:
-        """Held by whoever makes this image with `make_archived`: everybody else waits, and is told so once."""
-        return self._images.lock(name, waiting=waiting)
+    @asynccontextmanager
+    async def making(self, name: str, waiting: Callable[[], None]) -> AsyncIterator[None]:
+        """Held by whoever makes this image with `make_archived`: everybody else waits, and is told so once. Of what was not made nothing stays."""
+        async with self._images.lock(name, waiting=waiting):
+            try:
+                yield
+            finally:
+                if self._images.find(name) is None:
+                    self._images.forget_lock(name)
 
     async def make_archived(self, name: str, definition: str, write: WriteArchive, description: str = "") -> Image:
         """Make an image of the tar archive that `write` writes to a file descriptor. Raises BuildError, HostLacksError, and what `write` raises."""
@@ -169,6 +175,7 @@ class ImageStore:
                 self._images.unpoint(forgotten)
             if not others:
                 self._remove_object(digest)
+            self._images.forget_lock(name)
 
     async def prune_images(self) -> list[Image]:
         """Remove every image that has no name and no user: what rebuilt images have left behind."""

@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, Generic, Self, TypeVar
 
-from firebrick.machine.errors import MachineError
 from firebrick.task import end_tasks, shielded
 
 _AT_ONCE: Final = 2
@@ -49,7 +48,7 @@ class Stock(Generic[T]):
         self._taken = -_LULL_S
         self._making_took = 0.0
         self._over = False
-        self._failure: MachineError | None = None
+        self._failure: Exception | None = None
 
     async def __aenter__(self) -> Self:
         self._wanted.set()
@@ -85,8 +84,9 @@ class Stock(Generic[T]):
     async def _take(self) -> tuple[T, AsyncExitStack]:
         if not self._ready:
             async with self._making:
-                return await self._make()
-        taken = self._ready.popleft()
+                taken = await self._make()
+        else:
+            taken = self._ready.popleft()
         self._taken = time.monotonic()
         self._filled.clear()
         self._wanted.set()
@@ -113,7 +113,7 @@ class Stock(Generic[T]):
             try:
                 async with self._making:
                     self._ready.append(await self._make())
-            except MachineError as error:
+            except Exception as error:  # noqa: BLE001 - whoever waits has to hear it, whatever it is, and the next one is made all the same
                 self._wanted.clear()
                 self._failure = error
                 self._filled.set()

@@ -154,15 +154,19 @@ class Attempt:
         return self._outcome(result, count)
 
     async def _clone(self, payload: Mapping[str, Any] | None) -> Checkout:
-        request = self._build.request
+        """What was asked for; in a later attempt what that was in the first: somebody may have approved that commit, and no other."""
+        build, request = self._build, self._build.request
+        branch, commit = request.branch, request.commit
+        if build.sha:
+            branch, commit = build.ref if build.ref.startswith("refs/") else "", build.sha
         address = self._address()
-        what = " ".join(filter(None, (request.branch, request.commit))) or "the default branch"
+        what = " ".join(filter(None, (branch, commit))) or "the default branch"
         self._log.say(f"==> Cloning {address.url} ({what})")
         return await clone(
             address,
             self._place.source,
-            branch=request.branch,
-            commit=request.commit,
+            branch=branch,
+            commit=commit,
             compare=comparison(request, payload),
             limits=self._tools.settings.clone_limits,
         )

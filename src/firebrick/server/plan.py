@@ -63,9 +63,11 @@ def make_plan(tree: Path, request: BuildRequest, event: Event | None = None) -> 
 
 
 def workflow_paths(tree: Path) -> list[str]:
-    """The workflow files of a repository, by name: those of the first directory that has any. Raises PlanError where there are too many."""
+    """The workflow files of a repository, by name: those of the first directory that has any. A name that is no text, or has control characters, is
+    that of none: it is kept, told and compared. Raises PlanError where there are too many."""
     for directory in _DIRECTORIES:
-        found = [f"{directory}/{name}" for name in names_beneath(tree, directory) if name.endswith(_SUFFIXES)]
+        names = (name for name in names_beneath(tree, directory) if name.isprintable())
+        found = [f"{directory}/{name}" for name in names if name.endswith(_SUFFIXES)]
         if len(found) > _MOST_WORKFLOWS:
             raise PlanError(f"the repository has more than {_MOST_WORKFLOWS} workflows, and not one is named")
         if found:

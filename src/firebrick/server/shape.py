@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from firebrick.node.container.image import may_be_named
 from firebrick.server.artifact import Artifact
 from firebrick.server.log import Tail
 from firebrick.server.plan import DISPATCH
@@ -36,6 +37,13 @@ def _text(value: str) -> str:
     if "\0" in value or (value and not value.strip()):
         raise ValueError("must not be blank or hold NUL")
     return value
+
+
+def _image(name: str) -> str:
+    """As a workflow may name it: what somebody proposed may have made the others, and a build is told where they are."""
+    if name and not may_be_named(name):
+        raise ValueError("was made for a container or an action, and may not be named")
+    return name
 
 
 Whole = Annotated[int, Field(ge=-(1 << 53), le=1 << 53)]
@@ -70,8 +78,9 @@ class BuildBody(BaseModel):
         Field(
             max_length=128,
             pattern=r"^([a-z0-9][a-z0-9._-]*)?$",
-            description="Image to use instead of what runs-on says.",
+            description="Image to use instead of what runs-on says; none that was made for a container or an action.",
         ),
+        AfterValidator(_image),
     ] = ""
     artifacts: Annotated[
         list[Pattern],

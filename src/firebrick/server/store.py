@@ -135,8 +135,8 @@ class Store:
         return await self._change(build.id, values, *_fence(build, BEFORE[state]))
 
     async def requeue(self, build: Build, *, refund: bool) -> Build | None:
-        """Put an interrupted attempt back into the queue, at its old place. With `refund` the attempt does not count."""
-        values: dict[str, Any] = {"state": State.QUEUED, "started_us": None, "sha": ""}
+        """Put an interrupted attempt back into the queue, at its old place and with the commit it had. With `refund` the attempt does not count."""
+        values: dict[str, Any] = {"state": State.QUEUED, "started_us": None}
         if refund:
             values["attempt"] = builds.c.attempt - 1
         return await self._change(build.id, values, *_fence(build, UNDER_WAY))

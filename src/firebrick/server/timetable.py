@@ -34,6 +34,7 @@ from firebrick.workflow.event.event import text_at
 from firebrick.workflow.problem import WorkflowError
 
 _MOST: Final = 200
+_RETRY: Final = timedelta(seconds=30)
 _LONGEST_PATH: Final = 512  # as the store has room for
 _log = structlog.get_logger("firebrick.server")
 
@@ -58,6 +59,8 @@ class Timetable:
                 await self._look_at(address)
             except (ForgeError, PlanError, OSError) as error:
                 _log.warning("schedules could not be read", repository=address.url, error=str(error))
+            except Exception:  # noqa: BLE001 - whatever is wrong with one repository, others have theirs
+                _log.exception("schedules could not be read", repository=address.url)
         pause = timedelta(seconds=self._tools.settings.schedule_poll_s)
         return self._tools.clock.now() + pause if addresses else None
 
@@ -89,13 +92,25 @@ class Timetable:
         """Start what is due; when the next one is."""
         now = self._tools.clock.now()
         addresses = {address.place: address for address in self._addresses()}
+        failed = False
         for due in await self._tools.store.schedules.all():
             if due.at > now:
-                return due.at
+                break
             if due.schedule.repository in addresses:
-                await self._start(due, addresses[due.schedule.repository], now)
+                failed |= not await self._tried(due, addresses[due.schedule.repository], now)
         coming = await self._tools.store.schedules.all()
+        if failed:
+            return now + _RETRY
         return coming[0].at if coming else None
+
+    async def _tried(self, due: Due, address: Address, now: datetime) -> bool:
+        """Whether it was started, or needs not be. One that cannot be holds up no other."""
+        try:
+            await self._start(due, address, now)
+        except Exception:  # noqa: BLE001 - a disk or a store that fails now may not fail later
+            _log.exception("a schedule could not be started, which is tried again", repository=address.url)
+            return False
+        return True
 
     async def _start(self, due: Due, address: Address, now: datetime) -> None:
         place = Place(self._home, due.build_id)

@@ -71,6 +71,8 @@ def _varying(job: Job, common: tuple[Step, ...]) -> Iterator[tuple[Position, str
     of_job = (*job.runs_on, *_templates(job.env), job.defaults.shell, job.defaults.working_directory)
     if (container := job.container) is not None:
         of_job = (*of_job, container.image, container.options, *_templates(container.env))
+    if job.environment is not None:  # it gives secrets, which what is common would take along to jobs of another one
+        of_job = (*of_job, job.environment.name)
     for template in of_job:
         if template is not None and template.contexts & _VARYING:
             yield template.position, f"`{template.raw}` of the job"

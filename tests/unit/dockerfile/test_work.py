@@ -42,6 +42,7 @@ def test_stages() -> None:
         ("ENV A=1\nFROM a", 1, "before the first FROM"),
         ("FROM a AS x\nONBUILD RUN y\nFROM x", 3, "ONBUILD"),
         ("FROM a\n" * 51, 51, "more than 50 stages"),
+        ("ARG a\nARG " + " ".join(f"A{n}" for n in range(500)) + "\nFROM a", 2, "more than 500 variables"),
     ],
 )
 def test_what_is_no_stage(text: str, line: int, reason: str) -> None:

@@ -132,6 +132,28 @@ async def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path):
     assert len(waited) >= 1
 
 
+async def test_a_lock_whose_file_goes_is_held_by_one_at_a_time_still(tmp_path: Path):
+    inside = rounds = 0
+
+    async def visit() -> None:
+        nonlocal inside, rounds
+        async with hold_lock(tmp_path / "x.lock"):
+            inside, rounds = inside + 1, rounds + 1
+            assert inside == 1
+            await asyncio.sleep(0.01)
+            inside -= 1
+            (tmp_path / "x.lock").unlink()
+
+    files = len(list(Path("/proc/self/fd").iterdir()))
+    async with asyncio.TaskGroup() as group:
+        for _ in range(5):
+            group.create_task(visit())
+            await asyncio.sleep(0.002)
+    assert rounds == 5
+    assert list(tmp_path.iterdir()) == []
+    assert len(list(Path("/proc/self/fd").iterdir())) == files
+
+
 async def test_waiting_for_a_lock_can_be_cancelled(tmp_path: Path):
     with try_lock(tmp_path / "x.lock") as free:
         assert free

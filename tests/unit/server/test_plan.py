@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from firebrick.server.errors import PlanError
-from firebrick.server.plan import make_plan
+from firebrick.server.plan import make_plan, workflow_paths
 from firebrick.server.record import BuildRequest
 from firebrick.workflow.problem import WorkflowError
 
@@ -98,3 +99,10 @@ def test_nothing_to_go_by(tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="no workflow") as caught:
         make_plan(tmp_path, request())
     assert "command" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", [b"a\xff.yml", b"a\nb.yml", b"\x1b[2J.yml"])
+def test_what_has_no_name_that_can_be_told_is_no_workflow(tmp_path: Path, name: bytes) -> None:
+    put(tmp_path, ".github/workflows/b.yml", f"name: b\non: push\n{JOBS}")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/.github/workflows/" + name)).write_text(f"name: a\non: push\n{JOBS}")
+    assert workflow_paths(tmp_path) == [".github/workflows/b.yml"]

@@ -5,15 +5,23 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from sqlalchemy.engine import Connection
 
+from firebrick.forge.address import Address
+from firebrick.home import Home
 from firebrick.node.event import Conclusion
+from firebrick.server.build import Tools
 from firebrick.server.record import BuildRequest, Outcome, State
+from firebrick.server.repository import RepositorySettings
 from firebrick.server.schedule import Due, Schedule
+from firebrick.server.settings import ServeSettings
 from firebrick.server.store import Store, add_build
-from firebrick.server.timetable import read_schedules
+from firebrick.server.timetable import Timetable, read_schedules
+from tests.clock import HandClock
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 REQUEST = BuildRequest(repo_url="https://example.org/o/n", event="schedule")
@@ -122,3 +130,44 @@ async def test_what_waits_goes_on_at_its_place_and_not_when_it_was_cancelled(sto
         ("Prod", False),
         ("test", True),
     ]
+
+
+@pytest.fixture
+def timetable(store: Store, tmp_path: Path) -> Timetable:
+    said = {f"https://example.org/o/{name}": RepositorySettings(schedules=True) for name in ("a", "b")}
+    tools = SimpleNamespace(store=store, settings=ServeSettings(repositories=said), clock=HandClock(2026, 1, 2))
+    return Timetable(Home(tmp_path), cast("Tools", tools))
+
+
+async def test_what_cannot_be_read_of_one_repository_keeps_none_from_others(
+    timetable: Timetable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    async def look_at(address: Address) -> None:
+        seen.append(address.repository)
+        raise UnicodeEncodeError("utf-8", "\udcff", 0, 1, "no text")
+
+    monkeypatch.setattr(timetable, "_look_at", look_at)
+    assert await timetable.look() == datetime(2026, 1, 2, 0, 5, tzinfo=UTC)
+    assert seen == ["o/a", "o/b"]
+
+
+async def test_what_cannot_be_started_holds_up_no_other(
+    timetable: Timetable, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    async def start(due: Due, address: Address, now: datetime) -> None:
+        if address.repository == "o/a":
+            raise OSError("the disk is full")
+        started.append(address.repository)
+        await store.schedules.start(due, now, lambda _: None)
+
+    monkeypatch.setattr(timetable, "_start", start)
+    for name in ("a", "b"):
+        place = f"example.org/o/{name}"
+        await store.schedules.replace(place, [schedule(repository=place)], NOW)
+    assert await timetable.start_due() == datetime(2026, 1, 2, 0, 0, 30, tzinfo=UTC)
+    assert started == ["o/b"]
+    assert [due.at.day for due in await store.schedules.all()] == [1, 2]

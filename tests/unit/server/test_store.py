@@ -116,10 +116,12 @@ async def test_an_attempt_that_was_taken_over_changes_nothing(store: Store) -> N
 @pytest.mark.parametrize(("refund", "attempt"), [(True, 0), (False, 1)])
 async def test_requeued_at_the_old_place(store: Store, refund: bool, attempt: int) -> None:
     first = await claimed(store)
+    await store.note(first, sha="a" * 40, ref="refs/heads/main", verdicts=[])
     await store.add("build_2", REQUEST)
     back = await store.requeue(first, refund=refund)
     assert back is not None
     assert (back.state, back.attempt, back.started_at) == (State.QUEUED, attempt, None)
+    assert (back.sha, back.ref) == ("a" * 40, "refs/heads/main")
     assert [build.id for build in await store.in_states({State.QUEUED})] == ["build_1", "build_2"]
 
 

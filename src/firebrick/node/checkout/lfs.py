@@ -10,14 +10,16 @@ import asyncio
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from firebrick.confined import OutsideError, open_beneath
 from firebrick.forge.address import Address
+from firebrick.forge.errors import CloneLimitError
 from firebrick.forge.lfs import Pointer, fetch_objects, parse_pointer
 from firebrick.node.checkout.repository import Repository
+from firebrick.task import shielded
 
 _BLOCK: Final = 1 << 20
 _FILTERED: Final = ":(attr:filter=lfs)"
@@ -25,17 +27,19 @@ _FILTERED: Final = ":(attr:filter=lfs)"
 
 async def put_objects(repository: Repository, root: Path, target: Path, addresses: Sequence[Address]) -> int:
     """Put into `target`, which is made, what the pointers among the files of `root` stand for, under their names; how many they are. `repository` has
-    their index. Files of `root` that are such objects already stay. Raises CloneError for an object that cannot be had."""
+    their index. Files of `root` that are such objects already stay. Raises CloneError for an object that cannot be had, CloneLimitError for more than
+    the checkout may take."""
     pointers = await _pointers(repository)
     if not pointers:
         return 0
     kinds = await asyncio.to_thread(lambda: {name: _look(root, name, pointer) for name, pointer in pointers.items()})
     missing = {name: pointers[name] for name, is_pointer in kinds.items() if is_pointer}
     if missing:
+        _check_size(repository, missing.values())
         objects = target.with_name(f"{target.name}.objects")
         objects.mkdir()
         await fetch_objects(addresses, missing.values(), objects)
-        await asyncio.to_thread(_lay_out, root, objects, target, missing)
+        await shielded(asyncio.to_thread(_lay_out, root, objects, target, missing))
     data = b"".join(os.fsencode(name) + b"\0" for name, is_pointer in kinds.items() if is_pointer is not None)
     await repository.git.run("update-index", "--assume-unchanged", "-z", "--stdin", data=data)
     return len(missing)
@@ -50,6 +54,17 @@ async def _pointers(repository: Repository) -> dict[str, Pointer]:
     contents = await repository.small_blobs(sorted(set(blobs.values())))
     found = {name: parse_pointer(contents.get(blob, b"")) for name, blob in blobs.items()}
     return {name: pointer for name, pointer in found.items() if pointer is not None}
+
+
+def _check_size(repository: Repository, pointers: Collection[Pointer]) -> None:
+    """A thousand small files may all be the one large object, and are written faster than the watch on the disk looks. Objects lie there twice: as
+    they came, and in their places."""
+    size = sum(pointer.size for pointer in [*pointers, *{each.oid: each for each in pointers}.values()])
+    limits = repository.limits
+    if size > limits.size_bytes:
+        raise CloneLimitError(
+            f"cannot clone {repository.origin.url}: its objects of Git LFS are larger than {limits.size_mib} MiB"
+        )
 
 
 def _look(root: Path, name: str, pointer: Pointer) -> bool | None:

@@ -69,7 +69,7 @@ class Repository:
     def __init__(self, origin: Origin, path: Path, room: Room) -> None:
         self.origin = origin
         self.path = path
-        limits = room.limits
+        self.limits = limits = room.limits
         self.git = Git(
             origin.address,
             path,

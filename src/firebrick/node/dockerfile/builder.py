@@ -93,7 +93,7 @@ class Builder:
         stage = self._source.file.stages[number]
         base, config = await self._begin(stage.line, stage.base)
         try:
-            work = work_of(self._source.file, number, config)
+            work = await in_thread(work_of, self._source.file, number, config)
         except DockerfileError as error:
             raise self._source.fault(error.line, str(error), error.hint) from error
         planned = _Planned(base=stage.base, work=work, key="")
@@ -101,7 +101,7 @@ class Builder:
         for at, operation in enumerate(work.operations):
             if isinstance(operation, Copy):
                 digests[at] = await self._files(planned, at, operation)
-        planned.key = content_key(base, self._source.file.platform, work.operations, digests)
+        planned.key = await in_thread(content_key, base, self._source.file.platform, work.operations, digests)
         self._stages[number] = planned
 
     async def _begin(self, line: int, origin: Origin) -> tuple[str, Config]:

@@ -19,6 +19,9 @@ from firebrick.guest.tree import MAX_DEPTH, MAX_PATH
 _MOST_ENTRIES: Final = 50_000
 _MOST_CHOSEN: Final = 500_000
 _MOST_PATTERNS: Final = 200
+_MOST_COMPARED: Final = 5_000_000
+"""How often a name is compared with a pattern, which is done in some seconds."""
+
 _MOST_LINKS: Final = 40
 _BLOCK: Final = 1 << 18
 
@@ -70,7 +73,7 @@ class Context:
         self._entries = {file.path: file for file in self._walk(ignored)}
         self._paths = sorted(self._entries)
         self._digests: dict[str, bytes] = {}
-        self._chosen = self._patterns = 0
+        self._chosen = self._patterns = self._compared = 0
 
     def choose(self, sources: Sequence[str]) -> tuple[Chosen, ...]:
         """What these mean, each a plain path or a pattern. Raises ContextError for one that means nothing."""
@@ -108,11 +111,14 @@ class Context:
     def _walk(self, ignored: Ignored | None) -> Iterator[File]:
         """All entries, ignored ones left out; a directory that is ignored may hold some that are not, and is made for them."""
         yield File("", "directory", 0o755, self._root)
-        count = 0
+        count = compared = 0
         todo = [""]
         while todo:
             directory = todo.pop()
             for found in self._listed(directory):
+                compared += ignored.rules if ignored is not None else 0
+                if compared > _MOST_COMPARED:
+                    raise ContextError("its directory has too many files for so many lines of what is to be ignored")
                 left_out = ignored is not None and ignored.leaves_out(found.path)
                 if left_out and ignored is not None and ignored.is_final:
                     continue
@@ -153,8 +159,9 @@ class Context:
         if not is_pattern(source) or source in self._entries:
             return [source]
         self._patterns += 1
-        if self._patterns > _MOST_PATTERNS:
-            raise ContextError(f"there are more than {_MOST_PATTERNS} patterns")
+        self._compared += len(self._paths)
+        if self._patterns > _MOST_PATTERNS or self._compared > _MOST_COMPARED:
+            raise ContextError(f"there are more than {_MOST_PATTERNS} patterns, or too many files for them")
         try:
             found = matching(source, self._paths[1:])  # without the directory itself
         except PatternError as error:

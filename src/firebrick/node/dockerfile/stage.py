@@ -21,6 +21,9 @@ from firebrick.node.lines import LineSplitter
 from firebrick.workflow.command.masker import Masker
 
 _MOST_FOUND: Final = 1000
+_ENTRY: Final = 4096
+"""What a file or directory takes besides its content."""
+
 _OF_THE_MACHINE: Final = ("proc/*", "sys/*", "dev/*", "run/*")
 """What a machine has there is its own, and not of its image."""
 
@@ -93,7 +96,7 @@ async def archive_root(guest: Guest, fd: int, limit: int) -> None:
 
 @dataclass(slots=True)
 class Room:
-    """How many bytes may still be brought to this host."""
+    """How many bytes may still be brought to this host; a file without content takes some, too."""
 
     left: int
 
@@ -107,12 +110,13 @@ async def taken_out(guest: Guest, sources: Sequence[str], target: Path, room: Ro
         place = target / str(number)
         place.mkdir(parents=True)
         excluded = _OF_THE_MACHINE if path == "/" else ()
-        limits = TreeLimits(bytes=room.left, file_bytes=room.left)
+        left = max(room.left, 0)
+        limits = TreeLimits(entries=left // _ENTRY, bytes=left, file_bytes=left)
         try:
             count = await guest.download(path, place / name, exclude=excluded, limits=limits)
         except FileMissingError as error:
             raise ContextError(f"there is no file {path!r}") from error
-        room.left -= count.bytes
+        room.left -= count.bytes + count.entries * _ENTRY
         chosen += Context(place, plain=False).choose([name])
     return tuple(chosen)
 

@@ -20,10 +20,11 @@ _FILE: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """`size` is that of all files, holes included."""
+    """`size` is that of all files, holes included; `paths` is how many files, directories and links there are."""
 
     sha256: str
     size: int
+    paths: int
 
 
 def measure(tree: Path, *, most_bytes: int) -> Measured:
@@ -39,7 +40,7 @@ def measure(tree: Path, *, most_bytes: int) -> Measured:
             os.close(fd)
     except OSError as error:
         raise ToolError(f"cannot read the tool at {tree}: {error}") from error
-    return Measured(meter.digest.hexdigest(), meter.size)
+    return Measured(meter.digest.hexdigest(), meter.size, meter.paths)
 
 
 class _Meter:
@@ -49,7 +50,7 @@ class _Meter:
         self.digest = hashlib.sha256()
         self.size = 0
         self._most_bytes = most_bytes
-        self._count = 0
+        self.paths = 0
 
     def directory(self, fd: int, path: bytes, depth: int) -> None:
         """All that is in it, in the order of its names. It is no deeper than the stack of Python is."""
@@ -83,7 +84,7 @@ class _Meter:
         self._add(path, "file", f"{stat.S_IMODE(found.st_mode):o} {found.st_mtime_ns} {content}")
 
     def _add(self, path: bytes, kind: str, what: str) -> None:
-        self._count += 1
-        if self._count > MOST_FILES:
+        self.paths += 1
+        if self.paths > MOST_FILES:
             raise ToolError(f"a tool has more than {MOST_FILES} files and directories")
         self.digest.update(f"{path.hex()} {kind} {what}\n".encode())

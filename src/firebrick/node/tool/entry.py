@@ -26,11 +26,13 @@ from firebrick.results.scope import PULL
 
 VERSION: Final = 1
 _MOST_BYTES: Final = 1 << 16
+_PATH_BYTES: Final = 4096
 _T = TypeVar("_T", bound=msgspec.Struct)
 
 
 class ToolRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """`scope` is the ref; it, `tenant` and `repository` are empty for what an administrator has added. `at` is seconds since 1970."""
+    """`scope` is the ref; it, `tenant` and `repository` are empty for what an administrator has added. `paths` counts files, directories and links. `at` is
+    seconds since 1970."""
 
     version: int
     tenant: str
@@ -39,7 +41,13 @@ class ToolRecord(msgspec.Struct, frozen=True, kw_only=True):
     path: str
     sha256: str
     size: int
+    paths: int = 1
     at: float
+
+    @property
+    def room(self) -> int:
+        """What it takes of a disk: a file takes some of that even where it is empty."""
+        return self.size + self.paths * _PATH_BYTES
 
 
 class UsedRecord(msgspec.Struct, frozen=True, kw_only=True):

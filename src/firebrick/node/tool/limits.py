@@ -11,6 +11,9 @@ Positive = Annotated[int, msgspec.Meta(ge=1)]
 # Of one tool, and of what one job may add: more than that no tool has.
 MOST_FILES: Final = 200_000
 MOST_ADDED: Final = 16
+# Tools that are kept of one repository, and of all.
+MOST_KEPT: Final = 1000
+MOST_KEPT_OF_ALL: Final = 20_000
 # Of one tool, those a job used last, and of all its tools.
 MOST_VERSIONS: Final = 8
 MOST_USED: Final = 64

@@ -56,8 +56,8 @@ class ToolShelf:
             found = {name: each for name, each in found.items() if each.is_seed or name.path in used}
         chosen, left = [], min(most_bytes, self.limits.job_bytes)
         for each in sorted(found.values(), key=lambda each: (-each.used, each.name)):
-            if each.record.size <= left:
-                left -= each.record.size
+            if each.record.room <= left:
+                left -= each.record.room
                 records.touch(each.file)
                 chosen.append(self._stored(each.name, each.record))
         return tuple(sorted(chosen, key=lambda tool: tool.name))
@@ -139,6 +139,7 @@ class ToolShelf:
             path=name.path,
             sha256=found.sha256,
             size=found.size,
+            paths=found.paths,
             at=time.time(),
         )
         async with self._locked():

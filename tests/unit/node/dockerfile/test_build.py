@@ -327,6 +327,22 @@ async def test_a_root_that_is_too_large_is_refused(building: Bed) -> None:
     assert left_nothing(building)
 
 
+async def test_empty_files_of_a_stage_take_room_too(building: Bed) -> None:
+    async def fill(task: Task) -> int:
+        for number in range(100):
+            for directory in ("one", "two", "three"):
+                task.disk.open(f"/many/{directory}/{number}".encode(), parents=True, truncate=True)
+        return 0
+
+    building.lender.programs["fill"] = fill
+    building.settings = type(building.settings)(containers_limit_mib=1)
+    add(building, 'FROM tool:1 AS build\nRUN ["fill"]\nFROM tool:1\nCOPY --from=build /many/* /x/\n')
+    told = await building.run(USES)
+    assert told.steps() == ["failure"]
+    assert "Dockerfile:4: the tree has more than" in said(told)[-1]
+    assert left_nothing(building)
+
+
 async def test_secrets_are_masked_in_what_a_build_says(building: Bed) -> None:
     add(building, "FROM tool:1\nRUN echo the hidden word > /etc/made; echo the hidden word\n")
     told: Told = await building.run(USES, secrets={"WORD": "hidden"})

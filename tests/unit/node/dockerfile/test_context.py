@@ -122,6 +122,21 @@ def test_a_context_has_its_limits(root: Path, monkeypatch: pytest.MonkeyPatch) -
         context.choose(["dir"] * 5)
 
 
+def test_names_are_compared_so_often_and_no_more(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = Ignored("\n".join(f"*{number}" for number in range(10)))
+    monkeypatch.setattr("firebrick.node.dockerfile.context._MOST_COMPARED", 150)
+    context = Context(root, ignored=lines)
+    for _ in range(9):
+        context.choose(["*.txt"])
+    with pytest.raises(ContextError, match="too many files for them"):
+        for _ in range(9):
+            context.choose(["*.txt"])
+    for number in range(10):
+        (root / f"ignored{number}").touch()
+    with pytest.raises(ContextError, match="too many files for so many lines"):
+        Context(root, ignored=lines)
+
+
 def test_a_name_that_is_no_text_is_told(root: Path) -> None:
     (root / os.fsdecode(b"\xff")).write_text("")
     with pytest.raises(ContextError, match="no text"):

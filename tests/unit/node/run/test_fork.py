@@ -117,6 +117,11 @@ async def test_a_run_that_is_left_in_its_common_part_leaves_nothing(forks):
             "of the job",
         ),
         (
+            flow(MARK).replace("runs-on: base", "runs-on: base\n        environment: '${{ matrix.word }}'"),
+            7,
+            "of the job",
+        ),
+        (
             flow(MARK, common="{run: x, background: true}"),
             20,
             "A step before this one still runs in the background, where the jobs of the matrix part",

@@ -63,8 +63,8 @@ def named(version: int) -> ToolName:
 
 
 def sized(number: int) -> bytes:
-    """A MiB like no other."""
-    return bytes([number]) * MIB
+    """What takes a MiB like no other, with its two directories."""
+    return bytes([number]) * (MIB - 3 * 4096)
 
 
 async def test_a_job_that_searches_finds_what_its_repository_keeps(shelf: ToolShelf):
@@ -155,6 +155,27 @@ async def test_all_of_them_together_are_bounded_and_an_administrators_stay(shelf
     left = [int(each.name.version.partition(".")[0]) for each in shelf.entries()]
     assert sorted(left) == [4, 5, 6, 7, 8, 9, 10, 11, 99]
     assert len(trees(shelf)) == 9
+
+
+async def test_empty_files_take_room_too(shelf: ToolShelf):
+    await put(shelf, named(0), job())
+    async with shelf.drafted() as draft:
+        draft.mkdir()
+        for number in range(1300):  # of the 5 MiB a repository has
+            (draft / str(number)).touch()
+        assert await shelf.put(draft, named(1), job(PULL)) is None
+    assert [each.name for each in shelf.entries()] == [named(0)]
+    assert len(trees(shelf)) == 1
+
+
+async def test_so_many_of_a_repository_and_no_more(shelf: ToolShelf, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("firebrick.node.tool.room.MOST_KEPT", 3)
+    for number in range(5):
+        await put(shelf, named(number), job(), bytes([number]))
+        os.utime(records.entry_file(shelf._root, "a", MAIN, named(number)), (1e9 + number, 1e9 + number))
+    await put(shelf, named(9), job(tenant="b"))
+    assert [each.name for each in shelf.entries() if each.record.tenant == "a"] == [named(2), named(3), named(4)]
+    assert len(trees(shelf)) == 4
 
 
 async def test_a_job_begins_with_so_much_and_no_more(shelf: ToolShelf):
