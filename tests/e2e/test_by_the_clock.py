@@ -302,7 +302,7 @@ async def test_the_command_line_approves_and_runs_again(tmp_path: Path, clock: H
         await settled(service, build_id)
         assert "production: Waiting for an approval" in (await approve(build_id)).output
         refused = await approve(build_id, "none")
-        assert "does not wait for that environment" in str(refused.exception)
+        assert "does not wait for the environment " in str(refused.exception)
         done = await approve(build_id, "production", "--comment", "go")
         assert "production: approved; the build is " in done.output
         await settled(service, build_id, "completed")
