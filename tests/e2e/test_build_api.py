@@ -354,6 +354,17 @@ async def test_refusals_are_problems(service: Service, body: Any, status: int) -
     assert (await service.client.get("/builds")).json() == []
 
 
+async def test_a_refusal_says_what_was_asked_wrong_and_where_to_look(service: Service) -> None:
+    both = {"repo_url": "https://example.org/o/n", "inputs": {"a": "b"}}
+    assert (await service.client.post("/build", json=both)).json()["errors"] == [
+        {"field": "", "message": "`inputs` are those of a `workflow_dispatch`"}
+    ]
+    for method, path, detail in (("GET", "/nothing", "nothing at this path"), ("DELETE", "/builds", "this method")):
+        problem = (await service.client.request(method, path)).json()
+        assert detail in problem["detail"]
+        assert problem["hint"] == "GET /docs shows what there is."
+
+
 async def test_a_refusal_does_not_repeat_a_secret(service: Service) -> None:
     for body in ({"repo_url": "gopher://me:s3cret@h/o/n"}, {"repo_url": "https://me:s3cret@h/o/n", "vcpus": "s3cret"}):
         answer = await service.client.post("/build", json=body)
