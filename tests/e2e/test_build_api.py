@@ -199,6 +199,7 @@ async def test_cancel_a_build_that_waits(start: Start) -> None:
         await asyncio.wait_for(service.node.at_gate["go"].wait(), 20)
         answer = (await service.client.post(f"/build/{second}/cancel")).json()
         assert (answer["status"], answer["message"]) == ("failed", "cancelled")
+        assert (await service.client.get(f"/build/{second}/log")).text == "==> Cancelled\n"
         service.node.gates["go"].set()
         assert (await service.ended(first))["status"] == (await service.ended(third))["status"] == "completed"
         assert len(service.node.orders) == 2

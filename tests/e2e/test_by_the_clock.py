@@ -268,6 +268,7 @@ async def test_what_waits_can_be_cancelled(tmp_path: Path, clock: HandClock, dep
         await service.client.post(f"/build/{build_id}/cancel")
         build = await service.show(build_id)
         assert (build["status"], build["conclusion"]) == ("failed", "cancelled")
+        assert build["log"].endswith("==> Waiting for the environment production\n==> Cancelled\n")
         assert await decide(service, build_id, "approved") == 409
         assert "earlier" not in service.left(build_id)
 
