@@ -39,13 +39,17 @@ class Place:
     def fresh_identity(self, spec: MachineSpec, hostname: str | None) -> Identity:
         """With this host name; without one, that of the specification and the machine's id. Raises SpecError for a name the agent would refuse."""
         own = _NOT_OF_NAMES.sub("-", self.directory.name)[-_LONGEST_ID:]
-        name = hostname or f"{spec.hostname}-{own}"
-        if len(name) > _LONGEST_NAME or _NOT_OF_NAMES.search(name):
-            raise SpecError(
-                f"cannot call a machine {name!r}",
-                hint=f"A host name is letters, digits, - and ., at most {_LONGEST_NAME}; that of a specification has its machine's id behind it.",
-            )
-        return Identity.fresh(name)
+        return Identity.fresh(checked_name(hostname or f"{spec.hostname}-{own}"))
+
+
+def checked_name(hostname: str) -> str:
+    """The host name. Raises SpecError for one the agent would refuse, and hang up."""
+    if hostname and len(hostname) <= _LONGEST_NAME and not _NOT_OF_NAMES.search(hostname):
+        return hostname
+    raise SpecError(
+        f"cannot call a machine {hostname!r}",
+        hint=f"A host name is letters, digits, - and ., at most {_LONGEST_NAME}; that of a specification has its machine's id behind it.",
+    )
 
 
 def choose(driver: str | Driver, home: Path | None) -> tuple[Driver, Path]:
