@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from firebrick import machine
-from firebrick.machine import AdoptionError, ExitCause, Machine, MachineGoneError, State, StateError, owner
+from firebrick.machine import AdoptionError, ExitCause, Machine, MachineGoneError, SpecError, State, StateError, owner
 from firebrick.machine.jail import record
 from tests.conformance.conftest import Way
 
@@ -265,6 +265,8 @@ async def test_another_name_for_whoever_gets_it(m: Machine):
     before = m.identity
     labels = dict(m.spec.labels)
     async with m.exec(["cat"], stdin=True) as process:
+        with pytest.raises(SpecError, match="cannot call a machine 'no name'"):
+            await m.rename(hostname="no name")
         await m.rename(hostname="yours", labels={"job": "7"})
         await process.write(b"goes on\n")
         assert await process.stdout.read() == b"goes on\n"

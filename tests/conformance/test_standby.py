@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from firebrick import machine
-from firebrick.machine import SnapshotError
+from firebrick.machine import SnapshotError, SpecError, StateError
 from tests.conformance.conftest import DEADLINE_S, Way
 from tests.conformance.ways import PACE
 from tests.leak import Belongings
@@ -35,6 +35,23 @@ async def test_one_that_is_taken_is_a_machine_of_its_own(way: Way):
         assert {one.id, two.id} & below(way) == set()
     assert below(way) == set()
     assert Belongings.settled_since(before) == ""
+
+
+@pytest.mark.once
+async def test_what_cannot_be_asked_of_it(way: Way):
+    for count in (0, -1):
+        with pytest.raises(SpecError, match="standing by"):
+            async with machine.standby(way.template(), way.made, home=way.home, count=count):
+                pass
+    async with machine.standby(way.template(), way.made, home=way.home, count=1) as ahead:
+        for name in ("no host", "x" * 65):
+            with pytest.raises(SpecError, match="cannot call a machine"):
+                async with ahead.restore(deadline=DEADLINE_S, hostname=name):
+                    pass
+    with pytest.raises(StateError, match="are gone"):
+        async with ahead.restore(deadline=DEADLINE_S):
+            pass
+    assert below(way) == set()
 
 
 @pytest.mark.once

@@ -199,6 +199,7 @@ async def test_cancel_a_build_that_waits(start: Start) -> None:
         await asyncio.wait_for(service.node.at_gate["go"].wait(), 20)
         answer = (await service.client.post(f"/build/{second}/cancel")).json()
         assert (answer["status"], answer["message"]) == ("failed", "cancelled")
+        assert (await service.client.get(f"/build/{second}/log")).text == "==> Cancelled\n"
         service.node.gates["go"].set()
         assert (await service.ended(first))["status"] == (await service.ended(third))["status"] == "completed"
         assert len(service.node.orders) == 2
@@ -352,6 +353,17 @@ async def test_refusals_are_problems(service: Service, body: Any, status: int) -
     assert problem["status"] == status
     assert problem["detail"]
     assert (await service.client.get("/builds")).json() == []
+
+
+async def test_a_refusal_says_what_was_asked_wrong_and_where_to_look(service: Service) -> None:
+    both = {"repo_url": "https://example.org/o/n", "inputs": {"a": "b"}}
+    assert (await service.client.post("/build", json=both)).json()["errors"] == [
+        {"field": "", "message": "`inputs` are those of a `workflow_dispatch`"}
+    ]
+    for method, path, detail in (("GET", "/nothing", "nothing at this path"), ("DELETE", "/builds", "this method")):
+        problem = (await service.client.request(method, path)).json()
+        assert detail in problem["detail"]
+        assert problem["hint"] == "GET /docs shows what there is."
 
 
 async def test_a_refusal_does_not_repeat_a_secret(service: Service) -> None:

@@ -286,6 +286,7 @@ async def test_what_waits_can_be_cancelled(tmp_path: Path, clock: HandClock, dep
         await service.client.post(f"/build/{build_id}/cancel")
         build = await service.show(build_id)
         assert (build["status"], build["conclusion"]) == ("failed", "cancelled")
+        assert build["log"].endswith("==> Waiting for the environment production\n==> Cancelled\n")
         assert await decide(service, build_id, "approved") == 409
         assert "earlier" not in service.left(build_id)
 
@@ -320,7 +321,7 @@ async def test_the_command_line_approves_and_runs_again(tmp_path: Path, clock: H
         await settled(service, build_id)
         assert "production: Waiting for an approval" in (await approve(build_id)).output
         refused = await approve(build_id, "none")
-        assert "does not wait for that environment" in str(refused.exception)
+        assert "does not wait for the environment " in str(refused.exception)
         done = await approve(build_id, "production", "--comment", "go")
         assert "production: approved; the build is " in done.output
         await settled(service, build_id, "completed")

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import typer
 
+from firebrick.cli.errors import UsageError
 from firebrick.cli.remote import DEFAULT_SERVER, ServerOption, ask, say
 
 
@@ -26,6 +27,11 @@ def approve(
     """
     path = f"/build/{quote(build, safe='')}/environments"
     address = server or DEFAULT_SERVER
+    if environment is None and (reject or comment):
+        raise UsageError(
+            f"nothing was decided: which environment of {build}?",
+            hint=f"Name it: `firebrick approve {build}` lists them.",
+        )
     if environment is None:
         for held in ask(address, "GET", path):
             say(f"{held['environment']}: {held['message'] or held['state']}")

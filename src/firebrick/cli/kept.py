@@ -80,7 +80,7 @@ def _print_table(entries: list[Entry]) -> None:
 @app.command()
 def rm(
     run: Annotated[str | None, typer.Argument(help="A run, the beginning of its name, or `last`.")] = None,
-    job: Annotated[str | None, typer.Argument(help="Only of this job.")] = None,
+    job: Annotated[str | None, typer.Argument(help="Only of this job; also `caller / job`.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Of all runs.")] = False,
 ) -> None:
     """Remove what is kept of a run. Shells that are open in copies of it stay."""
@@ -90,6 +90,8 @@ def rm(
     entries = shelf.entries()
     if run is not None:
         meant = shelf.run_named(run)
-        entries = [e for e in entries if e.record.run == meant and job in (None, e.record.job)]
+        entries = [e for e in entries if e.record.run == meant and (job is None or e.record.is_of(job))]
+        if not entries:
+            raise UsageError(f"nothing of job {job} of run {meant} is kept", hint="`firebrick kept ls` lists what is.")
     asyncio.run(shelf.remove(entries))
     typer.echo(f"removed {len(entries)}, {size(sum(entry.record.bytes for entry in entries))}", err=True)

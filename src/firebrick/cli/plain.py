@@ -138,13 +138,13 @@ class PlainView:
                 name = self._names.get(event.job, event.job)
                 self._write(event.job, f"== job {name} {MARKS[event.conclusion]}, {duration(event.seconds)}{why}")
             case RunFinished():
-                why = f": {event.message}" if event.message else ""
+                why = reason(event.conclusion, event.message)
                 self._write("", f"run {event.run} {MARKS[event.conclusion]}, {duration(event.seconds)}{why}")
 
     def _why(self, event: JobFinished) -> str:
         """The message of a job at the end of its last line, unless it stands in its log already."""
         said = "\n".join(self._said.pop(event.job, ()))
-        return f": {event.message}" if event.message and event.message not in said else ""
+        return reason(event.conclusion, event.message) if event.message not in said else ""
 
     def _step_result(self, event: StepFinished) -> str:
         code = f", exit code {event.exit_code}" if event.exit_code else ""
@@ -154,6 +154,11 @@ class PlainView:
         """The one place that writes: whatever the text quotes, it stays behind its prefix, and lines that go on are seen to."""
         prefix = f"[{tame(job, colour=False)}] " if job and self._several else ""
         self._out.write(f"{prefix}{mark}{tame_block(text, indent=prefix + (mark or _GOES_ON))}\n")
+
+
+def reason(conclusion: Conclusion, message: str) -> str:
+    """`: why`, or nothing where that is the word for the conclusion once more."""
+    return f": {message}" if message.rstrip(".").lower() not in ("", MARKS[conclusion]) else ""
 
 
 def annotation_text(event: Annotation) -> str:

@@ -161,7 +161,8 @@ def _print(found: Found, console: Console) -> None:
     console.print(Text.assemble((_one(title), "bold"), (_one(where), "dim")), soft_wrap=True)
     mark = Text("✓ starts: ", "bold green") if found.decision.starts else Text("✗ does not start: ", "bold yellow")
     console.print(mark + Text(_one(found.decision.reason)), soft_wrap=True)
-    if not found.decision.starts and not found.occasion.source.ref:
+    listens = found.occasion.event.name in found.workflow.on  # else no branch would make it start
+    if listens and not found.decision.starts and not found.occasion.source.ref:
         console.print(Text("  Say which branch it is about with --ref, or with a --payload.", "dim"), soft_wrap=True)
     if found.concurrency is not None:
         console.print(Text(f"  {_one(_group(found.concurrency))}", "dim"), soft_wrap=True)

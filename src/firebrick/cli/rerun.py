@@ -74,6 +74,8 @@ def rerun(
     --from-step from a checkpoint, where the server has one. What the new build is called is printed.
     """
     if server is not None:
+        _refuse({"secret": secret, "environment-secret": environment_secret, "artifacts": artifacts, "json": as_json})
+        _refuse({"keep": keep, "checkpoint": checkpoint, "driver": driver, "jail": jail is not None})
         _rerun_build(server, run, job, from_step, command, failed=failed)
         return
     if failed:
@@ -98,6 +100,16 @@ def rerun(
     going_on = Again(rerun=Rerun(entry=entry, command=command), workflow=workflow_of(asked), collect=asked.collect)
     with open_view(as_json=as_json, verbose=verbose) as view:
         raise typer.Exit(asyncio.run(carry_out(wish, view, artifacts, settings, again=going_on)))
+
+
+def _refuse(given: Mapping[str, object]) -> None:
+    """What a server decides by its own settings is not taken and forgotten."""
+    for name, value in given.items():
+        if value:
+            raise UsageError(
+                f"--{name} has no effect on a build of a server",
+                hint="Its secrets and settings are those of its config.toml; leave --server and FIREBRICK_SERVER out for a run of this host.",
+            )
 
 
 def _rerun_build(

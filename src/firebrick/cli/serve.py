@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+import tomllib
 from collections.abc import MutableMapping
 from enum import StrEnum
 from io import StringIO
@@ -77,6 +78,8 @@ def _settings(**given: object) -> ServeSettings:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
         hint = f"Look into the environment (FIREBRICK_...) and {Home.find().config_file}."
         raise UsageError(f"a setting is not as it must be: {wrong}", hint=hint) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {Home.find().config_file}: {error}", hint="The file must be TOML.") from error
 
 
 def configure_logging(level: str, form: LogFormat) -> None:

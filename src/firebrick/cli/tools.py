@@ -129,5 +129,10 @@ def rm(
         raise UsageError("say which tool, or --all", hint="`firebrick tools ls` lists them.")
     shelf = open_shelf(Home.find())
     gone = [e for e in shelf.entries() if tool in (None, e.name.tool) and version in (None, e.name.version)]
+    if tool is not None and not gone:
+        raise UsageError(
+            f"no tool {' '.join(filter(None, (tool, version)))} is kept",
+            hint="`firebrick tools ls` lists those that are.",
+        )
     asyncio.run(shelf.remove(gone))
     typer.echo(f"removed {len(gone)}", err=True)

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from firebrick.cli.board import Board, JobCard, StepLine
-from firebrick.cli.plain import MARKS, annotation_text
+from firebrick.cli.plain import MARKS, annotation_text, reason
 from firebrick.cli.terminal import duration, size, tame, tame_block
-from firebrick.node.event import Conclusion, Event, JobFinished, RunFinished, StepFinished
+from firebrick.node.event import Annotation, Conclusion, Event, JobFinished, RunFinished, StepFinished
 
 RUNNING_TAIL: Final = 6
 """Lines that all running steps of a job have together; each has two at least."""
@@ -125,8 +125,7 @@ class LiveView:
     def _finished_job(self, card: JobCard) -> RenderableType:
         assert card.conclusion is not None
         text = Text.assemble((_one(card.name), "bold"), f" {MARKS[card.conclusion]}")
-        if card.message:
-            text.append(f": {_one(card.message)}")
+        text.append(_one(reason(card.conclusion, card.message)))
         return _row(
             _SYMBOLS[card.conclusion],
             text,
@@ -139,7 +138,7 @@ class LiveView:
         for summary in summaries:
             self._console.print(Text(f"  {tame_block(summary.rstrip(), indent='  ')}"), style="dim")
         for annotation in self._board.annotations:
-            where = f"{_one(self._board.jobs[annotation.job].name)}: " if len(self._board.jobs) > 1 else ""
+            where = self._where(annotation)
             text = tame_block(annotation_text(annotation), indent="    ")
             self._console.print(Text.assemble(where, (text, _COLOURS.get(annotation.level, ""))))
         if self._board.artifacts:
@@ -147,9 +146,16 @@ class LiveView:
         ending = Text.assemble(
             (_one(self._board.workflow), "bold"), f" {MARKS[finished.conclusion]} in {duration(finished.seconds)}"
         )
-        if finished.message:
-            ending.append(f": {_one(finished.message)}")
+        ending.append(_one(reason(finished.conclusion, finished.message)))
         self._console.print(Text.assemble(_SYMBOLS[finished.conclusion], " ", ending))
+
+    def _where(self, annotation: Annotation) -> str:
+        """The job, of several, and the step, where the annotation has no place of its own: else nobody knows what has ended so."""
+        card = self._board.jobs[annotation.job]
+        words = [card.name] if len(self._board.jobs) > 1 else []
+        if not annotation.file and not annotation.title and 0 <= annotation.step < len(card.steps):
+            words.append(card.steps[annotation.step].name)
+        return "".join(f"{_one(word)}: " for word in words)
 
     def _artifacts(self) -> Table:
         table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))

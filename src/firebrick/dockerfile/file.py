@@ -109,7 +109,7 @@ def _stage(file: Dockerfile, instructions: Sequence[Instruction]) -> Stage:
     first = instructions[0]
     number = len(file.stages)
     if first.keyword != "FROM":
-        raise DockerfileError(first.line, f"{first.keyword} is before the first FROM")
+        raise DockerfileError(first.line, f"the first instruction besides ARG must be FROM, not {first.keyword[:40]}")
     if number == _MOST_STAGES:
         raise DockerfileError(first.line, f"it has more than {_MOST_STAGES} stages")
     expander = file.expander({**file.predefined, **file.arguments}, first.line)

@@ -30,6 +30,7 @@ MAX_CREDIT = (1 << 31) - 1
 
 MIN_ENTROPY = 32
 MAX_ENTROPY = 512
+_HUNG_UP = 0xFFFFFFFF  # in each field: what an agent says that cannot close its port
 
 HEADER = struct.Struct("<IIBBH")
 _CREDIT = struct.Struct("<I")
@@ -110,6 +111,8 @@ class Messages(Generic[_M]):
 
 def _check(length: int, stream: int, kind: int, channel: int, reserved: int) -> None:
     """Raises ProtocolError for a header no correct peer sends. Called before a byte of the payload is waited for."""
+    if length == stream == _HUNG_UP:
+        raise ProtocolError("the agent has hung up: it was sent what it does not take, and its console says what")
     if length > MAX_PAYLOAD:
         raise ProtocolError(f"a frame says it has {length} bytes, more than {MAX_PAYLOAD}")
     if reserved:

@@ -46,7 +46,7 @@ from firebrick.machine.driver import Baseline, Driver, Exit, ExitCause, HostUsag
 from firebrick.machine.errors import MachineError, MachineGoneError, StateError
 from firebrick.machine.meeting import meet
 from firebrick.machine.network.policy import Forward
-from firebrick.machine.place import Place
+from firebrick.machine.place import Place, checked_name
 from firebrick.machine.saving import Live, check_base
 from firebrick.machine.snapshot import Snapshot
 from firebrick.machine.spec import MachineSpec
@@ -253,9 +253,9 @@ class Machine:
 
     async def rename(self, *, hostname: str | None = None, labels: Mapping[str, str] | None = None) -> None:
         """Become another machine for whoever gets it now, as one from a pool does: a new identity, all of it, with this `hostname` where one is
-        given; `labels` replace those of the specification. What runs in it goes on. Raises GuestError for a name no host can have."""
+        given; `labels` replace those of the specification. What runs in it goes on. Raises SpecError for a name no host can have."""
         async with self._turn, self._using():
-            identity = Identity.fresh(hostname or self.identity.hostname)
+            identity = Identity.fresh(checked_name(hostname or self.identity.hostname))
             await self.agent.identify(identity)
             self.identity = identity
             if labels is not None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from firebrick.guest.client import Identity
 from firebrick.home import Home
 from firebrick.machine import owner
 from firebrick.machine.driver import Driver
-from firebrick.machine.errors import MachineError
+from firebrick.machine.errors import MachineError, SpecError
 from firebrick.machine.fake import Fake
 from firebrick.machine.firecracker import Firecracker, FirecrackerSettings
 from firebrick.machine.qemu import Qemu
 from firebrick.machine.spec import MachineSpec
+
+_LONGEST_NAME: Final = 64
+_LONGEST_ID: Final = 40  # of a directory somebody has named
+_NOT_OF_NAMES: Final = re.compile(r"[^A-Za-z0-9.-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,19 @@ class Place:
         return self.home / "cache"
 
     def fresh_identity(self, spec: MachineSpec, hostname: str | None) -> Identity:
-        return Identity.fresh(hostname or f"{spec.hostname}-{self.directory.name}")
+        """With this host name; without one, that of the specification and the machine's id. Raises SpecError for a name the agent would refuse."""
+        own = _NOT_OF_NAMES.sub("-", self.directory.name)[-_LONGEST_ID:]
+        return Identity.fresh(checked_name(hostname or f"{spec.hostname}-{own}"))
+
+
+def checked_name(hostname: str) -> str:
+    """The host name. Raises SpecError for one the agent would refuse, and hang up."""
+    if hostname and len(hostname) <= _LONGEST_NAME and not _NOT_OF_NAMES.search(hostname):
+        return hostname
+    raise SpecError(
+        f"cannot call a machine {hostname!r}",
+        hint=f"A host name is letters, digits, - and ., at most {_LONGEST_NAME}; that of a specification has its machine's id behind it.",
+    )
 
 
 def choose(driver: str | Driver, home: Path | None) -> tuple[Driver, Path]:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from firebrick.guest.client import Identity
 from firebrick.machine.driver import Driver, Prepared, VirtualMachine
+from firebrick.machine.errors import SpecError, StateError
 from firebrick.machine.machine import Machine
 from firebrick.machine.place import Place, choose, own_directory
 from firebrick.machine.restoring import check
@@ -49,7 +50,10 @@ class Standby:
     async def restore(
         self, *, hostname: str | None = None, identity: Identity | None = None, deadline: float = BOOT_DEADLINE_S
     ) -> AsyncIterator[Machine]:
-        """A machine, as `firebrick.machine.restore` gives it. Where none stands by it is made from the beginning. Raises what that raises."""
+        """A machine, as `firebrick.machine.restore` gives it. Where none stands by it is made from the beginning. Raises what that raises, and
+        StateError where the context of `standby` is over: the snapshot may be gone then."""
+        if self.stock.over:
+            raise StateError("cannot take a machine: those that stood by are gone", hint="Take it inside of `standby`.")
         async with AsyncExitStack() as stack:
             standing = await self._alive(stack)
             identity = identity or standing.place.fresh_identity(self._taken.spec, hostname)
@@ -80,7 +84,10 @@ async def standby(
     """Keep `count` machines of a snapshot ready to run, as long as the context; another is made as soon as one was taken. What stands by costs the host a
     process and what its devices take, and the snapshot's memory only where it is used.
 
-    The snapshot cannot be removed meanwhile. Raises SnapshotError where it is damaged, being removed, or does not fit this host."""
+    The snapshot cannot be removed meanwhile. Raises SnapshotError where it is damaged, being removed, or does not fit this host; SpecError for a count
+    below 1."""
+    if count < 1:
+        raise SpecError(f"cannot keep {count} machines standing by", hint="Say 1 or more.")
     chosen, home = choose(taken.driver if driver == "auto" else driver, home)
     with taken.used():
         await check(taken, chosen, home)

@@ -59,6 +59,11 @@ class Stock(Generic[T]):
         await shielded(self._close())
 
     @property
+    def over(self) -> bool:
+        """Whether the context is left."""
+        return self._over
+
+    @property
     def ready(self) -> int:
         """How many things wait to be taken."""
         return len(self._ready)

@@ -144,7 +144,9 @@ def read_settings(config: Path) -> NodeSettings:
 def _advice(problem: str) -> str:
     if problem.endswith("`$.checkpoint`"):
         return "`checkpoint` is none, asked, step, or before:N with the number of a step."
-    return f"It may hold {', '.join(sorted(NodeSettings.__struct_fields__))}."
+    if "unknown field" in problem and "$" not in problem:
+        return f"It may hold {', '.join(sorted(NodeSettings.__struct_fields__))}."
+    return "What each setting may be is in docs/reference/settings.md."
 
 
 def default_capacity() -> int:

@@ -254,7 +254,7 @@ class Attempt:
                 self._log.say(f"--> {event.name}", at=event.at, job=event.job, step=event.step)
             case StepFinished(conclusion=Conclusion.FAILURE):
                 self._note_failure(event)
-            case Annotation():
+            case Annotation() if event.file or event.title:  # the message itself stands in the log
                 place = f"{event.file}:{event.line}: " if event.file and event.line else ""
                 text = f"{event.level}: {place}{event.message}"
                 self._log.say(text, at=event.at, job=event.job, step=event.step)

@@ -144,7 +144,10 @@ class Builds:
             raise BuildOverError(f"build {build_id} has ended: it is {build.state.value}")
         gate = await self._store.gates.decide(build_id, environment, approved=approved, comment=comment, at=now)
         if gate is None:
-            raise BuildBusyError(f"build {build_id} does not wait for that environment")
+            raise BuildBusyError(
+                f"build {build_id} does not wait for the environment {environment}",
+                hint="`firebrick approve BUILD` lists those it has come to.",
+            )
         if gate.approved is not approved:
             said = "approved" if gate.approved else "rejected"
             raise BuildBusyError(f"build {build_id} was {said} for {gate.environment} before")

@@ -28,6 +28,11 @@ from firebrick.server.shape import ProblemView
 
 MEDIA_TYPE: Final = "application/problem+json"
 _RETRY_AFTER_S: Final = 10
+_SEE: Final = "GET /docs shows what there is."
+_UNROUTED: Final[Mapping[HTTPStatus, str]] = {
+    HTTPStatus.NOT_FOUND: "there is nothing at this path",
+    HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method",
+}
 _log = structlog.get_logger("firebrick.server")
 
 _STATUS: Final[Mapping[type[ServerError], HTTPStatus]] = {
@@ -65,16 +70,24 @@ def install_problems(app: FastAPI) -> None:
 
 async def _invalid(_request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, RequestValidationError)
-    errors = [{"field": ".".join(str(part) for part in e["loc"][1:]), "message": str(e["msg"])} for e in error.errors()]
+    errors = [{"field": ".".join(str(part) for part in e["loc"][1:]), "message": _message(e)} for e in error.errors()]
     if any(e["type"] == "json_invalid" for e in error.errors()):
         return problem(HTTPStatus.BAD_REQUEST, "the body is not JSON", errors=errors)
     detail = "; ".join(f"{e['field'] or 'body'}: {e['message']}" for e in errors)
     return problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors=errors)
 
 
+def _message(error: Any) -> str:
+    """In our words where the check was ours: pydantic sets them behind its own."""
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
 async def _http(_request: Request, error: Exception) -> ProblemResponse:
     assert isinstance(error, HTTPException)
-    return problem(HTTPStatus(error.status_code), error.detail, headers=error.headers)
+    status = HTTPStatus(error.status_code)
+    if error.detail != status.phrase:
+        return problem(status, error.detail, headers=error.headers)
+    return problem(status, _UNROUTED.get(status, error.detail), hint=_SEE, headers=error.headers)
 
 
 async def _server(_request: Request, error: Exception) -> ProblemResponse:

@@ -70,6 +70,7 @@ class BuildQueue:
         # The state says which came first: a build that was queued, or waited, when it was asked to end cannot be claimed any more.
         if build.state in _AT_REST:
             await asyncio.to_thread(Place(self._home, build_id).forget_inputs)
+            self._say_cancelled(build_id)
             build = await self._tools.store.finish(build, CANCELLED) or build
         elif build_id in self._running:
             self._running[build_id][1].ask(CancelCause.USER)
@@ -117,7 +118,8 @@ class BuildQueue:
             outcome = await self._attempt(build, place, stop)
             await self._conclude(build, place, outcome)
             seconds = round(time.monotonic() - started, 3)
-            _log.info("build ended", build=build.id, conclusion=outcome.conclusion.value, seconds=seconds)
+            what = "build goes on later" if _goes_on(outcome) else "build ended"
+            _log.info(what, build=build.id, conclusion=outcome.conclusion.value, seconds=seconds)
         except SupersededError:
             _log.warning("build was taken over", build=build.id, attempt=build.attempt)
         finally:
@@ -180,7 +182,19 @@ class BuildQueue:
         parked = await self._tools.store.park(build, outcome)
         if parked is None or parked.cancel is None:
             return parked
+        self._say_cancelled(build.id)
         return await self._tools.store.finish(parked, CANCELLED)
+
+    def _say_cancelled(self, build_id: str) -> None:
+        """The last words of a build that ends while nobody carries it out."""
+        notify = self._feeds.of(build_id).notify
+        try:
+            with open_log(
+                Place(self._home, build_id).log, limit_mib=self._tools.settings.log_max_mib, on_flush=notify
+            ) as log:
+                log.say(CANCELLED.words)
+        except OSError:
+            _log.exception("the log of the build could not be written", build=build_id)
 
     async def close(self, grace: float) -> None:
         """Have everything that runs end and go back to the queue, oldest first; what has not after `grace` seconds is cut off."""

@@ -162,7 +162,7 @@ class Outcome:
         if self.again:
             return "==> Interrupted: the server shuts down; the build will be run again"
         if self.conclusion is Conclusion.WAITING:
-            return f"==> Waiting: {self.message}"
+            return f"==> {self.message[:1].upper()}{self.message[1:]}"
         if self.conclusion is Conclusion.SKIPPED:
             return f"==> Not started: {self.message}"
         if self.conclusion is Conclusion.SUCCESS:

@@ -81,8 +81,11 @@ def listen(host: str, port: int) -> Iterator[socket.socket]:
     try:
         door = socket.create_server((host, port), family=family, backlog=_BACKLOG)
     except OSError as error:
+        why = (error.strerror or str(error)).partition(" (while ")[
+            0
+        ]  # the library puts the address behind it once more
         raise ListenError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}",
+            f"cannot listen on {host}:{port}: {why}",
             hint="Choose another with --host and --port; port 0 takes a free one.",
         ) from error
     with door:

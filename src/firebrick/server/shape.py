@@ -86,9 +86,11 @@ class BuildBody(BaseModel):
         list[Pattern],
         Field(max_length=_MOST_PATTERNS, description="Globs of files to keep, relative to the workspace."),
     ] = Field(default_factory=list)
-    vcpus: Annotated[int, Field(ge=1, le=64)] = 2
-    memory_mib: Annotated[int, Field(ge=128, le=1 << 20)] = 2048
-    timeout_s: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = 600.0
+    vcpus: Annotated[int, Field(ge=1, le=64, description="Of each machine.")] = 2
+    memory_mib: Annotated[int, Field(ge=128, le=1 << 20, description="Of each machine.")] = 2048
+    timeout_s: Annotated[
+        float, Field(gt=0, le=86400, allow_inf_nan=False, description="Of the whole run, in seconds.")
+    ] = 600.0
     event: Annotated[
         str,
         BeforeValidator(_absent),

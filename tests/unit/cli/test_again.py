@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import stat
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from typer.testing import CliRunner
 
@@ -17,6 +19,7 @@ from firebrick.cli.order import Wish
 from firebrick.cli.runoption import read_environments
 from firebrick.home import Home
 from firebrick.node.errors import NodeError
+from firebrick.node.kept.shelf import VERSION, Kept, Kind
 from firebrick.node.order import EnvironmentOrder, Resources, RunOrder, Source
 from firebrick.node.settings import Keep
 from firebrick.workflow.detect import from_command
@@ -125,3 +128,32 @@ def test_what_environments_are_given(monkeypatch):
 def test_only_a_server_runs_again_what_failed(home):
     assert "--server" in invoke("rerun", "last", "--failed").exception.hint
     assert "no address" in str(invoke("rerun", "x", "--server", "nonsense").exception)
+
+
+def test_what_is_kept_of_a_job_goes_by_either_of_its_names(home):
+    def keep() -> None:
+        folder = home.kept / "run-1/release.build/2"
+        folder.mkdir(parents=True, exist_ok=True)
+        record = Kept(
+            version=VERSION,
+            run="run-1",
+            workflow="ci.yml",
+            job="release.build",
+            title="release / build",
+            kind=Kind.FAILED,
+            step=1,
+            index=1,
+            name="make",
+            image="base",
+            machine="m",
+            state="",
+            at=time.time(),
+            expires=time.time() + 60,
+        )
+        (folder / "record.json").write_bytes(msgspec.json.encode(record))
+
+    for name in ("release.build", "release / build", "release/build"):
+        keep()
+        assert "nothing of job other" in str(invoke("kept", "rm", "last", "other").exception)
+        assert invoke("kept", "rm", "last", name).output.startswith("removed 1,")
+    assert not home.kept.joinpath("run-1").exists()

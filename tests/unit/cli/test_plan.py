@@ -210,6 +210,7 @@ def test_sources_without_a_branch_say_how_to_name_one(file, monkeypatch):
     assert result.exit_code == 1
     assert "The event names neither a branch nor a tag" in result.output
     assert "--ref" in result.output
+    assert "--ref" not in run(file, "--event", "release").output, "no branch makes it listen to that"
 
 
 def test_another_ref_than_what_is_checked_out(file, tmp_path):

@@ -82,3 +82,12 @@ def test_what_callers_send_does_nothing_to_the_terminal_it_is_logged_on(
     said = capsys.readouterr().err
     assert "request failed" in said
     assert not set(said) & {"\x1b", "\x07", "\x9b"}
+
+
+@pytest.mark.parametrize("text", [b"port = \n", b"\xff"])
+def test_settings_that_are_no_toml_are_wrong_usage(tmp_path, monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
+    (tmp_path / "config.toml").write_bytes(text)
+    monkeypatch.setenv("FIREBRICK_HOME", str(tmp_path))
+    with pytest.raises(UsageError, match="cannot read .*config.toml") as raised:
+        verb.serve()
+    assert raised.value.hint == "The file must be TOML."

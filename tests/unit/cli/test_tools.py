@@ -44,7 +44,7 @@ def test_what_is_added_is_listed_and_removed(home: Path, tool: Path):
     heading, row = call("ls").output.splitlines()
     assert heading.split() == ["tool", "version", "arch", "of", "ref", "size", "used", "digest"]
     assert row.split()[:4] == ["node", "20.1.0", "x64", "everybody"]
-    assert "removed 0" in call("rm", "node", "18.0.0").output
+    assert str(call("rm", "node", "18.0.0").exception) == "no tool node 18.0.0 is kept"
     assert "removed 1" in call("rm", "node", "20.1.0").output
     assert os.listdir(home / "tools/trees") == []
     assert "no tool is kept" in call("ls").output
@@ -72,6 +72,23 @@ def test_a_tool_that_is_too_large_leaves_nothing(home: Path, tool: Path):
     refused = call("add", "node", "1.0", tool)
     assert isinstance(refused.exception, ToolError)
     assert os.listdir(home / "tools/trees") == []
+
+
+def test_what_is_no_tool_is_told_in_words(home: Path, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").write_text("no archive")
+    (tmp_path / "piped").mkdir()
+    os.mkfifo(tmp_path / "piped/é")
+    said = {
+        name: str(call("add", "x", "1.0.0", tmp_path / name).exception) for name in ("gone", "empty", "text", "piped")
+    }
+    assert said == {
+        "gone": f"cannot take the tool from {tmp_path}/gone: No such file or directory",
+        "empty": f"cannot take the tool from {tmp_path}/empty: there is nothing in it",
+        "text": f"cannot take the tool from {tmp_path}/text: it is no whole tar archive",
+        "piped": "a tool is files, directories and links, and 'é' is none",
+    }
+    assert "no tool is kept" in call("ls").output
 
 
 @pytest.mark.parametrize("words", [(), ("node", "--all")])

@@ -304,3 +304,28 @@ def test_why_a_job_failed_is_said_once(said):
     lines = out.getvalue().splitlines()
     assert sum("no image for" in line for line in lines) == 1
     assert lines[-1 if said else -2].startswith("== job build FAILED, 1.0 s")
+
+
+def cancelled():
+    yield from list(story())[:-6]
+    yield Annotation(at=3.2, job="build", step=1, level="error", message="The operation was canceled.")
+    yield StepFinished(at=4.0, job="build", step=1, conclusion=Conclusion.CANCELLED, seconds=1.0)
+    end = Conclusion.CANCELLED
+    yield JobFinished(at=4.0, job="build", conclusion=end, seconds=2.0, outputs={}, message="Cancelled.")
+    yield RunFinished(at=4.0, run="r1", conclusion=end, seconds=3.0, message="Cancelled.")
+
+
+def test_what_was_cancelled_is_named_and_said_once():
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=100, color_system=None)
+    with LiveView(console) as view:
+        for event in cancelled():
+            view.show(event)
+    assert "Test: error: The operation was canceled." in out.getvalue()
+    assert "■ ci cancelled in 3.0 s" in out.getvalue()
+    assert "Cancelled." not in out.getvalue()
+    out = io.StringIO()
+    with PlainView(out) as plainly:
+        for event in cancelled():
+            plainly.show(event)
+    assert out.getvalue().splitlines()[-1] == "run r1 cancelled, 3.0 s"

@@ -95,7 +95,7 @@ def test_a_header_is_refused_before_its_payload_is_waited_for() -> None:
 def test_the_frames_before_a_wrong_one_are_delivered() -> None:
     frames = FrameDecoder().feed(protocol.data(1, 1, b"last words") + b"\xff" * 12)
     assert next(frames).payload == b"last words"
-    with pytest.raises(ProtocolError):
+    with pytest.raises(ProtocolError, match="the agent has hung up"):
         next(frames)
 
 

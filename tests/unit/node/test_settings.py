@@ -41,6 +41,10 @@ def test_the_advice_fits_the_mistake(tmp_path):
     with pytest.raises(NodeError) as raised:
         read_settings(file)
     assert raised.value.hint.startswith("It may hold actions, actions_allow, ")
+    file.write_text("[node]\nmachines = 0\n")
+    with pytest.raises(NodeError) as raised:
+        read_settings(file)
+    assert raised.value.hint == "What each setting may be is in docs/reference/settings.md."
     file.write_bytes(b"\xff")
     with pytest.raises(NodeError, match="it is not text in UTF-8"):
         read_settings(file)

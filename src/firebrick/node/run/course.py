@@ -130,7 +130,7 @@ class Course:
         """A job that is as an earlier attempt has left it: what it stored is there, and it is reported with the others."""
         files = [file for file in self._order.earlier.files if file.job == copy.key]
         result = JobResult(conclusion=Conclusion(ended.result), outputs=ended.outputs)
-        self._log(copy).node("As an earlier attempt has left it.")
+        self._log(copy).node(f"{copy.name} is as an earlier attempt has left it.")
         try:
             await self._shared.shelf.adopt(files, self._order.earlier.directory)
         except (StepError, OSError) as error:

@@ -26,12 +26,21 @@ def bring(source: Path, target: Path, *, most_bytes: int) -> Path:
         if source.is_dir():
             measure(source.resolve(), most_bytes=most_bytes)
             shutil.copytree(source, target, symlinks=True, copy_function=_copy)
-            return target
+            return _filled(target, source)
         target.mkdir(mode=0o755)
         _unpack(source, target, most_bytes)
-        return _within(target)
+        return _filled(_within(target), source)
+    except tarfile.ReadError as error:
+        raise ToolError(f"cannot take the tool from {source}: it is no whole tar archive", hint=_HINT) from error
     except (OSError, shutil.Error, tarfile.TarError, EOFError) as error:
-        raise ToolError(f"cannot take the tool from {source}: {error}", hint=_HINT) from error
+        why = getattr(error, "strerror", None) or error
+        raise ToolError(f"cannot take the tool from {source}: {why}", hint=_HINT) from error
+
+
+def _filled(tool: Path, source: Path) -> Path:
+    if not any(tool.iterdir()):
+        raise ToolError(f"cannot take the tool from {source}: there is nothing in it", hint=_HINT)
+    return tool
 
 
 def _copy(source: str, target: str) -> None:

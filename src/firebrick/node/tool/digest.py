@@ -73,7 +73,11 @@ class _Meter:
         elif stat.S_ISREG(found.st_mode):
             self._file(parent, name, path, found)
         else:
-            raise ToolError(f"a tool has {path!r}, which is no file, directory or link")
+            shown = os.fsdecode(path.lstrip(b"/"))
+            raise ToolError(
+                f"a tool is files, directories and links, and {shown!r} is none",
+                hint="Take it out, and add the tool again.",
+            )
 
     def _file(self, parent: int, name: bytes, path: bytes, found: os.stat_result) -> None:
         self.size += found.st_size

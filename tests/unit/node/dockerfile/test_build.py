@@ -247,7 +247,7 @@ async def test_only_a_dockerfile(building: Bed) -> None:
         ("FROM tool:1\nCOPY --from=other /nowhere /x\n", "octo/d@v1/Dockerfile:2: there is no file '/nowhere'"),
         ("FROM tool:1\nRUN --mount=type=secret,id=x true\n", "octo/d@v1/Dockerfile:2: RUN --mount=type=secret,id=x is not supported"),
         ("FROM tool:1\nNONE such\n", "octo/d@v1/Dockerfile:2: there is no instruction NONE"),
-        ("RUN true\n", "octo/d@v1/Dockerfile:1: RUN is before the first FROM"),
+        ("RUN true\n", "octo/d@v1/Dockerfile:1: the first instruction besides ARG must be FROM, not RUN"),
         ("", "octo/d@v1/Dockerfile: it has no FROM"),
     ],
 )  # fmt: skip
