@@ -39,7 +39,7 @@ def test_stages() -> None:
         ("FROM a AS 1", 1, "cannot name a stage"),
         ("FROM --platform=linux/s390x a", 1, "machines here are linux/amd64"),
         ("FROM --other=x a", 1, "FROM --other is not supported"),
-        ("ENV A=1\nFROM a", 1, "before the first FROM"),
+        ("ENV A=1\nFROM a", 1, "besides ARG must be FROM"),
         ("FROM a AS x\nONBUILD RUN y\nFROM x", 3, "ONBUILD"),
         ("FROM a\n" * 51, 51, "more than 50 stages"),
         ("ARG a\nARG " + " ".join(f"A{n}" for n in range(500)) + "\nFROM a", 2, "more than 500 variables"),
