@@ -55,7 +55,7 @@ class Dockerfile:
 
     def origin(self, text: str, *, before: int) -> Origin:
         """What `--from=text` means in the stage `before`: an earlier stage by name or number, else an image."""
-        if text.isdigit() and len(text) < 4 and int(text) < before:
+        if text.isdecimal() and len(text) < 4 and int(text) < before:
             return int(text)
         for number in reversed(range(before)):
             if self.stages[number].name == text.lower():

@@ -21,10 +21,12 @@ def work(text: str, base: Config = Config(), stage: int = -1) -> Work:  # noqa: 
 def test_stages() -> None:
     file = parse(
         "ARG V=1\nARG W=$V.2\nFROM a:$W AS One\nFROM scratch\nFROM --platform=$TARGETPLATFORM one as three\n"
-        "COPY --from=0 a b\nCOPY --from=ONE a b\nCOPY --from=1 a b\nCOPY --from=three a b\nCOPY --from=7 a b\n"
+        "COPY --from=0 a b\nCOPY --from=ONE a b\nCOPY --from=1 a b\nCOPY --from=three a b\nCOPY --from=7 a b\nCOPY --from=\u00b2 a b\n"
     )
     assert [(stage.name, stage.base) for stage in file.stages] == [("one", "a:1.2"), ("", "scratch"), ("three", 0)]
-    assert copied_from(file, 2) == {0, 1, "three", "7"}, "a stage is none of itself, nor of what comes after it"
+    assert copied_from(file, 2) == {0, 1, "three", "7", "\u00b2"}, (
+        "a stage is none of itself, nor of what comes after it"
+    )
 
 
 @pytest.mark.parametrize(
