@@ -278,7 +278,10 @@ def _place(label: str) -> str:
 
 # What entries are called, and how one comes to have them.
 _MACHINE: Final = ("machine", "They are kept for a while when a step fails: see `--keep` of run.")
-_CHECKPOINT: Final = ("checkpoint", "`firebrick run --checkpoint step` takes one before each step.")
+_CHECKPOINT: Final = (
+    "checkpoint",
+    '`firebrick run --checkpoint step`, or `checkpoint = "step"` in [node] of config.toml, takes one before each step.',
+)
 
 
 def _chosen_run(name: str, entries: list[Entry], what: str = _MACHINE[0], ask: str = _MACHINE[1]) -> str:
