@@ -33,6 +33,7 @@ MEMORY: Final = "memory"
 _DRAFT: Final = ".state"
 _LAST_WORDS_S: Final = 1.0
 _LOADING: Final = "inmigrate"
+_LOADED_S: Final = 60.0
 _POLL_S: Final = 0.002
 
 
@@ -127,9 +128,16 @@ class QemuMachine:
         await shielded(asyncio.to_thread(self._copy, sealed, target, diff))
 
     async def loaded(self) -> None:
-        """Wait until it has all of the state it was started from. Raises MachineGoneError."""
-        while (await self._qmp.execute("query-status")).get("status") == _LOADING:  # noqa: ASYNC110 - QEMU does not say
-            await asyncio.sleep(_POLL_S)
+        """Wait until it has all of the state it was started from. Raises MachineGoneError, HostError where that takes too long."""
+        try:
+            async with asyncio.timeout(_LOADED_S):
+                while (await self._qmp.execute("query-status")).get("status") == _LOADING:  # noqa: ASYNC110 - QEMU does not say
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError as error:
+            raise HostError(
+                f"cannot restore machine {self._shape.machine}: QEMU has not loaded its devices after {_LOADED_S:g} s",
+                hint="See that the host is not out of memory.",
+            ) from error
 
     async def release(self) -> None:
         if not self._released:
