@@ -97,11 +97,11 @@ async def test_builds_run_at_once_in_machines_of_their_own(tmp_path: Path, home:
 
 
 async def test_killed_with_a_machine_running(tmp_path: Path, home: Home) -> None:
-    """The step hangs as long as the test says so, by what is in the repository."""
-    source = repository(
-        tmp_path, 'test "$(cat input)" != content || { echo hanging; sleep 600; }', "mkdir out && echo x > out/x"
-    )
-    async with firebrick_serve(home) as first:
+    """The step hangs as long as the settings say so. What goes on is the commit it was: that the branch has moved changes nothing."""
+    step = 'test "${{ vars.HANG }}" != yes || { echo hanging; sleep 600; }'
+    source = repository(tmp_path, step, "mkdir out && cp input out/x")
+    told = json.dumps({str(source.path): {"variables": {"HANG": "yes"}}})
+    async with firebrick_serve(home, FIREBRICK_REPOSITORIES=told) as first:
         build_id = await first.submit(source.path, artifacts=["out/*"], **SMALL)
         async with asyncio.timeout(60), first.client.stream("GET", f"/build/{build_id}/log?follow=1") as answer:
             async for line in answer.aiter_lines():
@@ -115,6 +115,8 @@ async def test_killed_with_a_machine_running(tmp_path: Path, home: Home) -> None
     async with firebrick_serve(home) as second:
         build = await second.ended(build_id)
         assert (build["status"], build["attempt"], build["artifacts_count"]) == ("completed", 2, 1), build["log"]
+        [artifact] = (await second.client.get(f"/build/{build_id}/artifacts")).json()
+        assert (await second.client.get(artifact["url"])).text == "content"
         assert await second.terminate() == 0
     await no_machine_is_left(home)
     assert sorted(path.name for path in (home.builds / build_id).iterdir()) == [
