@@ -1,4 +1,4 @@
-"""All tests of the lab: each file in a host nobody has used, two files at a time, and again where the emulated host itself was lost.
+"""All tests of the lab: each file in a host nobody has used, three files at a time, and again where the emulated host itself was lost.
 
 An emulated processor that emulates virtualisation is not as steady as one made of silicon: its kernel may fall over. That says nothing of the
 tests, so their file is run again, and the last lines say how often that was. A test that fails is never run again.
@@ -18,10 +18,14 @@ from firebrick.machine import MachineError
 from lab.host import Place
 from lab.session import LOST, TESTS, Session, paths_among, run_session
 
-TOGETHER: Final = 2
+# A host has one processor, and waits a third of the time.
+TOGETHER: Final = 3
 ATTEMPTS: Final = 3
 # What takes longest begins first, so that nobody waits for it at the end.
-_LONG: Final = ("test_kill_points", "test_production_host", "test_life", "test_hostile", "test_node")
+_LONG: Final = (
+    *("test_kill_points", "test_life", "test_many", "test_exec", "test_adoption", "test_firecracker_network"),
+    *("test_production_host", "test_hostile", "test_files", "test_differences", "test_node"),
+)
 _NO_TESTS: Final = 5
 
 
