@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import platform
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from firebrick.machine import disk, host, memory, tsc
@@ -93,12 +93,10 @@ class Qemu:
             async with started(shape, Start(accelerator, detached, tsc_khz=rate)) as machine:
                 yield machine
 
-    @asynccontextmanager
-    async def restore(
+    def restore(
         self, spec: MachineSpec, snapshot: Path, directory: Path, *, detached: bool = False
-    ) -> AsyncIterator[QemuMachine]:
-        async with self._restored(spec, snapshot, directory, detached=detached) as machine:
-            yield machine
+    ) -> AbstractAsyncContextManager[QemuMachine]:
+        return self._restored(spec, snapshot, directory, detached=detached)
 
     @asynccontextmanager
     async def prepare(self, spec: MachineSpec, snapshot: Path, directory: Path) -> AsyncIterator[Prepared[QemuMachine]]:
