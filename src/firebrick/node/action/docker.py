@@ -23,8 +23,6 @@ from firebrick.node.action.inputs import Inputs, action_variables
 from firebrick.node.action.use import DockerUse, Phase
 from firebrick.node.container.image import ContainerImage
 from firebrick.node.content import find_content
-from firebrick.node.dockerfile.action import built_image
-from firebrick.node.dockerfile.source import called_of
 from firebrick.node.errors import ActionError, told
 from firebrick.node.guest import Guest
 from firebrick.node.step.deadline import Deadline, earlier
@@ -98,13 +96,21 @@ async def run_docker(
     """Run the image's program. `env` is what a script would have; the variables that lead to the services for actions are those of its own machine.
 
     Raises ActionError, ContainerError, AgentError, TreeError."""
-    name = called_of(use) if _has_dockerfile(use) else use.runs.image.removeprefix("docker://")
+    name = _called(use)
     try:
         return await _run(bench, number, use, call, name, inputs, env, deadline)
     except (ImageError, MachineError) as error:
         raise ActionError(f"cannot run the image {name}: {told(error)}") from error
     except ChannelError as error:  # if it is the machine of the job that is lost, the next step says so
         raise ActionError(f"the machine of the image {name} was lost: {error}") from error
+
+
+def _called(use: DockerUse) -> str:
+    if not _has_dockerfile(use):
+        return use.runs.image.removeprefix("docker://")
+    from firebrick.node.dockerfile.source import called_of
+
+    return called_of(use)
 
 
 async def _run(
@@ -151,6 +157,9 @@ async def _image(bench: Bench, number: int, use: DockerUse, name: str, deadline:
         return await in_time(bench, deadline, bench.supplies.companions.image(name))
     if use.built is None:
         limit = Deadline.after(bench.settings.build_minutes * 60, bench.title)
+        # Imported here, as above: a run without Dockerfiles shall not wait for their language.
+        from firebrick.node.dockerfile.action import built_image
+
         use.built = await in_time(bench, earlier(deadline, limit), built_image(bench, number, use))
     return use.built
 
