@@ -1,12 +1,40 @@
-"""Ends of tasks that are waited for, whatever happens meanwhile: what clean-up is made of."""
+"""Tasks whose ends are waited for, whatever happens meanwhile."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+U = TypeVar("U")
+
+
+async def race(work: Coroutine[Any, Any, T], end: Coroutine[Any, Any, U], *, name: str) -> T | U:
+    """What `work` returns or raises, or what `end` does where that comes first; `work` counts where both come at once.
+
+    The other one is cancelled, and has cleaned up when this returns; what it returns or raises by then counts for nothing."""
+    tasks = (asyncio.create_task(work, name=name), asyncio.create_task(end, name=f"{name}-end"))
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        first, second = tasks
+        return first.result() if first.done() else second.result()
+    finally:
+        await end_tasks(*tasks)
+        for task in tasks:
+            if not task.cancelled():
+                task.exception()  # else asyncio reports it as one that nobody has asked for
+
+
+@asynccontextmanager
+async def alongside(work: Coroutine[Any, Any, T], *, name: str) -> AsyncIterator[asyncio.Task[T]]:
+    """`work` goes on while the context lasts, and has ended when it is left. What it raises is not raised here: who wants it asks the task."""
+    task = asyncio.create_task(work, name=name)
+    try:
+        yield task
+    finally:
+        await end_tasks(task)
 
 
 async def shielded(work: Coroutine[Any, Any, T]) -> T:
@@ -29,7 +57,7 @@ async def shielded(work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-async def together(*works: Coroutine[Any, Any, object]) -> None:
+async def together(*works: Awaitable[object]) -> None:
     """All at once. Each is waited for; then what the first of them that failed has raised is raised."""
     for done in await asyncio.gather(*works, return_exceptions=True):
         if isinstance(done, BaseException):

@@ -7,9 +7,10 @@ import time
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 from firebrick.forge.errors import CloneError, CloneLimitError
+from firebrick.task import race
 from firebrick.tree import Measured, measure
 
 T = TypeVar("T")
@@ -36,7 +37,7 @@ async def bounded(work: Coroutine[Any, Any, T], url: str, target: Path, limits: 
     Raises CloneLimitError, CloneError, and what `work` raises."""
     try:
         async with asyncio.timeout(limits.seconds):
-            done = await _watched(work, url, target, limits)
+            done = await race(work, _watch(url, target, limits), name="clone")
         _check(await asyncio.to_thread(measure, target), url, limits)
     except TimeoutError:
         raise CloneLimitError(
@@ -48,18 +49,7 @@ async def bounded(work: Coroutine[Any, Any, T], url: str, target: Path, limits: 
     return done
 
 
-async def _watched(work: Coroutine[Any, Any, T], url: str, target: Path, limits: CloneLimits) -> T:
-    try:
-        async with asyncio.TaskGroup() as group:
-            watch = group.create_task(_watch(url, target, limits), name="clone-watch")
-            done = await work
-            watch.cancel()
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return done
-
-
-async def _watch(url: str, target: Path, limits: CloneLimits) -> None:
+async def _watch(url: str, target: Path, limits: CloneLimits) -> NoReturn:
     """Measure now and then; big trees less often, so that measuring never takes more than a tenth of the time."""
     while True:
         started = time.monotonic()

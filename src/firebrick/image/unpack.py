@@ -10,12 +10,12 @@ import asyncio
 import shutil
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from firebrick.image.errors import BuildError
 from firebrick.image.sandbox import sandboxed
 from firebrick.process import ProcessError, run
-from firebrick.task import end_tasks
+from firebrick.task import race
 
 _TIMEOUT_S: Final = 3600.0
 _PAUSE_S: Final = 0.25
@@ -29,17 +29,8 @@ async def unpack(layout: Path, reference: str, bundle: Path, *, limit: int) -> N
     """Make `bundle/rootfs` of an image of the layout. Nothing in it is run. It may take `limit` bytes of the disk.
 
     Raises ProcessError, HostLacksError; BuildError where it takes more. What was made by then is left to the caller."""
-    unpacking = asyncio.create_task(_unpack(layout, reference, bundle, limit), name="image-unpack")
-    watch = asyncio.create_task(_watch(bundle, limit), name="image-unpack-watch")
-    try:
-        await asyncio.wait((unpacking, watch), return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await end_tasks(*((watch,) if unpacking.done() else (unpacking, watch)))
-    if not unpacking.cancelled():
-        unpacking.result()
-        await _check(bundle, limit)
-    else:
-        watch.result()
+    await race(_unpack(layout, reference, bundle, limit), _watch(bundle, limit), name="image-unpack")
+    await _check(bundle, limit)
 
 
 async def _unpack(layout: Path, reference: str, bundle: Path, limit: int) -> None:
@@ -54,7 +45,7 @@ async def _unpack(layout: Path, reference: str, bundle: Path, limit: int) -> Non
         raise
 
 
-async def _watch(bundle: Path, limit: int) -> None:
+async def _watch(bundle: Path, limit: int) -> NoReturn:
     """Ends with BuildError, or when it is ended. A large tree is measured less often, so that it costs no more than half of the time."""
     while True:
         began = time.monotonic()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from firebrick.node.event import CancelCause
+from firebrick.task import race
 
 T = TypeVar("T")
 
@@ -40,14 +41,7 @@ class Stop:
 
     async def bound(self, work: Coroutine[Any, Any, T], cause: CancelCause | None = None) -> T:
         """Do the work; when somebody asks meanwhile (for this cause, or any) cancel it, wait until it has cleaned up, and raise StoppedError."""
-        task = asyncio.ensure_future(work)
-        asked = asyncio.ensure_future(self.asked(cause))
-        try:
-            await asyncio.wait((task, asked), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for pending in (task, asked):
-                pending.cancel()
-            await asyncio.wait((task, asked))
-        if task.cancelled():
-            raise StoppedError(asked.result())
-        return task.result()
+        return await race(work, self._stopped(cause), name="attempt")
+
+    async def _stopped(self, cause: CancelCause | None) -> NoReturn:
+        raise StoppedError(await self.asked(cause))

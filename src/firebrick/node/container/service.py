@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final, NoReturn
 
 from firebrick.guest.errors import GuestError
 from firebrick.image.oci_config import Healthcheck, ImageConfig
@@ -17,7 +17,7 @@ from firebrick.node.container.image import ContainerImage
 from firebrick.node.errors import ContainerError
 from firebrick.node.guest import Guest
 from firebrick.node.lines import LineSplitter
-from firebrick.task import end_tasks
+from firebrick.task import alongside, race
 from firebrick.workflow.container.container import ContainerSpec
 
 _KEPT_LINES: Final = 200
@@ -129,15 +129,11 @@ class Service:
         check = check_of(self.spec, self.image.config)
         if check is None:
             return
-        probing = asyncio.create_task(self._probe(check), name=f"service-{self.name}-health")
-        try:
-            either: tuple[asyncio.Future[Any], ...] = (probing, self.ended)
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if not probing.done():
-                raise ContainerError(f"the service {self.name} has ended before it was ready: {self.ended.result()}")
-            probing.result()
-        finally:
-            await end_tasks(probing)
+        await race(self._probe(check), self._lost(), name=f"service-{self.name}-health")
+
+    async def _lost(self) -> NoReturn:
+        how = await asyncio.shield(self.ended)
+        raise ContainerError(f"the service {self.name} has ended before it was ready: {how}")
 
     async def _probe(self, check: Check) -> None:
         began, delay, said = time.monotonic(), _FIRST_DELAY_S, ""
@@ -203,8 +199,5 @@ class Service:
 async def running(service: Service) -> AsyncIterator[Service]:
     """The service with its program running while the context lasts."""
     launch_of(service.spec, service.image.config)
-    program = asyncio.create_task(service.run(), name=f"service-{service.name}")
-    try:
+    async with alongside(service.run(), name=f"service-{service.name}"):
         yield service
-    finally:
-        await end_tasks(program)

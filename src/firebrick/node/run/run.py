@@ -25,7 +25,7 @@ from firebrick.node.run.shared import Shared, order_contexts, order_group
 from firebrick.node.run.turnstile import Turnstile
 from firebrick.node.settings import NodeSettings
 from firebrick.node.tool.shelf import ToolShelf
-from firebrick.task import end_tasks
+from firebrick.task import alongside, race
 from firebrick.workflow.called import Calls
 from firebrick.workflow.expression.expression import EvaluationError, Scope
 from firebrick.workflow.outcome import FAILURE, JobOutcome, run_result
@@ -128,14 +128,9 @@ class Run:
         """All that the workflow calls, fetched from wherever it is; None where the run is cancelled first, or its time is over.
 
         Raises WorkflowError, NodeError."""
-        work = load_called(self.order, self._shared.actions, self._shared.settings)
-        loading = asyncio.create_task(work, name=f"run-{self.order.id}-called")
-        ended = asyncio.create_task(self._shared.cancellation.requested.wait(), name=f"run-{self.order.id}-cancelled")
-        try:
-            await asyncio.wait((loading, ended), return_when=asyncio.FIRST_COMPLETED)
-            return loading.result() if loading.done() else None
-        finally:
-            await end_tasks(loading, ended)
+        loading = load_called(self.order, self._shared.actions, self._shared.settings)
+        called = await race(loading, self._shared.cancellation.requested.wait(), name=f"run-{self.order.id}-called")
+        return called if isinstance(called, Calls) else None
 
     def _planned(self) -> tuple[Plan, GroupRequest | None]:
         """The plan of the run, and the concurrency group it wants to be in. Raises WorkflowError, EvaluationError."""
@@ -264,10 +259,7 @@ async def start_run(
             results=results,
             tools=tools,
         )
-        task = asyncio.create_task(run.carry_out(), name=f"run-{order.id}")
-        try:
+        async with alongside(run.carry_out(), name=f"run-{order.id}") as task:
             yield run
-        finally:
-            await end_tasks(task)
         if not task.cancelled():
             task.result()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from firebrick.task import race
 from firebrick.workflow.admission import Group, Ruling, leave, request
 from firebrick.workflow.expression.value import fold
 from firebrick.workflow.policy import GroupRequest
@@ -49,7 +50,7 @@ class Turnstile:
             ),
         )
         try:
-            await _either(ticket.started, cancelled)
+            await race(ticket.started.wait(), cancelled.wait(), name=f"turnstile-{member}")
             yield ticket.started.is_set() and not cancelled.is_set()
         finally:
             del self._tickets[member]
@@ -71,15 +72,3 @@ class Turnstile:
             self._tickets[ruling.started].started.set()
         for member in ruling.cancelled:
             self._tickets[member].cancel()
-
-
-async def _either(*events: asyncio.Event) -> None:
-    """Wait until one of them is set."""
-    if any(event.is_set() for event in events):
-        return
-    waits = [asyncio.create_task(event.wait(), name="turnstile") for event in events]
-    try:
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for wait in waits:
-            wait.cancel()

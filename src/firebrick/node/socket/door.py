@@ -17,7 +17,7 @@ from firebrick.machine.machine import Machine
 from firebrick.node.errors import NodeError
 from firebrick.node.socket import wire
 from firebrick.node.socket.roster import Roster
-from firebrick.task import shielded
+from firebrick.task import end_tasks, race, shielded
 from firebrick.unix import new_name, short_path
 
 _ERRORS: Final = (NodeError, MachineError, GuestError, OSError)
@@ -51,10 +51,7 @@ class _Door:
         self._visits: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        for visit in self._visits:
-            visit.cancel()
-        if self._visits:
-            await asyncio.wait(list(self._visits))
+        await end_tasks(*self._visits)
 
     async def receive(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One visit, from the request to the answer. What goes wrong is told, never raised: nobody is there to catch it."""
@@ -100,18 +97,9 @@ class _Door:
 
     async def _fork(self, request: wire.Fork, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A caller who does not wait for the answer knows no id to stop the copy by: there shall be none then."""
-        fork = asyncio.create_task(self._roster.fork(request.machine), name=f"door-fork-{request.machine}")
-        gone = asyncio.create_task(reader.read(1), name=f"door-caller-{request.machine}")
-        try:
-            await asyncio.wait([fork, gone], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (fork, gone):
-                task.cancel()
-            await asyncio.wait([fork, gone])
-            if not gone.cancelled():
-                gone.exception()  # however the caller went, it is gone
-        if not fork.cancelled():
-            machine, milliseconds = fork.result()
+        fork = await race(self._roster.fork(request.machine), reader.read(1), name=f"door-fork-{request.machine}")
+        if not isinstance(fork, bytes):
+            machine, milliseconds = fork
             await wire.send(writer, wire.Forked(machine=machine, milliseconds=milliseconds))
 
     async def _execute(self, request: wire.Execute, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -125,24 +113,10 @@ class _Door:
             pty=size,
             stdin=request.stdin,
         ) as process:
-            feed = asyncio.create_task(_feed(reader, process), name=f"door-input-{machine.id}")
-            run = asyncio.create_task(_listen(process, writer), name=f"door-output-{machine.id}")
-            try:
-                # The end of the feed is the end of the caller: the context then ends what it started.
-                await asyncio.wait([feed, run], return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                await _settle(feed, run)
-        if not run.cancelled():
-            await wire.send(writer, run.result())
-
-
-async def _settle(feed: asyncio.Task[None], run: asyncio.Task[wire.Exited]) -> None:
-    feed.cancel()
-    if not run.done():
-        run.cancel()
-    await asyncio.wait([feed, run])
-    if not feed.cancelled():
-        feed.exception()
+            # The end of the feed is the end of the caller: the context then ends what it started.
+            exited = await race(_listen(process, writer), _feed(reader, process), name=f"door-{machine.id}")
+        if exited is not None:
+            await wire.send(writer, exited)
 
 
 async def _feed(reader: asyncio.StreamReader, process: Process) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from firebrick.node.errors import StepError
 from firebrick.node.step.bench import Bench
 from firebrick.node.step.deadline import Deadline
-from firebrick.task import end_tasks
+from firebrick.task import race
 
 T = TypeVar("T")
 
@@ -20,16 +20,14 @@ class StepCancelledError(StepError):
 
 async def in_time(bench: Bench, deadline: Deadline | None, work: Coroutine[Any, Any, T]) -> T:
     """The result of `work`. Raises StepCancelledError or StepError where it was given up; it has ended then."""
-    task = asyncio.create_task(work, name=f"step-work-{bench.log.job}")
-    end = asyncio.create_task(bench.step_ended(), name=f"step-work-{bench.log.job}-end")
+    return await race(work, _ended(bench, deadline), name=f"step-work-{bench.log.job}")
+
+
+async def _ended(bench: Bench, deadline: Deadline | None) -> NoReturn:
     try:
-        left_s = deadline.left_s if deadline is not None else None
-        await asyncio.wait((task, end), timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        if end.done():
-            raise StepCancelledError("The operation was canceled.")
+        async with asyncio.timeout(deadline.left_s if deadline is not None else None):
+            await bench.step_ended()
+    except TimeoutError:
         assert deadline is not None
-        raise StepError(deadline.passed)
-    finally:
-        await end_tasks(task, end)
+        raise StepError(deadline.passed) from None
+    raise StepCancelledError("The operation was canceled.")

@@ -24,7 +24,7 @@ from firebrick.node.tool.limits import MOST_ADDED, MOST_FILES
 from firebrick.node.tool.name import StoredTool, ToolName
 from firebrick.node.tool.scope import JobScope
 from firebrick.node.tool.shelf import ToolShelf
-from firebrick.task import end_tasks
+from firebrick.task import race
 
 if TYPE_CHECKING:
     from firebrick.node.step.bench import Bench
@@ -69,14 +69,8 @@ class JobTools:
         """What goes wrong is said, and changes nothing about the job. A cancellation of the job ends it: a tool is kept whole or not at all."""
         if self._before is None:
             return
-        body = asyncio.create_task(self._keep(bench, self._before), name=f"keep-tools-{self._job.job}")
-        cancelled = asyncio.create_task(bench.cancellation.requested.wait(), name=f"keep-tools-{self._job.job}-watch")
-        try:
-            await asyncio.wait({body, cancelled}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            await end_tasks(body, cancelled)
-        if not body.cancelled():
-            body.result()
+        cancelled = bench.cancellation.requested.wait()
+        await race(self._keep(bench, self._before), cancelled, name=f"keep-tools-{self._job.job}")
 
     async def _keep(self, bench: Bench, before: frozenset[ToolName]) -> None:
         try:
