@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, Generic, Self, TypeVar
 
-from firebrick.task import end_tasks, shielded
+from firebrick.task import end_tasks, shielded, together
 
 _AT_ONCE: Final = 2
 # About as long as a machine takes to start, on a host that is not slow.
@@ -146,7 +146,7 @@ class Stock(Generic[T]):
         self._removals.add(task)
         task.add_done_callback(self._removals.discard)
         if self._over:
-            await shielded(_finished({task}))
+            await shielded(together(task))
 
     async def _remove(self, made: AsyncExitStack) -> None:
         async with self._removing:
@@ -156,13 +156,6 @@ class Stock(Generic[T]):
         await end_tasks(*self._fillers)
         self._over = True
         async with AsyncExitStack() as stack:
-            stack.push_async_callback(_finished, self._removals)
+            stack.push_async_callback(lambda: together(*self._removals))
             while self._ready:
                 stack.push_async_callback(self._ready.pop()[1].aclose)
-
-
-async def _finished(tasks: set[asyncio.Task[None]]) -> None:
-    """Wait for all, then raise what the first of them raised."""
-    for result in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(result, Exception):
-            raise result

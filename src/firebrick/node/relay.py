@@ -20,7 +20,7 @@ from typing import Final, Protocol
 from firebrick.guest.client import Listener
 from firebrick.guest.errors import BusyError, GuestError
 from firebrick.node.guest import Guest
-from firebrick.task import end_tasks
+from firebrick.task import alongside, end_tasks
 from firebrick.unix import short_path
 
 CONNECTIONS: Final = 64
@@ -108,13 +108,12 @@ async def relay(
     `limit` connections are open at once. A connection for which the target cannot be had is closed. The end of the context closes them all.
 
     Raises what `Agent.listen` raises. A guest that is lost ends the relay without a word here: who uses it is told."""
-    async with guest.listen(port, address) as listener:
-        serving = asyncio.create_task(_serve(listener, target, limit), name=f"relay-{address}:{listener.port}")
-        try:
-            assert listener.port is not None
-            yield listener.port
-        finally:
-            await end_tasks(serving)
+    async with (
+        guest.listen(port, address) as listener,
+        alongside(_serve(listener, target, limit), name=f"relay-{address}:{listener.port}"),
+    ):
+        assert listener.port is not None
+        yield listener.port
 
 
 async def _serve(listener: Listener, target: Target, limit: int) -> None:

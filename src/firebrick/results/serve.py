@@ -28,7 +28,7 @@ from firebrick.results.record import Watchers
 from firebrick.results.staging import Staging
 from firebrick.results.token import read_key
 from firebrick.results.upload import Uploads
-from firebrick.task import end_tasks, shielded
+from firebrick.task import alongside, shielded
 from firebrick.unix import listen_unix, new_name
 from firebrick.web import Bounds, WebServer, web_config
 
@@ -91,11 +91,8 @@ async def open_parts(
             uploads=uploads,
         )
         await database.transact(blobs.drop_strays)
-        task = asyncio.create_task(_sweep_now_and_then(database, blobs, parts), name="results-sweep")
-        try:
+        async with alongside(_sweep_now_and_then(database, blobs, parts), name="results-sweep"):
             yield parts
-        finally:
-            await end_tasks(task)
 
 
 async def _sweep_now_and_then(database: Database, blobs: BlobStore, parts: Parts) -> None:

@@ -26,6 +26,7 @@ from firebrick.server.record import UNDER_WAY, Build, Outcome, State
 from firebrick.server.scheduler import Capacity, Demand, admit
 from firebrick.server.settings import ServeSettings
 from firebrick.server.stop import Stop
+from firebrick.task import alongside
 
 _log = structlog.get_logger("firebrick.server")
 _RETRY_S: Final = 1.0
@@ -226,12 +227,10 @@ async def open_queue(home: Home, tools: Tools, feeds: Feeds, capacity: Capacity)
     await recover(home, tools, capacity)
     queue = BuildQueue(home, tools, feeds, capacity)
     queue.wake()
-    dispatcher = asyncio.create_task(queue.dispatch(), name="build-dispatch")
     try:
-        yield queue
+        async with alongside(queue.dispatch(), name="build-dispatch"):
+            yield queue
     finally:
-        dispatcher.cancel()
-        await asyncio.gather(dispatcher, return_exceptions=True)
         await queue.close(tools.settings.shutdown_s)
 
 

@@ -21,7 +21,7 @@ from firebrick.machine.network.commands import entering
 from firebrick.machine.network.policy import NetworkPolicy
 from firebrick.machine.network.rules import TABLE, name_set
 from firebrick.process import PIPE, Process, ProcessError, spawn
-from firebrick.task import end_tasks
+from firebrick.task import alongside
 
 _RESOLV_CONF: Final = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 _MOST_SERVERS: Final = 3
@@ -122,12 +122,9 @@ async def resolving(namespace: str, policy: NetworkPolicy, at: Addresses) -> Asy
 
     Raises HostError."""
     ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    task = asyncio.create_task(_kept(namespace, policy, at, ready), name=f"resolver-{namespace}")
-    try:
+    async with alongside(_kept(namespace, policy, at, ready), name=f"resolver-{namespace}"):
         await ready
         yield
-    finally:
-        await end_tasks(task)
 
 
 async def _kept(namespace: str, policy: NetworkPolicy, at: Addresses, ready: asyncio.Future[None]) -> None:

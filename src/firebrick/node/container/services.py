@@ -20,7 +20,7 @@ from firebrick.node.guest import Borrower, Guest, Say
 from firebrick.node.hosts import add_names
 from firebrick.node.order import Resources
 from firebrick.node.relay import GuestPort, relay
-from firebrick.task import end_tasks
+from firebrick.task import alongside, end_tasks
 from firebrick.workflow.container.container import ContainerSpec
 from firebrick.workflow.expression.value import Value
 
@@ -116,12 +116,9 @@ async def serving(wanted: Sequence[Wanted], party: Party) -> AsyncIterator[Serve
         await _join(stack, services, party.job.say)
         ports = await _open(stack, services, party)
         await _all_ready(services, party.job.say)
-        watch = asyncio.create_task(_watch(services, party.job.say), name="services-watch")
-        try:
+        async with alongside(_watch(services, party.job.say), name="services-watch"):
             context = {service.name: _context(service, ports[service.name]) for service in services}
             yield Served(services, context)
-        finally:
-            await end_tasks(watch)
 
 
 def _context(service: Service, ports: Mapping[int, int]) -> Value:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import posixpath
@@ -20,7 +19,7 @@ from firebrick.node.content import find_content
 from firebrick.node.dockerfile.archive import is_archive, unpacked
 from firebrick.node.dockerfile.context import Chosen, ContextError, File
 from firebrick.node.guest import Guest
-from firebrick.task import end_tasks
+from firebrick.task import alongside
 
 _LIST_LIMIT: Final = 1 << 20
 _MAX_ID: Final = (1 << 32) - 2
@@ -141,14 +140,13 @@ def _entries(
 async def _unpack(guest: Guest, target: str, file: File, limit: int) -> None:
     directory = target.rstrip("/") or "/"
     await guest.files.mkdir(directory, parents=True)
-    async with guest.exec(["tar", "-x", "-f", "-", "-C", directory], stdin=True, merge=True) as process:
-        said = asyncio.create_task(process.stdout.read_all(_LIST_LIMIT), name="build-unpack")
-        try:
-            await _feed(process, unpacked(file, limit))
-            status = await process.wait()
-            words = (await said).decode(errors="replace").strip()
-        finally:
-            await end_tasks(said)
+    async with (
+        guest.exec(["tar", "-x", "-f", "-", "-C", directory], stdin=True, merge=True) as process,
+        alongside(process.stdout.read_all(_LIST_LIMIT), name="build-unpack") as said,
+    ):
+        await _feed(process, unpacked(file, limit))
+        status = await process.wait()
+        words = (await said).decode(errors="replace").strip()
     if not status.ok:
         raise ContextError(f"tar {status}" + (f": {words[-500:]}" if words else ""))
 
