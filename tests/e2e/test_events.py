@@ -56,6 +56,25 @@ async def test_an_event_starts_what_its_filters_let_through_and_says_why_not(ser
     assert len((await service.client.get("/builds")).json()) == 2
 
 
+async def test_an_event_queues_no_more_than_may_wait(start: Start) -> None:
+    async with start(DoubleNode(machines=1), max_queued=2) as service:
+        waits = flow("push").replace("say x", "gate go")
+        files = {f".github/workflows/{name}.yml": waits for name in ("a", "b", "ci", "d", "e")}
+        first = await service.submit(service.repository(files=files), event="push")
+        await asyncio.wait_for(service.node.at_gate["go"].wait(), 20)
+        build = (await service.client.get(f"/build/{first}")).json()
+        assert [each["starts"] for each in build["workflows"]] == [True] * 3 + [False] * 2
+        assert build["workflows"][-1]["build"] is None
+        words = "It would, but 2 builds are waiting already. Ask for this workflow again later."
+        assert build["workflows"][-1]["reason"] == words
+        assert f"==> push does not start .github/workflows/e.yml: {words}\n" in build["log"]
+        assert (await service.client.get("/health")).json()["queued"] == 2
+        service.node.gates["go"].set()
+        for each in build["workflows"][:3]:
+            assert (await service.ended(each["build"]))["conclusion"] == "success"
+        assert len((await service.client.get("/builds")).json()) == 3
+
+
 async def test_what_starts_nothing_needs_no_machine(service: Service) -> None:
     repository = service.repository(files={".github/workflows/ci.yml": FLOWS[".github/workflows/c.yml"]})
     repository.commit({"src/x": "1"})

@@ -110,15 +110,16 @@ class Lender(Protocol):
         node: Path | None = None,
         tools: Sequence[StoredTool] = (),
         companions: int = 0,
+        tenant: str = "",
     ) -> AbstractAsyncContextManager[Loan]:
         """A machine for as long as the context lasts; waits for its turn where the node is full. `say` is told, in words, what takes long. With
         `node` the machine has what is in that directory, which is Node.js, where JavaScript actions look for it, with `tools` these in its tool
-        cache. `companions` is how many more machines the borrower will have beside this one: their turns are taken with it.
+        cache. `companions` is how many more machines the borrower will have beside this one: their turns are taken with it. `tenant` is whose job it is for.
 
         Raises firebrick.machine.errors.MachineError, firebrick.node.errors.NodeError."""
 
     def lend_companion(
-        self, image: str, resources: Resources, *, purpose: str, say: Say
+        self, image: str, resources: Resources, *, purpose: str, say: Say, tenant: str = ""
     ) -> AbstractAsyncContextManager[Loan]:
         """As `lend`, for who has said so; does not wait."""
 
@@ -139,12 +140,13 @@ class Lender(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Borrower:
     """A job, as one who has machines beside its own: `resources` are those of its own, `purpose` says what that is for, `say` takes words for its
-    log."""
+    log, `tenant` is whose it is."""
 
     lender: Lender
     resources: Resources
     purpose: str
     say: Say
+    tenant: str = ""
 
     async def image(self, name: str, login: Login | None = None) -> ContainerImage:
         """See `Lender.container`."""
@@ -155,7 +157,9 @@ class Borrower:
     ) -> AbstractAsyncContextManager[Loan]:
         """A machine with this image, for `what`, as large as the job's own unless `resources` say otherwise. See `Lender.lend_companion`."""
         purpose = f"{what} of {self.purpose}"
-        return self.lender.lend_companion(image.name, resources or self.resources, purpose=purpose, say=self.say)
+        return self.lender.lend_companion(
+            image.name, resources or self.resources, purpose=purpose, say=self.say, tenant=self.tenant
+        )
 
     def booted(self, image: ContainerImage, what: str) -> AbstractAsyncContextManager[Loan]:
         """As `companion`, but see `Lender.lend_booted`."""

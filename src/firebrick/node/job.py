@@ -130,11 +130,18 @@ def _lent(
     tools: Sequence[StoredTool],
     companions: int,
 ) -> AbstractAsyncContextManager[Loan]:
-    purpose, say = task.borrower.purpose, task.log.node
+    job, say = task.borrower, task.log.node
     if resume is not None:
-        return task.lender.revive(resume.snapshot, resume.image, purpose=purpose, say=say, companions=companions)
+        return task.lender.revive(resume.snapshot, resume.image, purpose=job.purpose, say=say, companions=companions)
     return task.lender.lend(
-        image, task.order.resources, purpose=purpose, say=say, node=node, tools=tools, companions=companions
+        image,
+        task.order.resources,
+        purpose=job.purpose,
+        say=say,
+        node=node,
+        tools=tools,
+        companions=companions,
+        tenant=job.tenant,
     )
 
 

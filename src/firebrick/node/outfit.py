@@ -23,6 +23,7 @@ from firebrick.node.order import RunOrder
 from firebrick.node.results.offer import NodeResults
 from firebrick.node.results.shelf import ArtifactShelf
 from firebrick.node.run.fork import Trunk
+from firebrick.node.scope import tenant_of
 from firebrick.node.settings import NodeSettings
 from firebrick.node.source import SourceReader
 from firebrick.node.step.bench import Bench, Facts, Supplies
@@ -55,7 +56,13 @@ class JobTask:
     @property
     def borrower(self) -> Borrower:
         purpose = f"job {self.planned.key} of {self.order.id}"
-        return Borrower(lender=self.lender, resources=self.order.resources, purpose=purpose, say=self.log.node)
+        return Borrower(
+            lender=self.lender,
+            resources=self.order.resources,
+            purpose=purpose,
+            say=self.log.node,
+            tenant=tenant_of(self.order),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,7 +47,7 @@ from firebrick.server.occasion import comparison, decode_payload, find_event
 from firebrick.server.order import Terms, find_rerun, make_order
 from firebrick.server.place import Place
 from firebrick.server.plan import Plan
-from firebrick.server.record import Build, BuildRequest, Outcome, State, derived_id
+from firebrick.server.record import Build, BuildRequest, Outcome, State, Verdict, derived_id
 from firebrick.server.settings import ServeSettings
 from firebrick.server.stop import Stop, StoppedError
 from firebrick.server.store import Store
@@ -87,6 +87,10 @@ class Tools:
     clock: Clock = field(default_factory=SystemClock)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     gates: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def is_full(self) -> bool:
+        """Whether as many builds wait as may: whoever asked for them, no other is added."""
+        return await self.store.count(State.QUEUED) >= self.settings.max_queued
 
 
 class Breath:
@@ -174,22 +178,32 @@ class Attempt:
     async def _settle(self, plan: Plan, checkout: Checkout) -> None:
         """Keep what was cloned, say what the event starts and what it does not, and have the others it starts built as well."""
         verdicts = []
-        for verdict in plan.verdicts:
-            if verdict.starts:
-                own = plan.workflow is not None and plan.workflow.path == verdict.path
-                build_id = self._build.id if own else await self._have_built(verdict.path, checkout)
-                verdicts.append(dataclasses.replace(verdict, build=build_id))
-            else:
-                verdicts.append(verdict)
+        for planned in plan.verdicts:
+            verdict = await self._started(planned, plan, checkout) if planned.starts else planned
+            verdicts.append(verdict)
             said = "starts" if verdict.starts else "does not start"
             self._log.say(f"==> {self._build.request.event} {said} {verdict.path}: {verdict.reason}")
         build = await self._tools.store.note(self._build, sha=checkout.sha, ref=checkout.ref, verdicts=verdicts)
         self._become(build)
 
+    async def _started(self, verdict: Verdict, plan: Plan, checkout: Checkout) -> Verdict:
+        """The verdict with the build that runs the workflow; one that does not start it where too many wait, as a request of its own would be refused."""
+        if plan.workflow is not None and plan.workflow.path == verdict.path:
+            return dataclasses.replace(verdict, build=self._build.id)
+        build_id = await self._have_built(verdict.path, checkout)
+        if build_id:
+            return dataclasses.replace(verdict, build=build_id)
+        most = self._tools.settings.max_queued
+        _log.warning("a workflow is passed over, because too many builds wait", build=self._build.id, path=verdict.path)
+        reason = f"It would, but {most} builds are waiting already. Ask for this workflow again later."
+        return dataclasses.replace(verdict, starts=False, reason=reason)
+
     async def _have_built(self, path: str, checkout: Checkout) -> str:
-        """A build of its own for another workflow; the same one, should this attempt be repeated."""
+        """A build of its own for another workflow; the same one, should this attempt be repeated. Empty where too many wait."""
         build_id = derived_id("event", self._build.id, path)
         if await self._tools.store.find(build_id) is None:
+            if await self._tools.is_full():
+                return ""
             branch = checkout.ref if checkout.ref.startswith("refs/") else ""
             request = dataclasses.replace(self._build.request, workflow=path, branch=branch, commit=checkout.sha)
             place = self._place.beside(build_id)

@@ -25,7 +25,7 @@ from firebrick.server.errors import PlanError
 from firebrick.server.intake import Papers, keep
 from firebrick.server.place import Place
 from firebrick.server.plan import read_named, workflow_paths
-from firebrick.server.record import Build, BuildRequest, State
+from firebrick.server.record import Build, BuildRequest
 from firebrick.server.schedule import Due, Schedule
 from firebrick.server.store import add_build
 from firebrick.task import shielded
@@ -138,7 +138,7 @@ class Timetable:
         self._tools.news.set()
 
     async def _is_full(self) -> bool:
-        full = await self._tools.store.count(State.QUEUED) >= self._tools.settings.max_queued
+        full = await self._tools.is_full()
         if full:
             _log.warning("a schedule is passed over, because too many builds are waiting")
         return full

@@ -141,6 +141,7 @@ class DoubleLender:
         node: Path | None = None,
         tools: Sequence[StoredTool] = (),
         companions: int = 0,
+        tenant: str = "",
     ) -> AsyncIterator[Loan]:
         self.nodes.append(node)
         self.tools.append(tuple(tool.name.path for tool in tools))
@@ -156,7 +157,7 @@ class DoubleLender:
             yield loan
 
     def lend_companion(
-        self, image: str, resources: Resources, *, purpose: str, say: Callable[[str], None]
+        self, image: str, resources: Resources, *, purpose: str, say: Callable[[str], None], tenant: str = ""
     ) -> AbstractAsyncContextManager[Loan]:
         return self._lend(image, resources, purpose, {})
 

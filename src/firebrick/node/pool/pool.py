@@ -102,19 +102,20 @@ class Pool:
         node: Path | None = None,
         tools: Sequence[StoredTool] = (),
         companions: int = 0,
+        tenant: str = "",
     ) -> AsyncIterator[Loan]:
         """See `Lender.lend`."""
         async with (
             self._turn(say, companions),
-            self._lend(image, resources, purpose, say, node, tuple(tools)) as loan,
+            self._lend(image, resources, purpose, say, tenant, node, tuple(tools)) as loan,
         ):
             yield loan
 
     def lend_companion(
-        self, image: str, resources: Resources, *, purpose: str, say: Say
+        self, image: str, resources: Resources, *, purpose: str, say: Say, tenant: str = ""
     ) -> AbstractAsyncContextManager[Loan]:
         """See `Lender.lend_companion`."""
-        return self._lend(image, resources, purpose, say)
+        return self._lend(image, resources, purpose, say, tenant)
 
     @asynccontextmanager
     async def lend_booted(self, image: str, resources: Resources, *, purpose: str, say: Say) -> AsyncIterator[Loan]:
@@ -134,12 +135,13 @@ class Pool:
         resources: Resources,
         purpose: str,
         say: Say,
+        tenant: str,
         node: Path | None = None,
         tools: tuple[StoredTool, ...] = (),
     ) -> AsyncIterator[Loan]:
         async with AsyncExitStack() as stack:
             plain = await self._finalize(image, resources, say)
-            recipe = dataclasses.replace(plain, node=node, tools=tools)
+            recipe = dataclasses.replace(plain, node=node, tools=tools, tenant=tenant)
             machine, milliseconds = await self._start(stack, recipe, identity_of(resources.fixed), say)
             stack.enter_context(self.roster.registered(machine, image, purpose))
             if resources.fixed is not None:  # programs that order things by their addresses do it the same each time

@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,6 +23,7 @@ from firebrick.node.context import EXTERNALS, TOOL_CACHE
 from firebrick.node.errors import ToolLostError
 from firebrick.node.guest import Say
 from firebrick.node.order import Resources
+from firebrick.node.pool.place import beyond, note_user, use_of
 from firebrick.node.tool.name import MARKER, StoredTool
 from firebrick.node.tool.shelf import ToolShelf
 
@@ -60,13 +60,15 @@ def machine_spec(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """What a template is made of: a machine like `spec`, its image and kernel, with Node.js where `node` is its directory, and with these tools."""
+    """What a template is made of: a machine like `spec`, its image and kernel, with Node.js where `node` is its directory, and with these tools.
+    `tenant` is whose job it is for, where it is for one."""
 
     spec: MachineSpec
     image: Image
     kernel: Kernel
     node: Path | None = None
     tools: tuple[StoredTool, ...] = ()
+    tenant: str = ""
 
     @property
     def words(self) -> str:
@@ -99,27 +101,28 @@ class TemplateShelf:
     async def ensure(self, recipe: Recipe, say: Say) -> Snapshot:
         """The template; booted and saved first if there is none, or none that is whole. Raises MachineError, ToolLostError."""
         path = self._home.templates / await self.key(recipe)
-        found = await asyncio.to_thread(self._load, path)
+        found = await asyncio.to_thread(self._load, path, recipe.tenant)
         if found is not None:
             return found
         lock = path.with_name(f".{path.name}.lock")
         async with hold_lock(lock, waiting=lambda: say("Another process makes the template for this machine.")):
-            found = await asyncio.to_thread(self._load, path)
+            found = await asyncio.to_thread(self._load, path, recipe.tenant)
             if found is None:
                 await asyncio.to_thread(self._forget_drafts, path)
                 for tool in recipe.tools:
                     await self._tools.check(tool)
                 say(f"Making the template for {recipe.image.name} ({recipe.words}): booting it once.")
                 found = await self._make(path, recipe, say)
-                await asyncio.to_thread(self._forget_oldest, path)
+                await asyncio.to_thread(note_user, path, recipe.tenant)
+                await asyncio.to_thread(self._make_room, path)
             return found
 
     async def discard(self, template: Snapshot) -> None:
         """For one that turned out not to start. Machines that run from it have their own names for its files."""
         await asyncio.to_thread(shutil.rmtree, template.path, ignore_errors=True)
 
-    def _load(self, path: Path) -> Snapshot | None:
-        """None where there is none, or where it is damaged: then it is removed."""
+    def _load(self, path: Path, tenant: str) -> Snapshot | None:
+        """Noted as used. None where there is none, or where it is damaged: then it is removed."""
         if not path.is_dir():
             return None
         try:
@@ -127,6 +130,7 @@ class TemplateShelf:
         except SnapshotError:
             shutil.rmtree(path, ignore_errors=True)
             return None
+        note_user(path, tenant)
         with contextlib.suppress(OSError):
             os.utime(path)
         return found
@@ -148,14 +152,13 @@ class TemplateShelf:
             if draft.is_dir():
                 shutil.rmtree(draft, ignore_errors=True)
 
-    def _forget_oldest(self, newest: Path) -> None:
-        """Keep those used last, and those from which a machine is being started just now."""
+    def _make_room(self, newest: Path) -> None:
+        """Templates from which a machine is being started just now stay."""
         templates = [
             entry for entry in self._home.templates.iterdir() if entry.is_dir() and not entry.name.startswith(".")
         ]
-        by_use = sorted((entry for entry in templates if entry != newest), key=_last_use, reverse=True)
-        for entry in by_use[self._kept - 1 :]:
-            _forget(entry)
+        for each in beyond([use_of(entry) for entry in templates], self._kept, spared=newest):
+            _forget(each.path)
 
 
 def _forget(path: Path) -> None:
@@ -167,13 +170,6 @@ def _forget(path: Path) -> None:
         return
     with contextlib.suppress(SnapshotError):  # in use: the next time
         found.remove()
-
-
-def _last_use(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return time.time()
 
 
 async def _add_node(machine: Machine, node: Path, say: Say) -> None:

@@ -1,7 +1,7 @@
 """What is written down of tools: a small file each, which appears whole or not at all, and whose time says when it was used last.
 
     entries/<whose>/<name>.json    a tool of a ref of a repository, or of an administrator, and the digest of its tree
-    jobs/<name>.json               what a job of a ref of a repository used
+    jobs/<whose>/<name>.json       what a job of a ref of a repository used
 
 `<whose>` and `<name>` are digests: what they are made of comes from repositories.
 """
@@ -87,7 +87,7 @@ def folder_of(root: Path, tenant: str) -> Path:
 
 
 def used_file(root: Path, job: JobScope, scope: str) -> Path:
-    return root / "jobs" / f"{_digest(job.tenant, scope, job.workflow, job.job)}.json"
+    return root / "jobs" / _digest(job.tenant) / f"{_digest(scope, job.workflow, job.job)}.json"
 
 
 def _digest(*parts: str) -> str:

@@ -17,8 +17,9 @@ MOST_KEPT_OF_ALL: Final = 20_000
 # Of one tool, those a job used last, and of all its tools.
 MOST_VERSIONS: Final = 8
 MOST_USED: Final = 64
-# Records of what jobs used, of all repositories: those used last.
-MOST_JOBS: Final = 5000
+# Records of what jobs used, of one repository and of all: those used last.
+MOST_JOBS: Final = 500
+MOST_JOBS_OF_ALL: Final = 5000
 
 
 class ToolLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

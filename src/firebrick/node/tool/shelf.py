@@ -24,7 +24,7 @@ from firebrick.node.errors import ToolError, ToolLostError
 from firebrick.node.tool import entry as records
 from firebrick.node.tool.digest import measure
 from firebrick.node.tool.entry import ToolEntry, ToolRecord, UsedRecord
-from firebrick.node.tool.limits import MOST_JOBS, ToolLimits
+from firebrick.node.tool.limits import MOST_JOBS, MOST_JOBS_OF_ALL, ToolLimits
 from firebrick.node.tool.name import StoredTool, ToolName
 from firebrick.node.tool.room import surplus
 from firebrick.node.tool.scope import JobScope
@@ -173,9 +173,10 @@ class ToolShelf:
 
     def _note(self, file: Path, record: UsedRecord) -> None:
         records.write(file, record)
-        files = sorted(file.parent.glob("[!.]*.json"), key=_last_use)
-        for old in files[:-MOST_JOBS]:
-            old.unlink(missing_ok=True)
+        jobs = file.parent.parent
+        for found, most in ((file.parent.glob("[!.]*.json"), MOST_JOBS), (jobs.glob("*/[!.]*.json"), MOST_JOBS_OF_ALL)):
+            for old in sorted(found, key=_last_use)[:-most]:
+                old.unlink(missing_ok=True)
 
     # --- what an administrator does ---
 
@@ -215,7 +216,7 @@ class ToolShelf:
             if path.name not in wanted:
                 with contextlib.suppress(OSError):
                     retire(path)
-        for folder in (self._trees, self._root / "jobs", *(self._root / "entries").glob("[!.]*")):
+        for folder in (self._trees, *self._root.glob("jobs/[!.]*"), *self._root.glob("entries/[!.]*")):
             sweep_drafts(folder)
 
 

@@ -131,6 +131,21 @@ async def test_a_template_made_before_a_policy_is_forked_with_that_policy(pool, 
     assert asked == [NetworkPolicy(allow=(Allow("192.0.2.7", (80,)),))]
 
 
+async def test_a_repository_pushes_no_template_of_another_out(pool, tmp_path):
+    async def lend(tenant, image):
+        said = Said()
+        async with pool.lend(image, RESOURCES, purpose="test", say=said, tenant=tenant):
+            pass
+        return bool(said)
+
+    assert await lend("quiet", "base")
+    for image in ("one", "two", "three"):
+        assert await lend("flood", image)
+        assert len(templates(tmp_path)) == 2
+    assert not await lend("quiet", "base"), "it has its template still"
+    assert await lend("flood", "one"), "it has pushed out its own"
+
+
 @pytest.mark.parametrize("damage", ["cut", "manifest", "gone"])
 async def test_a_damaged_template_is_made_anew(pool, driver, tmp_path, damage):
     await lend_once(pool)

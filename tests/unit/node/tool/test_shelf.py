@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -195,6 +195,26 @@ async def test_what_a_job_used_is_its_last_few(shelf: ToolShelf):
     record = records.read_used(records.used_file(shelf._root, job(), MAIN))
     assert record is not None
     assert list(record.tools) == ["go/1.2.3/x64", *(name.path for name in reversed(names[2:]))]
+
+
+async def test_a_repository_pushes_no_record_of_another_out(shelf: ToolShelf, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("firebrick.node.tool.shelf.MOST_JOBS", 3)
+    monkeypatch.setattr("firebrick.node.tool.shelf.MOST_JOBS_OF_ALL", 5)
+
+    async def note(tenant: str, names: Iterable[str]) -> None:
+        for name in names:
+            await shelf.note(job(tenant=tenant, name=name), [NODE])
+
+    def kept() -> list[int]:
+        return sorted(len(list(folder.glob("*.json"))) for folder in (shelf._root / "jobs").iterdir())
+
+    await note("quiet", ["build"])
+    await note("flood", map(str, range(10)))
+    assert kept() == [1, 3]
+    await put(shelf, NODE, job(tenant="quiet"))
+    assert list(found(shelf, job(tenant="quiet", name="build"), searching=False)) == ["node/20.1.0/x64"]
+    await note("another", map(str, range(3)))
+    assert sum(kept()) == 5, "and never more of all together"
 
 
 def hole(tree: Path) -> None:
