@@ -127,8 +127,9 @@ class Git:
         except OutputLimitError:
             raise CloneError(f"git {arguments[0]} of {self._address.url} printed more than {limit} bytes") from None
         except ProcessError as error:
-            # `from None`: the cause holds what git printed, and that may hold what must not be seen.
-            raise self._explain(arguments[0], error) from None
+            failure = self._explain(arguments[0], error)
+        # Out here it has no context: that holds what git printed, which may hold what must not be seen.
+        raise failure
 
     def _explain(self, verb: str, error: ProcessError) -> ForgeError:
         said = redact(error.stderr, self._secrets)
