@@ -107,6 +107,15 @@ async def test_a_caller_that_goes_away_ends_its_command(door, machine):
     await processes(machine, 0)
 
 
+async def test_what_has_no_meaning_while_a_command_runs_is_refused_and_ends_it(door, machine):
+    async with call(door) as connection:
+        await connection.send(wire.Execute(machine=machine.id, argv=("sleep", "1000")))
+        await connection.send(wire.Console(machine=machine.id))
+        with pytest.raises(NodeError, match="Console has no meaning while a command runs"):
+            await connection.receive()
+    await processes(machine, 0)
+
+
 async def processes(machine, count):
     async with asyncio.timeout(10):
         while (await machine.usage()).guest.processes != count:
