@@ -28,7 +28,7 @@ class Measured:
     entries: int
 
     @property
-    def room(self) -> int:
+    def disk_bytes(self) -> int:
         """What it takes of a disk, about: a file without content, and a directory, takes some as well."""
         return self.bytes + self.entries * ENTRY_BYTES
 

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, RowMapping
 
 from firebrick.database import Database
+from firebrick.eviction import Limit, surplus
 from firebrick.results.blob import BlobStore
 from firebrick.results.clock import SECOND, Clock
 from firebrick.results.errors import DeniedError, InvalidError, MissingError, QuotaError, TakenError
@@ -199,18 +200,13 @@ class Cache:
         mine = entries.c.tenant == tenant
         pull_first = sa.case((entries.c.scope.startswith(PULL, autoescape=True), 0), else_=1)
         query = sa.select(entries.c.number, entries.c.size, entries.c.sha256).where(mine)
-        rows = list(connection.execute(query.order_by(pull_first, entries.c.used_us, entries.c.number)))
-        total, count = sum(size for _, size, _ in rows), len(rows)
-        gone: list[str] = []
-        for number, size, sha256 in rows:
-            if total <= self._limits.cache_bytes and count <= MOST_ENTRIES:
-                break
-            connection.execute(entries.delete().where(entries.c.number == number))
-            total, count = total - size, count - 1
-            gone.append(sha256)
-            if number == newest.number:
+        rows = connection.execute(query.order_by(pull_first, entries.c.used_us, entries.c.number))
+        gone = surplus(rows, Limit(MOST_ENTRIES, self._limits.cache_bytes), size=lambda row: row.size)
+        for row in gone:
+            if row.number == newest.number:
                 raise QuotaError("the cache of this repository is full of what its branches keep")
-        return gone
+            connection.execute(entries.delete().where(entries.c.number == row.number))
+        return [row.sha256 for row in gone]
 
 
 def _fold(key: str) -> str:

@@ -65,7 +65,7 @@ class Trees:
         """Keep a tree that was made at `draft` at `path`; those that were not used for longest go for it. It stays until `held` is left.
 
         Raises ActionError where those that are used leave no room."""
-        size = (await asyncio.to_thread(measure, draft)).room
+        size = (await asyncio.to_thread(measure, draft)).disk_bytes
         async with hold_lock(self._root / "=lock"):
             if not await asyncio.to_thread(self._make_room, size):
                 raise ActionError(
@@ -151,6 +151,6 @@ def _size(path: Path) -> int:
     noted = path.with_name(f"{path.name}.size")
     with contextlib.suppress(OSError, ValueError):
         return int(noted.read_text())
-    size = measure(path).room
+    size = measure(path).disk_bytes
     noted.write_text(str(size))
     return size

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
+from firebrick.eviction import Limit, surplus
 from firebrick.image.archive import KIND, WriteArchive
 from firebrick.image.errors import InUseError, UnknownImageError
 from firebrick.image.store import ImageStore
@@ -37,7 +38,7 @@ class StoredImages:
 
     def __init__(self, store: ImageStore, *, limit_mib: int) -> None:
         self._store = store
-        self._limit = limit_mib << 20
+        self._limit = Limit(bytes=limit_mib << 20)
 
     def find(self, key: str) -> str | None:
         """The name of the image of this key; None where there is none."""
@@ -57,10 +58,9 @@ class StoredImages:
     async def _make_room(self) -> None:
         """Images that templates start from stay until those go, and those used lately stay too: so it may be a little more than the limit."""
         built = [image for image in self._store.list_images() if self._is_built(image.name, image.manifest.kind)]
-        total = 0
-        for image in sorted(built, key=lambda image: self._store.last_use(image.name), reverse=True):
-            total += image.size
-            if total > self._limit and time.time() - self._store.last_use(image.name) > _SPARED_S:
+        built.sort(key=lambda image: self._store.last_use(image.name))
+        for image in surplus(built, self._limit, size=lambda image: image.size):
+            if time.time() - self._store.last_use(image.name) > _SPARED_S:
                 with contextlib.suppress(InUseError, UnknownImageError):
                     await self._store.remove_image(image.name)
 

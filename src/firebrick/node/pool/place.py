@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from firebrick.eviction import last_use
 from firebrick.machine import HostError
 from firebrick.machine.atomic import write
 
@@ -62,12 +62,8 @@ def note_user(path: Path, tenant: str) -> None:
 
 
 def use_of(path: Path) -> Use:
-    """What is known of a template. One that is just going counts as used now. Blocking."""
-    try:
-        at = path.stat().st_mtime
-    except OSError:
-        at = time.time()
-    return Use(path, at, frozenset(_users(path)))
+    """What is known of a template. Blocking."""
+    return Use(path, last_use(path), frozenset(_users(path)))
 
 
 def _users(path: Path) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from firebrick.eviction import touch
 from firebrick.guest.errors import AgentError, GuestError, TreeError
 from firebrick.home import Home
 from firebrick.image.model import Image, Kernel
@@ -131,8 +131,7 @@ class TemplateShelf:
             shutil.rmtree(path, ignore_errors=True)
             return None
         note_user(path, tenant)
-        with contextlib.suppress(OSError):
-            os.utime(path)
+        touch(path)
         return found
 
     async def _make(self, path: Path, recipe: Recipe, say: Say) -> Snapshot:

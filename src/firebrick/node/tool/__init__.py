@@ -5,7 +5,7 @@ limits    how much is kept: the table `[node.tools]`
 scope     whose job it is, what it may read and where it may write
 digest    what a tree holds, as one digest
 entry     records: which tool of which scope is which tree, and what each job used
-room      what has to go where there is not room for all
+quota     what goes where there is too much
 shelf     all of that on the disk of the node, by digest
 archive   tools an administrator brings, from directories and archives
 inside    what is in the tool cache of a machine

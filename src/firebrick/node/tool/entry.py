@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +44,7 @@ class ToolRecord(msgspec.Struct, frozen=True, kw_only=True):
     at: float
 
     @property
-    def room(self) -> int:
+    def disk_bytes(self) -> int:
         """What it takes of a disk: a file takes some of that even where it is empty."""
         return self.size + self.paths * _PATH_BYTES
 
@@ -127,12 +126,6 @@ def write(file: Path, record: msgspec.Struct) -> None:
         draft.replace(file)
     finally:
         draft.unlink(missing_ok=True)
-
-
-def touch(file: Path) -> None:
-    """It is used now."""
-    with contextlib.suppress(OSError):
-        os.utime(file)
 
 
 def remembered(before: Iterable[str], used: Iterable[ToolName]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from firebrick.eviction import last_use, touch
 from firebrick.lock import hold_lock
 from firebrick.machine.drafts import discard, draft_name, retire, sweep_drafts
 from firebrick.node.errors import ToolError, ToolLostError
@@ -26,7 +27,7 @@ from firebrick.node.tool.digest import measure
 from firebrick.node.tool.entry import ToolEntry, ToolRecord, UsedRecord
 from firebrick.node.tool.limits import MOST_JOBS, MOST_JOBS_OF_ALL, ToolLimits
 from firebrick.node.tool.name import StoredTool, ToolName
-from firebrick.node.tool.room import surplus
+from firebrick.node.tool.quota import beyond
 from firebrick.node.tool.scope import JobScope
 from firebrick.task import shielded
 
@@ -56,9 +57,9 @@ class ToolShelf:
             found = {name: each for name, each in found.items() if each.is_seed or name.path in used}
         chosen, left = [], min(most_bytes, self.limits.job_bytes)
         for each in sorted(found.values(), key=lambda each: (-each.used, each.name)):
-            if each.record.room <= left:
-                left -= each.record.room
-                records.touch(each.file)
+            if each.record.disk_bytes <= left:
+                left -= each.record.disk_bytes
+                touch(each.file)
                 chosen.append(self._stored(each.name, each.record))
         return tuple(sorted(chosen, key=lambda tool: tool.name))
 
@@ -165,7 +166,7 @@ class ToolShelf:
         before = records.read_used(file)
         tools = records.remembered(before.tools if before is not None else (), used)
         if before is not None and before.tools == tools:
-            records.touch(file)
+            touch(file)
             return
         async with self._locked():
             record = UsedRecord(version=records.VERSION, tools=tools)
@@ -175,7 +176,7 @@ class ToolShelf:
         records.write(file, record)
         jobs = file.parent.parent
         for found, most in ((file.parent.glob("[!.]*.json"), MOST_JOBS), (jobs.glob("*/[!.]*.json"), MOST_JOBS_OF_ALL)):
-            for old in sorted(found, key=_last_use)[:-most]:
+            for old in sorted(found, key=last_use)[:-most]:
                 old.unlink(missing_ok=True)
 
     # --- what an administrator does ---
@@ -209,7 +210,7 @@ class ToolShelf:
             yield from records.entries_in(folder)
 
     def _sweep(self) -> None:
-        for each in surplus(self._all(), self.limits):
+        for each in beyond(self._all(), self.limits):
             each.file.unlink(missing_ok=True)
         wanted = {each.record.sha256 for each in self._all()}
         for path in self._trees.glob("[!.]*"):
@@ -218,10 +219,3 @@ class ToolShelf:
                     retire(path)
         for folder in (self._trees, *self._root.glob("jobs/[!.]*"), *self._root.glob("entries/[!.]*")):
             sweep_drafts(folder)
-
-
-def _last_use(file: Path) -> float:
-    try:
-        return file.stat().st_mtime
-    except OSError:
-        return time.time()

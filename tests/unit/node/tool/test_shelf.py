@@ -169,7 +169,7 @@ async def test_empty_files_take_room_too(shelf: ToolShelf):
 
 
 async def test_so_many_of_a_repository_and_no_more(shelf: ToolShelf, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("firebrick.node.tool.room.MOST_KEPT", 3)
+    monkeypatch.setattr("firebrick.node.tool.quota.MOST_KEPT", 3)
     for number in range(5):
         await put(shelf, named(number), job(), bytes([number]))
         os.utime(records.entry_file(shelf._root, "a", MAIN, named(number)), (1e9 + number, 1e9 + number))
