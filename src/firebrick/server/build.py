@@ -75,7 +75,7 @@ class Planner(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class Dependencies:
     """What every attempt works with. `publish` tells followers of a build's new state; `news` is set where there is more to do for the queue,
     `gates` where a build has come to wait."""
 
@@ -108,10 +108,10 @@ class Breath:
 class Attempt:
     """One attempt. `build` is as the store had it when the attempt was claimed."""
 
-    def __init__(self, build: Build, place: Place, tools: Tools, log: BuildLog, stop: Stop) -> None:
+    def __init__(self, build: Build, place: Place, deps: Dependencies, log: BuildLog, stop: Stop) -> None:
         self._build = build
         self._place = place
-        self._tools = tools
+        self._deps = deps
         self._log = log
         self._stop = stop
         self._owners: dict[str, tuple[str, str]] = {}
@@ -143,7 +143,7 @@ class Attempt:
         payload = decode_payload(await asyncio.to_thread(self._place.payload))
         checkout = await self._stop.bound(self._clone(payload))
         event = find_event(self._build.request, payload, checkout, self._address())
-        plan = await asyncio.to_thread(self._tools.plan, checkout.path, self._build.request, event)
+        plan = await asyncio.to_thread(self._deps.plan, checkout.path, self._build.request, event)
         await self._settle(plan, checkout)
         if plan.workflow is None:
             return Outcome(Conclusion.SKIPPED, plan.reason)
@@ -172,7 +172,7 @@ class Attempt:
             branch=branch,
             commit=commit,
             compare=comparison(request, payload),
-            limits=self._tools.settings.clone_limits,
+            limits=self._deps.settings.clone_limits,
         )
 
     async def _settle(self, plan: Plan, checkout: Checkout) -> None:
@@ -183,7 +183,7 @@ class Attempt:
             verdicts.append(verdict)
             said = "starts" if verdict.starts else "does not start"
             self._log.say(f"==> {self._build.request.event} {said} {verdict.path}: {verdict.reason}")
-        build = await self._tools.store.note(self._build, sha=checkout.sha, ref=checkout.ref, verdicts=verdicts)
+        build = await self._deps.store.note(self._build, sha=checkout.sha, ref=checkout.ref, verdicts=verdicts)
         self._become(build)
 
     async def _started(self, verdict: Verdict, plan: Plan, checkout: Checkout) -> Verdict:
@@ -193,7 +193,7 @@ class Attempt:
         build_id = await self._have_built(verdict.path, checkout)
         if build_id:
             return dataclasses.replace(verdict, build=build_id)
-        most = self._tools.settings.max_queued
+        most = self._deps.settings.max_queued
         _log.warning("a workflow is passed over, because too many builds wait", build=self._build.id, path=verdict.path)
         reason = f"It would, but {most} builds are waiting already. Ask for this workflow again later."
         return dataclasses.replace(verdict, starts=False, reason=reason)
@@ -201,20 +201,20 @@ class Attempt:
     async def _have_built(self, path: str, checkout: Checkout) -> str:
         """A build of its own for another workflow; the same one, should this attempt be repeated. Empty where too many wait."""
         build_id = derived_id("event", self._build.id, path)
-        if await self._tools.store.find(build_id) is None:
-            if await self._tools.is_full():
+        if await self._deps.store.find(build_id) is None:
+            if await self._deps.is_full():
                 return ""
             branch = checkout.ref if checkout.ref.startswith("refs/") else ""
             request = dataclasses.replace(self._build.request, workflow=path, branch=branch, commit=checkout.sha)
             place = self._place.beside(build_id)
             await asyncio.to_thread(place.remove)
             papers = Papers(self._place.credential(), self._place.payload())
-            await keep(place, papers, lambda: self._tools.store.add(build_id, request))
-            self._tools.news.set()
+            await keep(place, papers, lambda: self._deps.store.add(build_id, request))
+            self._deps.news.set()
         return build_id
 
     def _address(self) -> Address:
-        settings = self._tools.settings
+        settings = self._deps.settings
         address = parse_address(self._build.request.repo_url, protocols=settings.protocols)
         credential = self._place.credential() or settings.credential_for(address.host)
         return dataclasses.replace(address, credential=credential)
@@ -224,12 +224,12 @@ class Attempt:
         address, repeat = self._address(), self._build.request.repeat
         rerun = None
         if repeat is not None and repeat.step:
-            rerun = find_rerun(self._tools.node, await self._tools.store.find(repeat.build), repeat)
+            rerun = find_rerun(self._deps.node, await self._deps.store.find(repeat.build), repeat)
         terms = Terms(
             address=address,
-            said=self._tools.settings.repository_for(address.place),
-            gates=await self._tools.store.gates.of(self._build.id),
-            now=self._tools.clock.now(),
+            said=self._deps.settings.repository_for(address.place),
+            gates=await self._deps.store.gates.of(self._build.id),
+            now=self._deps.clock.now(),
             rerun=rerun,
         )
         return await asyncio.to_thread(make_order, self._build, workflow, plan, checkout, self._place, terms)
@@ -240,7 +240,7 @@ class Attempt:
         # Its time begins when it has its place in its concurrency group, for which it waits as long as it may take.
         turns = 1 if order.workflow.concurrency is None else 2
         limit = order.resources.timeout_s * turns + _OVERTIME_S
-        async with asyncio.timeout(limit), self._tools.node.start_run(order) as run:
+        async with asyncio.timeout(limit), self._deps.node.start_run(order) as run:
             cancel = asyncio.create_task(self._pass_on_cancel(run), name=f"cancel-{order.id}")
             try:
                 async for event in run.events():
@@ -302,13 +302,13 @@ class Attempt:
         return len(artifacts)
 
     async def _advance(self, state: State, **values: Any) -> None:
-        self._become(await self._tools.store.advance(self._build, state, **values))
+        self._become(await self._deps.store.advance(self._build, state, **values))
 
     def _become(self, build: Build | None) -> None:
         if build is None:
             raise SupersededError(self._build.id)
         self._build = build
-        self._tools.publish(build)
+        self._deps.publish(build)
 
     def _outcome(self, result: RunResult, count: int) -> Outcome:
         if result.conclusion in (Conclusion.SUCCESS, Conclusion.SKIPPED):
@@ -324,7 +324,7 @@ class Attempt:
     async def _park(self, result: RunResult, count: int) -> Outcome:
         """The jobs that wait go on in another attempt of this build, which finds the others as they are now."""
         names = dict.fromkeys(job.environment for job in result.jobs.values() if job.environment)
-        await self._tools.store.gates.ask(self._build.id, names, self._tools.clock.now())
+        await self._deps.store.gates.ask(self._build.id, names, self._deps.clock.now())
         await asyncio.to_thread(self._place.park)
         message = f"waiting for the environment{'' if len(names) == 1 else 's'} {', '.join(names)}"
         return Outcome(Conclusion.WAITING, message, artifacts_count=count)

@@ -18,7 +18,7 @@ from firebrick.home import Home
 from firebrick.node.contract import RunHost
 from firebrick.node.event import Conclusion
 from firebrick.server.artifact import Artifact, Manifest, read_manifest
-from firebrick.server.build import Planner, Tools
+from firebrick.server.build import Dependencies, Planner
 from firebrick.server.clock import Clock, SystemClock
 from firebrick.server.clockwork import open_clockwork
 from firebrick.server.errors import (
@@ -53,14 +53,14 @@ _TAIL_BYTES: Final = 64 << 10
 class Builds:
     """All builds of a server. Made by `open_builds`. Any number of calls may be under way at once."""
 
-    def __init__(self, home: Home, tools: Tools, queue: BuildQueue, feeds: Feeds) -> None:
+    def __init__(self, home: Home, deps: Dependencies, queue: BuildQueue, feeds: Feeds) -> None:
         self._home = home
-        self._tools = tools
-        self._store = tools.store
+        self._deps = deps
+        self._store = deps.store
         self._queue = queue
         self._feeds = feeds
-        self._settings = tools.settings
-        self._gatekeeper = Gatekeeper(tools)
+        self._settings = deps.settings
+        self._gatekeeper = Gatekeeper(deps)
         self._closing = asyncio.Event()
         self._turn = asyncio.Lock()
 
@@ -109,7 +109,7 @@ class Builds:
             )
         repeat = dataclasses.replace(repeat, build=build.id)
         if repeat.step:
-            await asyncio.to_thread(find_rerun, self._tools.node, build, repeat)
+            await asyncio.to_thread(find_rerun, self._deps.node, build, repeat)
         own = next((each.path for each in build.verdicts if each.build == build.id), build.request.workflow)
         request = dataclasses.replace(build.request, workflow=own, repeat=repeat)
         if build.sha:
@@ -139,7 +139,7 @@ class Builds:
 
         Raises BuildNotFoundError; BuildBusyError where it does not wait for that environment, or was decided otherwise."""
         build = await self.find(build_id)
-        now = self._tools.clock.now()
+        now = self._deps.clock.now()
         if build.state.final:
             raise BuildOverError(f"build {build_id} has ended: it is {build.state.value}")
         gate = await self._store.gates.decide(build_id, environment, approved=approved, comment=comment, at=now)
@@ -153,7 +153,7 @@ class Builds:
             raise BuildBusyError(f"build {build_id} was {said} for {gate.environment} before")
         if build.state is State.WAITING:
             await self._gatekeeper.admit_build(build)
-            self._tools.gates.set()
+            self._deps.gates.set()
         return await self.find(build_id)
 
     async def schedules(self) -> list[Due]:
@@ -222,7 +222,7 @@ class Builds:
             )
 
     async def _keep(self, build_id: str, papers: Papers, add: Callable[[str], Awaitable[Build]]) -> Build:
-        if await self._tools.is_full():
+        if await self._deps.is_full():
             raise QueueFullError(f"{self._settings.max_queued} builds are waiting already", hint="Try again later.")
         build = await keep(Place(self._home, build_id), papers, lambda: add(build_id))
         self._queue.wake()
@@ -239,12 +239,12 @@ async def open_builds(
     feeds = Feeds()
     with _sole_owner(home):
         async with open_store(settings.database_url or sqlite_url(home.database)) as store:
-            tools = Tools(store, node, plan, settings, feeds.publish, clock or SystemClock())
+            deps = Dependencies(store, node, plan, settings, feeds.publish, clock or SystemClock())
             async with (
-                open_queue(home, tools, feeds, settings.capacity(node.machines)) as queue,
-                open_clockwork(home, tools),
+                open_queue(home, deps, feeds, settings.capacity(node.machines)) as queue,
+                open_clockwork(home, deps),
             ):
-                builds = Builds(home, tools, queue, feeds)
+                builds = Builds(home, deps, queue, feeds)
                 try:
                     yield builds
                 finally:

@@ -11,7 +11,7 @@ from typing import Final
 import structlog
 
 from firebrick.home import Home
-from firebrick.server.build import Tools
+from firebrick.server.build import Dependencies
 from firebrick.server.clock import Clock
 from firebrick.server.gatekeeper import Gatekeeper
 from firebrick.server.timetable import Timetable
@@ -39,16 +39,16 @@ async def _until(until: datetime | None, clock: Clock, news: asyncio.Event) -> N
 
 
 @asynccontextmanager
-async def open_clockwork(home: Home, tools: Tools) -> AsyncIterator[None]:
+async def open_clockwork(home: Home, deps: Dependencies) -> AsyncIterator[None]:
     """Going on until the context is left. Whatever dies in the middle is done by the next server, once."""
-    timetable, gatekeeper = Timetable(home, tools), Gatekeeper(tools)
+    timetable, gatekeeper = Timetable(home, deps), Gatekeeper(deps)
     work = (
-        ("gates", gatekeeper.admit, tools.gates),
+        ("gates", gatekeeper.admit, deps.gates),
         ("schedules", timetable.start_due, timetable.news),
         ("timetable", timetable.look, asyncio.Event()),
     )
     tasks = [
-        asyncio.create_task(by_the_clock(each, tools.clock, news), name=f"clock-{name}") for name, each, news in work
+        asyncio.create_task(by_the_clock(each, deps.clock, news), name=f"clock-{name}") for name, each, news in work
     ]
     try:
         yield

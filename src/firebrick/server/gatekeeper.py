@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from firebrick.server.build import Tools
+from firebrick.server.build import Dependencies
 from firebrick.server.environment import Environment, Ruling, rule
 from firebrick.server.gate import Gate
 from firebrick.server.record import Build, State
@@ -23,24 +23,24 @@ class Held:
 class Gatekeeper:
     """Stateless: all it knows is in the store and the settings."""
 
-    def __init__(self, tools: Tools) -> None:
-        self._tools = tools
+    def __init__(self, deps: Dependencies) -> None:
+        self._deps = deps
 
     async def held(self, build: Build) -> list[Held]:
         """Every environment that jobs of the build have come to."""
-        now = self._tools.clock.now()
+        now = self._deps.clock.now()
         known = {fold(each.name): each for each in self._environments(build)}
         return [
             Held(gate, rule(known[fold(gate.environment)], build.ref, gate, now))
             if fold(gate.environment) in known
             else Held(gate, Ruling())
-            for gate in await self._tools.store.gates.of(build.id)
+            for gate in await self._deps.store.gates.of(build.id)
         ]
 
     async def admit(self) -> datetime | None:
         """Let every build go on of which something may; when the next one may by itself."""
         times: list[datetime] = []
-        for build in await self._tools.store.in_states({State.WAITING}):
+        for build in await self._deps.store.in_states({State.WAITING}):
             times += await self.admit_build(build)
         return min(times, default=None)
 
@@ -49,12 +49,12 @@ class Gatekeeper:
         held = [each for each in await self.held(build) if each.gate.waits]
         if held and all(each.ruling.waits for each in held):
             return [each.ruling.until for each in held if each.ruling.until is not None]
-        released = await self._tools.store.release(build)
+        released = await self._deps.store.release(build)
         if released is not None:
-            self._tools.publish(released)
-            self._tools.news.set()
+            self._deps.publish(released)
+            self._deps.news.set()
         return []
 
     def _environments(self, build: Build) -> tuple[Environment, ...]:
-        settings = self._tools.settings
+        settings = self._deps.settings
         return settings.repository_for(settings.address_of(build.request.repo_url).place).known_environments

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DataError
 
 from firebrick.home import Home
 from firebrick.node.event import CancelCause, Conclusion
-from firebrick.server.build import CANCELLED, Attempt, SupersededError, Tools
+from firebrick.server.build import CANCELLED, Attempt, Dependencies, SupersededError
 from firebrick.server.feed import Feeds
 from firebrick.server.log import open_log, read_tail
 from firebrick.server.place import Place
@@ -46,14 +46,14 @@ _UNRECORDED: Final = Outcome(
 class BuildQueue:
     """The builds under way and the order of those that wait. Made by `open_queue`."""
 
-    def __init__(self, home: Home, tools: Tools, feeds: Feeds, capacity: Capacity) -> None:
+    def __init__(self, home: Home, deps: Dependencies, feeds: Feeds, capacity: Capacity) -> None:
         self.capacity = capacity
         self._home = home
-        self._tools = tools
+        self._deps = deps
         self._feeds = feeds
         self._running: dict[str, tuple[Demand, Stop]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._news = tools.news
+        self._news = deps.news
 
     @property
     def running(self) -> int:
@@ -65,14 +65,14 @@ class BuildQueue:
 
     async def cancel(self, build_id: str) -> Build | None:
         """Ask a build to end. One that waits has ended when this returns; one that runs winds up. None when it had ended already."""
-        build = await self._tools.store.ask_cancel(build_id, CancelCause.USER)
+        build = await self._deps.store.ask_cancel(build_id, CancelCause.USER)
         if build is None:
             return None
         # The state says which came first: a build that was queued, or waited, when it was asked to end cannot be claimed any more.
         if build.state in _AT_REST:
             await asyncio.to_thread(Place(self._home, build_id).forget_inputs)
             self._say_cancelled(build_id)
-            build = await self._tools.store.finish(build, CANCELLED) or build
+            build = await self._deps.store.finish(build, CANCELLED) or build
         elif build_id in self._running:
             self._running[build_id][1].ask(CancelCause.USER)
         self._feeds.publish(build)
@@ -92,7 +92,7 @@ class BuildQueue:
                 self.wake()
 
     async def _start_admitted(self) -> None:
-        queued = await self._tools.store.in_states({State.QUEUED}, limit=_LOOKED_AT)
+        queued = await self._deps.store.in_states({State.QUEUED}, limit=_LOOKED_AT)
         waiting = {build.number: build for build in queued}
         running = [demand for demand, _ in self._running.values()]
         for demand in admit([_demand(build) for build in waiting.values()], running, self.capacity):
@@ -102,7 +102,7 @@ class BuildQueue:
         stop = Stop()
         # Known before it is claimed: a cancel that comes in between finds either a queued build or somebody to ask.
         self._running[build_id] = (demand, stop)
-        build = await self._tools.store.claim(build_id)
+        build = await self._deps.store.claim(build_id)
         if build is None:
             del self._running[build_id]
             return
@@ -132,9 +132,9 @@ class BuildQueue:
         outcome = _UNLOGGED
         try:
             with open_log(
-                place.log, limit_mib=self._tools.settings.log_max_mib, on_flush=self._feeds.of(build.id).notify
+                place.log, limit_mib=self._deps.settings.log_max_mib, on_flush=self._feeds.of(build.id).notify
             ) as log:
-                outcome = await Attempt(build, place, self._tools, log, stop).carry_out()
+                outcome = await Attempt(build, place, self._deps, log, stop).carry_out()
                 if not _goes_on(outcome):
                     place.keep_outcome(build.attempt, outcome)
                 log.say(outcome.words)
@@ -155,7 +155,7 @@ class BuildQueue:
             raise SupersededError(build.id)
         self._feeds.publish(after)
         if after.state is State.WAITING:
-            self._tools.gates.set()
+            self._deps.gates.set()
 
     async def _record(self, build: Build, outcome: Outcome) -> Build | None:
         """Tell the store, as often as it takes: a build that was not recorded would be under way for ever. What the store cannot
@@ -164,10 +164,10 @@ class BuildQueue:
         while True:
             try:
                 if outcome.again:
-                    return await self._tools.store.requeue(build, refund=True)
+                    return await self._deps.store.requeue(build, refund=True)
                 if outcome.conclusion is Conclusion.WAITING:
                     return await self._park(build, outcome)
-                return await self._tools.store.finish(build, outcome)
+                return await self._deps.store.finish(build, outcome)
             except (ValueError, DataError):
                 if outcome is _UNRECORDED:
                     raise
@@ -180,18 +180,18 @@ class BuildQueue:
 
     async def _park(self, build: Build, outcome: Outcome) -> Build | None:
         """Whoever wanted it to end while it came to wait, gets that."""
-        parked = await self._tools.store.park(build, outcome)
+        parked = await self._deps.store.park(build, outcome)
         if parked is None or parked.cancel is None:
             return parked
         self._say_cancelled(build.id)
-        return await self._tools.store.finish(parked, CANCELLED)
+        return await self._deps.store.finish(parked, CANCELLED)
 
     def _say_cancelled(self, build_id: str) -> None:
         """The last words of a build that ends while nobody carries it out."""
         notify = self._feeds.of(build_id).notify
         try:
             with open_log(
-                Place(self._home, build_id).log, limit_mib=self._tools.settings.log_max_mib, on_flush=notify
+                Place(self._home, build_id).log, limit_mib=self._deps.settings.log_max_mib, on_flush=notify
             ) as log:
                 log.say(CANCELLED.words)
         except OSError:
@@ -222,36 +222,36 @@ async def _tidy(build: Build, work: Callable[[], None]) -> None:
 
 
 @asynccontextmanager
-async def open_queue(home: Home, tools: Tools, feeds: Feeds, capacity: Capacity) -> AsyncIterator[BuildQueue]:
+async def open_queue(home: Home, deps: Dependencies, feeds: Feeds, capacity: Capacity) -> AsyncIterator[BuildQueue]:
     """Take up what a dead server left, then start builds until the context is left. On exit no build is under way."""
-    await recover(home, tools, capacity)
-    queue = BuildQueue(home, tools, feeds, capacity)
+    await recover(home, deps, capacity)
+    queue = BuildQueue(home, deps, feeds, capacity)
     queue.wake()
     try:
         async with alongside(queue.dispatch(), name="build-dispatch"):
             yield queue
     finally:
-        await queue.close(tools.settings.shutdown_s)
+        await queue.close(deps.settings.shutdown_s)
 
 
-async def recover(home: Home, tools: Tools, capacity: Capacity) -> None:
+async def recover(home: Home, deps: Dependencies, capacity: Capacity) -> None:
     """Bring order into what a server that died has left: its builds go back to the queue or end, what they held on disk goes."""
-    for build in await tools.store.in_states(UNDER_WAY):
-        outcome = await _take_up(Place(home, build.id), build, tools.settings)
+    for build in await deps.store.in_states(UNDER_WAY):
+        outcome = await _take_up(Place(home, build.id), build, deps.settings)
         if outcome.again:
-            await tools.store.requeue(build, refund=False)
+            await deps.store.requeue(build, refund=False)
         else:
-            await tools.store.finish(build, outcome)
+            await deps.store.finish(build, outcome)
         _log.warning("build taken up after a crash", build=build.id, state=build.state.value, again=outcome.again)
-    for build in await tools.store.in_states(_AT_REST):
+    for build in await deps.store.in_states(_AT_REST):
         if build.cancel is not None:
-            await tools.store.finish(build, CANCELLED)
+            await deps.store.finish(build, CANCELLED)
         elif not capacity.admits(_demand(build)):
             # Its settings were others when it took the build; now it would hold back all behind it for ever.
-            await tools.store.finish(
+            await deps.store.finish(
                 build, Outcome(Conclusion.FAILURE, "the build needs more than the server may use now")
             )
-    await _sweep(home, tools)
+    await _sweep(home, deps)
 
 
 async def _take_up(place: Place, build: Build, settings: ServeSettings) -> Outcome:
@@ -279,11 +279,11 @@ def _after_crash(build: Build, max_attempts: int) -> Outcome:
     return Outcome(Conclusion.CANCELLED, again=True)
 
 
-async def _sweep(home: Home, tools: Tools) -> None:
+async def _sweep(home: Home, deps: Dependencies) -> None:
     """Remove directories no build owns, and from those of ended builds what should not outlive them."""
     home.builds.mkdir(mode=0o700, parents=True, exist_ok=True)
-    known = await tools.store.ids()
-    waiting = {build.id for build in await tools.store.in_states(_AT_REST)}
+    known = await deps.store.ids()
+    waiting = {build.id for build in await deps.store.in_states(_AT_REST)}
 
     def sweep() -> None:
         for directory in home.builds.iterdir():

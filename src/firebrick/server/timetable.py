@@ -20,7 +20,7 @@ from firebrick.forge.clone import clone
 from firebrick.forge.errors import ForgeError
 from firebrick.forge.resolve import resolve_default
 from firebrick.home import Home
-from firebrick.server.build import Tools
+from firebrick.server.build import Dependencies
 from firebrick.server.errors import PlanError
 from firebrick.server.intake import Papers, keep
 from firebrick.server.place import Place
@@ -42,10 +42,10 @@ _log = structlog.get_logger("firebrick.server")
 class Timetable:
     """`news` is set when schedules have changed."""
 
-    def __init__(self, home: Home, tools: Tools) -> None:
+    def __init__(self, home: Home, deps: Dependencies) -> None:
         self.news = asyncio.Event()
         self._home = home
-        self._tools = tools
+        self._deps = deps
         self._seen: dict[str, str] = {}
 
     # --- which there are ---
@@ -53,7 +53,7 @@ class Timetable:
     async def look(self) -> datetime | None:
         """Look at every repository that has schedules; when to do that again. What cannot be reached keeps those it had."""
         addresses = self._addresses()
-        await self._tools.store.schedules.keep_only([address.place for address in addresses])
+        await self._deps.store.schedules.keep_only([address.place for address in addresses])
         for address in addresses:
             try:
                 await self._look_at(address)
@@ -61,11 +61,11 @@ class Timetable:
                 _log.warning("schedules could not be read", repository=address.url, error=str(error))
             except Exception:  # noqa: BLE001 - whatever is wrong with one repository, others have theirs
                 _log.exception("schedules could not be read", repository=address.url)
-        pause = timedelta(seconds=self._tools.settings.schedule_poll_s)
-        return self._tools.clock.now() + pause if addresses else None
+        pause = timedelta(seconds=self._deps.settings.schedule_poll_s)
+        return self._deps.clock.now() + pause if addresses else None
 
     def _addresses(self) -> list[Address]:
-        settings = self._tools.settings
+        settings = self._deps.settings
         named = [settings.address_of(name) for name, said in settings.repositories.items() if said.schedules]
         return [address for address in named if address.scheme in settings.protocols]
 
@@ -77,10 +77,10 @@ class Timetable:
             if self._seen.get(address.place) == f"{branch} {sha}":
                 return
             checkout = await clone(
-                address, place.source, branch=f"refs/heads/{branch}", limits=self._tools.settings.clone_limits
+                address, place.source, branch=f"refs/heads/{branch}", limits=self._deps.settings.clone_limits
             )
             found = await asyncio.to_thread(read_schedules, checkout.path, address.place, branch)
-            await self._tools.store.schedules.replace(address.place, found, self._tools.clock.now())
+            await self._deps.store.schedules.replace(address.place, found, self._deps.clock.now())
             self._seen[address.place] = f"{branch} {checkout.sha}"
             self.news.set()
         finally:
@@ -90,15 +90,15 @@ class Timetable:
 
     async def start_due(self) -> datetime | None:
         """Start what is due; when the next one is."""
-        now = self._tools.clock.now()
+        now = self._deps.clock.now()
         addresses = {address.place: address for address in self._addresses()}
         failed = False
-        for due in await self._tools.store.schedules.all():
+        for due in await self._deps.store.schedules.all():
             if due.at > now:
                 break
             if due.schedule.repository in addresses:
                 failed |= not await self._tried(due, addresses[due.schedule.repository], now)
-        coming = await self._tools.store.schedules.all()
+        coming = await self._deps.store.schedules.all()
         if failed:
             return now + _RETRY
         return coming[0].at if coming else None
@@ -114,8 +114,8 @@ class Timetable:
 
     async def _start(self, due: Due, address: Address, now: datetime) -> None:
         place = Place(self._home, due.build_id)
-        if await self._tools.store.find(due.build_id) is not None or await self._is_full():
-            await self._tools.store.schedules.start(due, now, lambda _: None)
+        if await self._deps.store.find(due.build_id) is not None or await self._is_full():
+            await self._deps.store.schedules.start(due, now, lambda _: None)
             return
         await asyncio.to_thread(place.remove)
         schedule = due.schedule
@@ -125,20 +125,20 @@ class Timetable:
         payload = msgspec.json.encode(_payload(schedule, address))
 
         async def add() -> Build:
-            await self._tools.store.schedules.start(
+            await self._deps.store.schedules.start(
                 due, now, lambda connection: add_build(connection, due.build_id, request)
             )
-            build = await self._tools.store.find(due.build_id)
+            build = await self._deps.store.find(due.build_id)
             if build is None:
                 raise LookupError(f"the schedule {schedule.cron} of {schedule.workflow} is gone")
             return build
 
         await keep(place, Papers(payload=payload), add)
         _log.info("schedule is due", repository=address.url, workflow=schedule.workflow, build=due.build_id)
-        self._tools.news.set()
+        self._deps.news.set()
 
     async def _is_full(self) -> bool:
-        full = await self._tools.is_full()
+        full = await self._deps.is_full()
         if full:
             _log.warning("a schedule is passed over, because too many builds are waiting")
         return full

@@ -12,7 +12,7 @@ from firebrick.forge.address import Credential
 from firebrick.home import Home
 from firebrick.node.event import Conclusion
 from firebrick.server import queue as queue_module
-from firebrick.server.build import Attempt, Tools
+from firebrick.server.build import Attempt, Dependencies
 from firebrick.server.feed import Feeds
 from firebrick.server.place import Place
 from firebrick.server.plan import make_plan
@@ -40,8 +40,8 @@ def ended(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
         monkeypatch.setattr(feeds, "publish", lambda build: over.set() if build.state in FINAL else None)
         Place(home, "build_1").create(Credential("me", "s3cret"))
         await store.add("build_1", BuildRequest(repo_url="https://example.org/o/n"))
-        tools = Tools(store, DoubleNode(), make_plan, ServeSettings(home=home.root), feeds.publish)
-        async with open_queue(home, tools, feeds, Capacity(builds=4, vcpus=8, memory_mib=8192)):
+        deps = Dependencies(store, DoubleNode(), make_plan, ServeSettings(home=home.root), feeds.publish)
+        async with open_queue(home, deps, feeds, Capacity(builds=4, vcpus=8, memory_mib=8192)):
             await asyncio.wait_for(over.wait(), 10)
         found = await store.find("build_1")
         assert found is not None

@@ -9,7 +9,7 @@ import pytest
 from firebrick.forge.address import Credential
 from firebrick.home import Home
 from firebrick.node.event import CancelCause, Conclusion
-from firebrick.server.build import Tools
+from firebrick.server.build import Dependencies
 from firebrick.server.log import open_log, read_tail
 from firebrick.server.place import Place
 from firebrick.server.plan import make_plan
@@ -25,8 +25,8 @@ DONE = Outcome(Conclusion.SUCCESS, artifacts_count=1)
 
 
 @pytest.fixture
-def tools(store: Store, tmp_path: Path) -> Tools:
-    return Tools(store, DoubleNode(), make_plan, ServeSettings(home=tmp_path), lambda _: None)
+def deps(store: Store, tmp_path: Path) -> Dependencies:
+    return Dependencies(store, DoubleNode(), make_plan, ServeSettings(home=tmp_path), lambda _: None)
 
 
 @pytest.fixture
@@ -56,70 +56,70 @@ FAR = (State.CLONING, State.STARTING, State.RUNNING, State.COLLECTING)
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
-async def test_an_attempt_in_the_middle_is_undone_and_queued(tools: Tools, home: Home, count: int) -> None:
-    build, place = await under_way(tools.store, home, *FAR[:count])
-    await recover(home, tools, ROOM)
-    found = await tools.store.find(build.id)
+async def test_an_attempt_in_the_middle_is_undone_and_queued(deps: Dependencies, home: Home, count: int) -> None:
+    build, place = await under_way(deps.store, home, *FAR[:count])
+    await recover(home, deps, ROOM)
+    found = await deps.store.find(build.id)
     assert found is not None
     assert (found.state, found.attempt) == (State.QUEUED, 1)
     assert sorted(path.name for path in place.root.iterdir()) == ["credential", "log.jsonl"]
     assert "will be run again" in read_tail(place.log, 1000).text
 
 
-async def test_an_attempt_that_had_ended_is_not_done_again(tools: Tools, home: Home) -> None:
-    build, place = await under_way(tools.store, home, *FAR)
+async def test_an_attempt_that_had_ended_is_not_done_again(deps: Dependencies, home: Home) -> None:
+    build, place = await under_way(deps.store, home, *FAR)
     place.keep_outcome(build.attempt, DONE)
-    await recover(home, tools, ROOM)
-    found = await tools.store.find(build.id)
+    await recover(home, deps, ROOM)
+    found = await deps.store.find(build.id)
     assert found is not None
     assert (found.state, found.attempt, found.artifacts_count) == (State.COMPLETED, 1, 1)
     assert sorted(path.name for path in place.root.iterdir()) == ["artifacts", "log.jsonl", "manifest.json"]
     assert read_tail(place.log, 1000).text == "so far\n==> Completed, 1 artifact\n"
 
 
-async def test_its_last_words_are_said_once(tools: Tools, home: Home) -> None:
-    build, place = await under_way(tools.store, home, *FAR)
+async def test_its_last_words_are_said_once(deps: Dependencies, home: Home) -> None:
+    build, place = await under_way(deps.store, home, *FAR)
     place.keep_outcome(build.attempt, DONE)
     with open_log(place.log, limit_mib=1, on_flush=lambda: None) as log:
         log.say(DONE.words)
-    await recover(home, tools, ROOM)
+    await recover(home, deps, ROOM)
     assert read_tail(place.log, 1000).text == "so far\n==> Completed, 1 artifact\n"
 
 
-async def test_the_end_of_another_attempt_does_not_count(tools: Tools, home: Home) -> None:
-    build, place = await under_way(tools.store, home, *FAR)
+async def test_the_end_of_another_attempt_does_not_count(deps: Dependencies, home: Home) -> None:
+    build, place = await under_way(deps.store, home, *FAR)
     place.keep_outcome(build.attempt - 1, DONE)
-    await recover(home, tools, ROOM)
-    assert (await tools.store.find(build.id)).state is State.QUEUED  # type: ignore[union-attr]
+    await recover(home, deps, ROOM)
+    assert (await deps.store.find(build.id)).state is State.QUEUED  # type: ignore[union-attr]
 
 
-async def test_who_was_to_be_cancelled_is(tools: Tools, home: Home) -> None:
-    build, _ = await under_way(tools.store, home, State.CLONING)
-    await tools.store.ask_cancel(build.id, CancelCause.USER)
-    await recover(home, tools, ROOM)
-    found = await tools.store.find(build.id)
+async def test_who_was_to_be_cancelled_is(deps: Dependencies, home: Home) -> None:
+    build, _ = await under_way(deps.store, home, State.CLONING)
+    await deps.store.ask_cancel(build.id, CancelCause.USER)
+    await recover(home, deps, ROOM)
+    found = await deps.store.find(build.id)
     assert found is not None
     assert (found.state, found.message) == (State.FAILED, "cancelled")
 
 
-async def test_a_waiting_build_that_does_not_fit_any_more_ends(tools: Tools, home: Home) -> None:
-    build, place = await under_way(tools.store, home, vcpus=16)
-    await recover(home, tools, ROOM)
-    found = await tools.store.find(build.id)
+async def test_a_waiting_build_that_does_not_fit_any_more_ends(deps: Dependencies, home: Home) -> None:
+    build, place = await under_way(deps.store, home, vcpus=16)
+    await recover(home, deps, ROOM)
+    found = await deps.store.find(build.id)
     assert found is not None
     assert (found.state, found.conclusion) == (State.FAILED, Conclusion.FAILURE)
     assert not (place.root / "credential").exists()
 
 
-async def test_directories_without_a_build_go(tools: Tools, home: Home) -> None:
+async def test_directories_without_a_build_go(deps: Dependencies, home: Home) -> None:
     Place(home, "build_lost").create(Credential("me", "s3cret"))
-    await recover(home, tools, ROOM)
+    await recover(home, deps, ROOM)
     assert list(home.builds.iterdir()) == []
 
 
-async def test_taking_up_twice_is_the_same_as_once(tools: Tools, home: Home) -> None:
-    build, _ = await under_way(tools.store, home, *FAR)
-    await recover(home, tools, ROOM)
-    once = await tools.store.find(build.id)
-    await recover(home, tools, ROOM)
-    assert await tools.store.find(build.id) == once
+async def test_taking_up_twice_is_the_same_as_once(deps: Dependencies, home: Home) -> None:
+    build, _ = await under_way(deps.store, home, *FAR)
+    await recover(home, deps, ROOM)
+    once = await deps.store.find(build.id)
+    await recover(home, deps, ROOM)
+    assert await deps.store.find(build.id) == once

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from firebrick.forge.address import Address
 from firebrick.home import Home
 from firebrick.node.event import Conclusion
-from firebrick.server.build import Tools
+from firebrick.server.build import Dependencies
 from firebrick.server.record import BuildRequest, Outcome, State
 from firebrick.server.repository import RepositorySettings
 from firebrick.server.schedule import Due, Schedule
@@ -135,8 +135,8 @@ async def test_what_waits_goes_on_at_its_place_and_not_when_it_was_cancelled(sto
 @pytest.fixture
 def timetable(store: Store, tmp_path: Path) -> Timetable:
     said = {f"https://example.org/o/{name}": RepositorySettings(schedules=True) for name in ("a", "b")}
-    tools = SimpleNamespace(store=store, settings=ServeSettings(repositories=said), clock=HandClock(2026, 1, 2))
-    return Timetable(Home(tmp_path), cast("Tools", tools))
+    deps = SimpleNamespace(store=store, settings=ServeSettings(repositories=said), clock=HandClock(2026, 1, 2))
+    return Timetable(Home(tmp_path), cast("Dependencies", deps))
 
 
 async def test_what_cannot_be_read_of_one_repository_keeps_none_from_others(
