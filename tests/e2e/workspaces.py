@@ -12,7 +12,7 @@ from typing import Any
 from firebrick.forge.limits import CloneLimits, bounded
 from firebrick.node.checkout.made import Made, Making, Piece
 from firebrick.node.checkout.origin import Origins
-from firebrick.node.checkout.repository import Room
+from firebrick.node.checkout.repository import Scratch
 from firebrick.node.checkout.wish import read_wish
 from firebrick.node.order import Source
 from firebrick.node.settings import NodeSettings
@@ -48,7 +48,7 @@ class Workspaces:
         wish = read_wish(hyphens(inputs), workspace=WORKSPACE, own=self.source.repository)
         scratch = self.directory / f"scratch-{self.count}"
         async with open_source(self.source, scratch, limit=64 << 20) as reader:
-            room = Room(scratch / "room", self.limits)
+            room = Scratch(scratch / "room", self.limits)
             room.directory.mkdir()
             room.prepare()
             origins = Origins(self.source, NodeSettings(**self.settings), SERVER)

@@ -117,13 +117,13 @@ async def relay(
 
 
 async def _serve(listener: Listener, target: Target, limit: int) -> None:
-    room = asyncio.Semaphore(limit)
+    permits = asyncio.Semaphore(limit)
     try:
         async with asyncio.TaskGroup() as group:
             while True:
-                await room.acquire()
+                await permits.acquire()
                 connection = await _next(listener)
-                group.create_task(_join(connection, target, room), name="relay-connection")
+                group.create_task(_join(connection, target, permits), name="relay-connection")
     except* GuestError:
         pass
 
@@ -136,14 +136,14 @@ async def _next(listener: Listener) -> Stream:
             await asyncio.sleep(_BUSY_S)
 
 
-async def _join(connection: Stream, target: Target, room: asyncio.Semaphore) -> None:
+async def _join(connection: Stream, target: Target, permits: asyncio.Semaphore) -> None:
     try:
         async with target.open() as other:
             await _bridge(connection, other)
     except (OSError, GuestError):
         pass  # either end is lost, and so the connection is closed
     finally:
-        room.release()
+        permits.release()
         await connection.close()
 
 

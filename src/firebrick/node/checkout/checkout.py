@@ -15,7 +15,7 @@ from firebrick.guest.client import Files
 from firebrick.guest.errors import AgentError, FileMissingError, NotADirectoryInGuestError, OutputTooLargeError
 from firebrick.node.checkout.made import Made, Making
 from firebrick.node.checkout.origin import Origins
-from firebrick.node.checkout.repository import Room
+from firebrick.node.checkout.repository import Scratch
 from firebrick.node.checkout.wish import Wish, read_wish, remarks
 from firebrick.node.context import run_facts
 from firebrick.node.errors import CheckoutError
@@ -38,8 +38,8 @@ async def checkout(bench: Bench, number: int, inputs: Mapping[str, str]) -> dict
     bench.log.line(number, f"Syncing repository: {wish.repository or source.repository}", "node")
     for remark in remarks(inputs):
         bench.log.line(number, remark, "node")
-    async with _room(bench) as room:
-        made = await _made(bench, wish, room)
+    async with _scratch(bench) as scratch:
+        made = await _made(bench, wish, scratch)
         await _clear(bench, number, wish, made.url)
         size = await _put(bench, made)
     for text in (*made.said, f"{size / 1024:.0f} KiB, in {wish.path}"):
@@ -48,25 +48,25 @@ async def checkout(bench: Bench, number: int, inputs: Mapping[str, str]) -> dict
 
 
 @asynccontextmanager
-async def _room(bench: Bench) -> AsyncIterator[Room]:
+async def _scratch(bench: Bench) -> AsyncIterator[Scratch]:
     """Where repositories are made; nothing of it is left."""
     directory = bench.supplies.source.scratch / f"checkout-{secrets.token_hex(4)}"
     limits = CloneLimits(size_mib=bench.settings.source_limit_mib, seconds=_LONGEST_S)
     directory.mkdir(mode=0o700)
     try:
-        room = Room(directory, limits)
-        room.prepare()
-        yield room
+        scratch = Scratch(directory, limits)
+        scratch.prepare()
+        yield scratch
     finally:
         await shielded(asyncio.to_thread(remove_tree, directory))
 
 
-async def _made(bench: Bench, wish: Wish, room: Room) -> Made:
+async def _made(bench: Bench, wish: Wish, scratch: Scratch) -> Made:
     origins = Origins(bench.order.source, bench.settings, run_facts(bench.order).server_url)
     what = wish.repository or bench.order.source.repository
     try:
-        making = Making(wish, bench.supplies.source, origins, room)
-        return await bounded(making.make(), what, room.directory, room.limits)
+        making = Making(wish, bench.supplies.source, origins, scratch)
+        return await bounded(making.make(), what, scratch.directory, scratch.limits)
     except CloneLimitError as error:
         raise CheckoutError(str(error), hint=_SOURCE_LIMIT) from error
     except ForgeError as error:

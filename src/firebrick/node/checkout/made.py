@@ -20,7 +20,7 @@ from firebrick.node.checkout.config import Entry
 from firebrick.node.checkout.lfs import put_objects
 from firebrick.node.checkout.origin import Origin, Origins
 from firebrick.node.checkout.point import Point, own_point
-from firebrick.node.checkout.repository import Repository, Room
+from firebrick.node.checkout.repository import Repository, Scratch
 from firebrick.node.checkout.sparse import sparse_paths
 from firebrick.node.checkout.submodule import Submodule, read_submodules
 from firebrick.node.checkout.wish import Submodules, Wish
@@ -74,11 +74,11 @@ class Made:
 class Making:
     """One checkout in the making."""
 
-    def __init__(self, wish: Wish, source: SourceReader, origins: Origins, room: Room) -> None:
+    def __init__(self, wish: Wish, source: SourceReader, origins: Origins, scratch: Scratch) -> None:
         self._wish = wish
         self._source = source
         self._origins = origins
-        self._room = room
+        self._scratch = scratch
         self._made = Made()
         self._repositories = 0
         self._submodules = 0
@@ -138,7 +138,7 @@ class Making:
         if not self._repositories:
             self._made.url = origin.url
         self._repositories += 1
-        repository = Repository(origin, self._room.directory / str(self._repositories), self._room)
+        repository = Repository(origin, self._scratch.directory / str(self._repositories), self._scratch)
         await repository.create()
         return repository
 
@@ -161,7 +161,7 @@ class Making:
         commit = await reader.commit()
         paths: Sequence[bytes] = tree.paths
         if wish.sparse is not None and not level:
-            draft = Repository(origin, self._room.directory / "sparse", self._room)
+            draft = Repository(origin, self._scratch.directory / "sparse", self._scratch)
             paths = await sparse_paths(draft, tree.paths, wish.sparse)
         only = tuple(PurePath(os.fsdecode(path)) for path in paths)
         self._made.pieces.append(Piece(tree.root, place.tree, only))
@@ -184,7 +184,7 @@ class Making:
 
     def _empty(self, directories: Sequence[bytes], place: Place) -> list[Piece]:
         """The directories of submodules, which git wants to be there."""
-        root = self._room.directory / f"{self._repositories}.empty"
+        root = self._scratch.directory / f"{self._repositories}.empty"
         for directory in directories:
             if not directory.startswith(b"/") and b".." not in directory.split(b"/"):
                 (root / os.fsdecode(directory)).mkdir(parents=True, exist_ok=True)
@@ -209,7 +209,7 @@ class Making:
         """What takes the places of pointers of Git LFS among the files in `root`, if that is asked for; `history` may have it, before its origin."""
         if not self._wish.lfs:
             return []
-        target = self._room.directory / f"{repository.path.name}.lfs"
+        target = self._scratch.directory / f"{repository.path.name}.lfs"
         own = [Address("", "file", "", os.fspath(history))] if history is not None else []
         count = await put_objects(repository, root, target, [*own, repository.origin.address])
         self._made.said.append(f"{count} objects of Git LFS, in {place.tree}")

@@ -43,7 +43,7 @@ _SHARED: Final = "[safe]\n\tdirectory = *\n[uploadpack]\n\tallowAnySHA1InWant = 
 
 
 @dataclass(frozen=True, slots=True)
-class Room:
+class Scratch:
     """Where repositories of one checkout are made, and what that may take."""
 
     directory: Path
@@ -66,17 +66,17 @@ class Room:
 class Repository:
     """See above. `path` has the files, `git_directory` the rest."""
 
-    def __init__(self, origin: Origin, path: Path, room: Room) -> None:
+    def __init__(self, origin: Origin, path: Path, scratch: Scratch) -> None:
         self.origin = origin
         self.path = path
-        self.limits = limits = room.limits
+        self.limits = limits = scratch.limits
         self.git = Git(
             origin.address,
             path,
-            home=room.home,
+            home=scratch.home,
             max_bytes=limits.size_bytes,
             cpu_s=2 * int(limits.seconds) + 1,
-            config=room.shared if origin.is_directory else None,
+            config=scratch.shared if origin.is_directory else None,
         )
         self._sparse: Sparse | None = None
 

@@ -26,7 +26,7 @@ from firebrick.node.container.image import ContainerImage
 from firebrick.node.dockerfile.context import Chosen, ContextError
 from firebrick.node.dockerfile.key import content_key, scoped
 from firebrick.node.dockerfile.source import BuildSource
-from firebrick.node.dockerfile.stage import Report, Room, archive_root, carry_out, taken_out
+from firebrick.node.dockerfile.stage import Budget, Report, archive_root, carry_out, taken_out
 from firebrick.node.errors import ContainerError
 from firebrick.node.guest import Borrower, Guest
 from firebrick.results.scope import Scopes
@@ -67,7 +67,7 @@ class Builder:
         self._stages: dict[int, _Planned] = {}
         self._images: dict[str, ContainerImage] = {}
         self._exported: dict[tuple[int, int], tuple[Chosen, ...]] = {}
-        self._room = Room(terms.limit)
+        self._budget = Budget(terms.limit)
 
     async def run(self) -> ContainerImage:
         """The image of the last stage. Raises ActionError, ContainerError, ImageError, MachineError, ChannelError, NodeError."""
@@ -221,7 +221,7 @@ class Builder:
                 if isinstance(operation, Copy) and operation.origin == origin:
                     target = self._terms.scratch / f"copy-{number}-{at}"
                     try:
-                        taken = await taken_out(guest, operation.sources, target, self._room)
+                        taken = await taken_out(guest, operation.sources, target, self._budget)
                     except (ContextError, AgentError, TreeError) as error:
                         raise self._source.fault(operation.line, str(error)) from error
                     self._exported[number, at] = taken

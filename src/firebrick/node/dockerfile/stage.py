@@ -95,13 +95,13 @@ async def archive_root(guest: Guest, fd: int, limit: int) -> None:
 
 
 @dataclass(slots=True)
-class Room:
+class Budget:
     """How many bytes may still be brought to this host; a file without content takes some, too."""
 
     left: int
 
 
-async def taken_out(guest: Guest, sources: Sequence[str], target: Path, room: Room) -> tuple[Chosen, ...]:
+async def taken_out(guest: Guest, sources: Sequence[str], target: Path, budget: Budget) -> tuple[Chosen, ...]:
     """What these paths of the machine mean, absolute ones or patterns, brought to `target`. Raises ContextError, AgentError, TreeError."""
     chosen: list[Chosen] = []
     paths = [path for source in sources for path in await _found(guest, source)]
@@ -110,13 +110,13 @@ async def taken_out(guest: Guest, sources: Sequence[str], target: Path, room: Ro
         place = target / str(number)
         place.mkdir(parents=True)
         excluded = _OF_THE_MACHINE if path == "/" else ()
-        left = max(room.left, 0)
+        left = max(budget.left, 0)
         limits = TreeLimits(entries=left // _ENTRY, bytes=left, file_bytes=left)
         try:
             count = await guest.download(path, place / name, exclude=excluded, limits=limits)
         except FileMissingError as error:
             raise ContextError(f"there is no file {path!r}") from error
-        room.left -= count.bytes + count.entries * _ENTRY
+        budget.left -= count.bytes + count.entries * _ENTRY
         chosen += Context(place, plain=False).choose([name])
     return tuple(chosen)
 
