@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from firebrick.errors import FirebrickError
 from firebrick.task import shielded
 
 PIPE: Final = subprocess.PIPE
@@ -37,14 +38,13 @@ _INHERITED: Final = ("HOME", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR")
 Argument = str | os.PathLike[str]
 
 
-class ProcessError(Exception):
-    """A program on the host failed. The message ends with its last words; `hint` says what to do next, or is empty."""
+class ProcessError(FirebrickError):
+    """A program on the host failed. The message ends with its last words."""
 
     def __init__(
         self, message: str, *, hint: str = "", argv: Sequence[str] = (), returncode: int | None = None, stderr: str = ""
     ) -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(message, hint=hint)
         self.argv = tuple(argv)
         self.returncode = returncode
         self.stderr = stderr

@@ -8,6 +8,7 @@ import traceback
 from typing import Final
 
 from firebrick.cli.terminal import tame_block
+from firebrick.errors import FirebrickError
 
 SUCCESS: Final = 0
 FAILURE: Final = 1
@@ -16,12 +17,8 @@ INTERRUPTED: Final = 130
 _INDENT: Final = " " * len("error: ")
 
 
-class UsageError(Exception):
+class UsageError(FirebrickError):
     """What was asked on the command line makes no sense here. Ends with status 2."""
-
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
 
 
 def report(error: Exception) -> int:
@@ -48,22 +45,17 @@ def _singles(error: BaseException) -> list[BaseException]:
 
 
 def _message(error: BaseException) -> str:
-    if _is_ours(error) or isinstance(error, OSError):
+    if isinstance(error, FirebrickError | OSError):
         return str(error)
     return f"Firebrick has a mistake of its own: {type(error).__name__}: {error}"
 
 
 def _hint(error: BaseException) -> str:
-    if _is_ours(error):
-        return str(getattr(error, "hint", ""))
+    if isinstance(error, FirebrickError):
+        return error.hint
     if isinstance(error, OSError):
         return ""
     return "Set FIREBRICK_DEBUG=1 to see where, and report it."
-
-
-def _is_ours(error: BaseException) -> bool:
-    """Every error class of Firebrick is a sentence with a hint, and of no other."""
-    return type(error).__module__.startswith("firebrick.") and hasattr(error, "hint")
 
 
 def _is_usage(error: BaseException) -> bool:

@@ -8,6 +8,7 @@ import typer
 
 from firebrick.cli.errors import UsageError
 from firebrick.cli.terminal import tame
+from firebrick.errors import FirebrickError
 
 DEFAULT_SERVER: Final = "http://127.0.0.1:8080"
 _PATIENCE_S: Final = 30.0
@@ -25,12 +26,8 @@ ServerOption = Annotated[
 ]
 
 
-class ServerSaysError(Exception):
-    """A server refused, or could not be asked. `hint` is what it says to do, or empty."""
-
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+class ServerSaysError(FirebrickError):
+    """A server refused, or could not be asked. `hint` is what it says to do."""
 
 
 def ask(server: str, method: str, path: str, body: dict[str, object] | None = None) -> Any:

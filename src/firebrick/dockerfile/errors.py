@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from firebrick.errors import FirebrickError
 
-class DockerfileError(Exception):
-    """`line` is where, from 1; 0 is the file as a whole. The message is a sentence; `hint` is one more, or empty."""
+
+class DockerfileError(FirebrickError):
+    """`line` is where, from 1; 0 is the file as a whole."""
 
     def __init__(self, line: int, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
+        super().__init__(message, hint=hint)
         self.line = line
-        self.hint = hint

@@ -1,14 +1,12 @@
-"""What can go wrong between a repository and its tree on this host. Messages hold no credential; `hint` says what to do next."""
+"""What can go wrong between a repository and its tree on this host. Messages hold no credential."""
 
 from __future__ import annotations
 
+from firebrick.errors import FirebrickError
 
-class ForgeError(Exception):
-    """Anything that kept a source tree from arriving. The message is a sentence for a person; `hint` is one more, or empty."""
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+class ForgeError(FirebrickError):
+    """Anything that kept a source tree from arriving."""
 
 
 class AddressError(ForgeError):

@@ -1,14 +1,12 @@
-"""What can go wrong between the host and the agent. The class is the fact; the message is a sentence; `hint` says what to do next."""
+"""What can go wrong between the host and the agent."""
 
 from __future__ import annotations
 
+from firebrick.errors import FirebrickError
 
-class GuestError(Exception):
-    """Anything that went wrong while speaking with a guest. `hint` is one sentence for the person who reads it, or empty."""
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+class GuestError(FirebrickError):
+    """Anything that went wrong while speaking with a guest."""
 
 
 class ChannelError(GuestError):

@@ -1,14 +1,12 @@
-"""What can go wrong with images and kernels. The class is the fact; the message is a sentence; `hint` says what to do next."""
+"""What can go wrong with images and kernels."""
 
 from __future__ import annotations
 
+from firebrick.errors import FirebrickError
 
-class ImageError(Exception):
-    """Anything that went wrong with an image or a kernel. `hint` is one sentence for the person who reads it, or empty."""
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+class ImageError(FirebrickError):
+    """Anything that went wrong with an image or a kernel."""
 
 
 class DefinitionError(ImageError):

@@ -1,14 +1,12 @@
-"""What can go wrong with a machine. The class is the fact; the message is a sentence; `hint` says what to do next."""
+"""What can go wrong with a machine."""
 
 from __future__ import annotations
 
+from firebrick.errors import FirebrickError
 
-class MachineError(Exception):
-    """Anything that went wrong with a machine. `hint` is one sentence for the person who reads it, or empty."""
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+class MachineError(FirebrickError):
+    """Anything that went wrong with a machine."""
 
 
 class SpecError(MachineError):

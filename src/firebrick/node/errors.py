@@ -1,20 +1,17 @@
-"""What can go wrong on a node, outside the work it runs. The class is the fact, `hint` says what to do next."""
+"""What can go wrong on a node, outside the work it runs."""
 
 from __future__ import annotations
 
+from firebrick.errors import FirebrickError
 
-class NodeError(Exception):
-    """Anything a node could not do. The message is a sentence for a person; `hint` is one more, or empty."""
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+class NodeError(FirebrickError):
+    """Anything a node could not do."""
 
 
 def told(error: BaseException) -> str:
     """The error as one text: its sentence, and its hint where it has one."""
-    hint = getattr(error, "hint", "")
-    return f"{error}. {hint}" if hint else str(error)
+    return f"{error}. {error.hint}" if isinstance(error, FirebrickError) and error.hint else str(error)
 
 
 class LabelError(NodeError):

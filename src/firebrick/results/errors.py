@@ -1,20 +1,18 @@
-"""What the services refuse. The class is the fact; `code` is its word in the Twirp protocol, `status` its number in HTTP."""
+"""What the services refuse. `code` is the word of an error in the Twirp protocol, `status` its number in HTTP."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
 from typing import ClassVar
 
+from firebrick.errors import FirebrickError
 
-class ResultsError(Exception):
-    """The message is a sentence for a person, and goes to the client; `hint` is one more, or empty."""
+
+class ResultsError(FirebrickError):
+    """The message goes to the client."""
 
     code: ClassVar[str] = "internal"
     status: ClassVar[HTTPStatus] = HTTPStatus.INTERNAL_SERVER_ERROR
-
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
 
 
 class InvalidError(ResultsError):

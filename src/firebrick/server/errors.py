@@ -1,14 +1,12 @@
-"""What can go wrong between a request and its build. The class is the fact, `hint` says what to do next."""
+"""What can go wrong between a request and its build."""
 
 from __future__ import annotations
 
+from firebrick.errors import FirebrickError
 
-class ServerError(Exception):
-    """Anything the server could not do. The message is a sentence for a person; `hint` is one more, or empty."""
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+class ServerError(FirebrickError):
+    """Anything the server could not do."""
 
 
 class RequestError(ServerError):

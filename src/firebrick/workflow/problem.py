@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from firebrick.errors import FirebrickError
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Position:
@@ -71,10 +73,9 @@ def printable(text: str) -> str:
     return "".join(c if c == "\t" or c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-class WorkflowError(Exception):
-    """A workflow that cannot run. `errors` holds every problem found, in the order of the file; `hint` says what to do next."""
+class WorkflowError(FirebrickError):
+    """A workflow that cannot run. `errors` holds every problem found, in the order of the file."""
 
     def __init__(self, errors: tuple[Problem, ...], *, hint: str = "") -> None:
-        super().__init__("\n".join(str(problem) for problem in errors))
+        super().__init__("\n".join(str(problem) for problem in errors), hint=hint)
         self.errors = errors
-        self.hint = hint

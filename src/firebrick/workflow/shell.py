@@ -6,13 +6,11 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from firebrick.errors import FirebrickError
 
-class ShellError(Exception):
+
+class ShellError(FirebrickError):
     """The `shell` of a step is none. `hint` says what would be."""
-
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from firebrick.errors import FirebrickError
 from firebrick.guest.client import Process, PtySize
 from firebrick.guest.errors import AgentError, GuestError, StreamClosedError
 from firebrick.machine.errors import MachineError
@@ -77,7 +78,8 @@ class _Door:
             elif request is not None:
                 await wire.send(writer, await self._result(request))
         except _ERRORS as error:
-            await wire.send(writer, wire.Refused(message=str(error), hint=str(getattr(error, "hint", ""))))
+            hint = error.hint if isinstance(error, FirebrickError) else ""
+            await wire.send(writer, wire.Refused(message=str(error), hint=hint))
 
     async def _result(self, request: wire.FromCaller) -> wire.FromNode:
         match request:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from firebrick.errors import FirebrickError
 from firebrick.workflow.expression.expression import Scope
 from firebrick.workflow.expression.function import MAX_TOGETHER, Budget
 from firebrick.workflow.expression.value import Value, fold, kind, number_text, parse_number, to_text
@@ -17,13 +18,12 @@ MAX_DISPATCH_CHARACTERS = 65_535
 _EMPTY: Mapping[str, Value] = {"boolean": False, "number": 0}
 
 
-class InputError(ValueError):
+class InputError(FirebrickError):
     """Inputs that do not fit. `mistakes` has a sentence for each."""
 
     def __init__(self, mistakes: Sequence[str], *, hint: str = "") -> None:
-        super().__init__("\n".join(mistakes))
+        super().__init__("\n".join(mistakes), hint=hint)
         self.mistakes = tuple(mistakes)
-        self.hint = hint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
