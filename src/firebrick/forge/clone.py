@@ -93,7 +93,7 @@ class _Clone:
             with contextlib.suppress(RefNotFoundError, CloneError):
                 return commit, await self._fetch_commit(commit)
         ref = await self._fetch_tip(branch or await self._default_branch())
-        tip = await self._resolve(_tracking(ref))
+        tip = await self._git.commit(_tracking(ref))
         if tip is None:
             raise CloneError(f"cannot clone {self._url}: {ref} is no commit")
         if tip.startswith(commit):
@@ -104,7 +104,7 @@ class _Clone:
         """The full name of a commit other than the branch's last one, which is in its history."""
         for depth in _DEEPER:
             await self._git.run(*FETCH, depth, self._url, f"+{ref}:{_tracking(ref)}")
-            found = await self._resolve(commit)
+            found = await self._git.commit(commit)
             if found and await self._is_ancestor(found, _tracking(ref)):
                 return found
             if not (self._target / ".git" / "shallow").exists():
@@ -123,7 +123,7 @@ class _Clone:
 
     async def _fetch_commit(self, commit: str) -> str:
         await self._git.run(*FETCH, "--depth=1", self._url, commit)
-        found = await self._resolve(commit)
+        found = await self._git.commit(commit)
         if found is None:
             raise RefNotFoundError(f"cannot clone {self._url}: {commit} is no commit")
         return found
@@ -167,13 +167,6 @@ class _Clone:
         raise RefNotFoundError(
             f"cannot clone {self._url}: it has no default branch", hint="Is the repository empty? Else name a branch."
         )
-
-    async def _resolve(self, name: str) -> str | None:
-        try:
-            sha = await self._git.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-        except CloneError:
-            return None
-        return sha.strip()
 
     async def _check_out(self, ref: str, sha: str) -> None:
         where = (

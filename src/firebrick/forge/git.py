@@ -116,6 +116,15 @@ class Git:
         """The same, for what need not be text."""
         return (await self._run(arguments, limit, data)).stdout
 
+    async def commit(self, name: str) -> str | None:
+        """The commit of this name, if it is here."""
+        try:
+            return (
+                await self.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+            ).strip()
+        except CloneError:
+            return None
+
     async def _run(self, arguments: Sequence[str], limit: int, data: bytes | None) -> Completed:
         # Without the signal git is told that a file has become too large, and says so, where it would just die.
         limits = ("env", "--ignore-signal=XFSZ", "prlimit", *self._limits)

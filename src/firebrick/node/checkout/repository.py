@@ -118,7 +118,7 @@ class Repository:
         """What `point` needs; the commit it is. Raises a ForgeError."""
         if not depth:
             await self._fetch_all()
-            commit = await self.commit(point.kept_at or point.commit)
+            commit = await self.git.commit(point.kept_at or point.commit)
             if commit is not None and point.commit in ("", commit):
                 return commit
         commit = await self._fetch_point(point, depth)
@@ -134,7 +134,7 @@ class Repository:
         if point.is_tag and point.commit:  # as it is, with its message, unless it has moved
             with contextlib.suppress(RefNotFoundError):
                 await self._fetch([point.refspec_by_name], depth)
-            if await self.commit(point.ref) == point.commit:
+            if await self.git.commit(point.ref) == point.commit:
                 return point.commit
         try:
             await self._fetch([point.refspec], depth)
@@ -142,9 +142,9 @@ class Repository:
             if not point.commit:
                 raise
             await self._fetch_all()  # a server that gives no commit by its name
-            if point.ref and await self.commit(point.commit) is not None:
+            if point.ref and await self.git.commit(point.commit) is not None:
                 await self.git.run("update-ref", point.kept_at, point.commit)
-        commit = await self.commit(point.commit or point.kept_at)
+        commit = await self.git.commit(point.commit or point.kept_at)
         if commit is None:
             raise RefNotFoundError(f"{self.origin.url} has no commit {point.commit or point.ref}")
         return commit
@@ -153,14 +153,6 @@ class Repository:
         options = [*_FETCH, f"--depth={depth}"] if depth else [*_FETCH]
         data = "".join(f"{refspec}\n" for refspec in refspecs).encode()
         await self.git.run(*options, self.origin.address.url, data=data)
-
-    async def commit(self, name: str) -> str | None:
-        """The commit of this name, if it is here."""
-        try:
-            said = await self.git.run("rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
-        except CloneError:
-            return None
-        return said.strip()
 
     # --- how it is checked out ---
 
