@@ -77,20 +77,15 @@ class Artifacts:
             expires_us=self._expiry(expires_us),
         )
         await self._take_offers(grant)
-        stale: list[Upload] = []
 
-        def begin(connection: Connection) -> int:
+        def replaced(connection: Connection) -> list[Upload]:
             self._check_free(connection, grant, new.name)
-            for upload in self._pending(connection, grant, new.name):
-                if upload.job != grant.job:
-                    raise _taken(new.name)
-                self._uploads.forget(connection, upload)
-                stale.append(upload)
-            return self._uploads.begin(connection, new)
+            pending = self._pending(connection, grant, new.name)
+            if any(upload.job != grant.job for upload in pending):
+                raise _taken(new.name)
+            return pending
 
-        number = await self._database.transact(begin)
-        await self._uploads.discard_all(stale)
-        return number
+        return await self._uploads.begin(new, replaced)
 
     async def finalize(self, grant: Grant, finished: Finished) -> Artifact:
         """Make what was uploaded an artifact. Raises InvalidError where it is not what the client says, MissingError, TakenError, QuotaError."""

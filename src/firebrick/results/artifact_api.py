@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import msgspec
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
@@ -21,7 +20,7 @@ from firebrick.results.link import Right
 from firebrick.results.record import Artifact
 from firebrick.results.schema import artifacts
 from firebrick.results.token import Grant
-from firebrick.results.wire import answer, granted, link, number_of, parts, read_json
+from firebrick.results.wire import Method, answer, granted, link, number_of, parts, read_json, twirp
 
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})\Z")
 _PER_PAGE: Final = 100
@@ -134,20 +133,13 @@ async def _delete(request: Request, grant: Grant) -> Response:
     return answer({"ok": True, "artifact_id": str(artifact.number)})
 
 
-_METHODS: Final[Mapping[str, Callable[[Request, Grant], Awaitable[Response]]]] = {
+_METHODS: Final[Mapping[str, Method]] = {
     "CreateArtifact": _create,
     "FinalizeArtifact": _finalize,
     "ListArtifacts": _list,
     "GetSignedArtifactURL": _signed,
     "DeleteArtifact": _delete,
 }
-
-
-async def _call(request: Request) -> Response:
-    method = _METHODS.get(request.path_params["method"])
-    if method is None:
-        raise HTTPException(404, "ArtifactService has no such method")
-    return await method(request, granted(request))
 
 
 def _of_repository(request: Request) -> Grant:
@@ -200,7 +192,7 @@ async def _rest_zip(request: Request) -> Response:
 
 _REPOSITORY: Final = "/repos/{owner}/{name}/actions"
 ROUTES: Final = [
-    Route("/twirp/github.actions.results.api.v1.ArtifactService/{method}", _call, methods=["POST"]),
+    twirp("ArtifactService", _METHODS),
     *(Route(f"{base}{_REPOSITORY}/runs/{{run}}/artifacts", _rest_list) for base in ("", "/api/v3")),
     *(Route(f"{base}{_REPOSITORY}/artifacts/{{number}}/zip", _rest_zip) for base in ("", "/api/v3")),
 ]

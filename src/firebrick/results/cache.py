@@ -99,21 +99,16 @@ class Cache:
             scope=grant.write,
             version=check_version(version),
         )
-        stale: list[Upload] = []
 
-        def begin(connection: Connection) -> int:
+        def replaced(connection: Connection) -> list[Upload]:
             if self._exact(connection, grant, new.scope, _fold(key), version):
                 raise _taken(key)
-            for upload in self._pending(connection, grant, key, version):
-                if (upload.run, upload.job) != (grant.run, grant.job):
-                    raise _taken(key)
-                self._uploads.forget(connection, upload)
-                stale.append(upload)
-            return self._uploads.begin(connection, new)
+            pending = self._pending(connection, grant, key, version)
+            if any((upload.run, upload.job) != (grant.run, grant.job) for upload in pending):
+                raise _taken(key)
+            return pending
 
-        number = await self._database.transact(begin)
-        await self._uploads.discard_all(stale)
-        return number
+        return await self._uploads.begin(new, replaced)
 
     async def finalize(self, grant: Grant, key: str, version: str, size: int) -> Entry:
         """Make what was uploaded an entry, and let older ones go where there is no room for all.

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -19,7 +18,7 @@ from firebrick.results.errors import DeniedError, InvalidError, MissingError
 from firebrick.results.link import Right
 from firebrick.results.token import Grant
 from firebrick.results.upload import Kind, Upload
-from firebrick.results.wire import answer, body_of, granted, link, number_of, parts, read_json
+from firebrick.results.wire import Method, answer, body_of, granted, link, number_of, parts, read_json, twirp
 
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,15})-([0-9]{1,15})/(\*|[0-9]{1,15})\Z")
 
@@ -68,18 +67,11 @@ async def _finalize(request: Request, grant: Grant) -> Response:
     return answer({"ok": True, "entry_id": str(entry.number)})
 
 
-_METHODS: Final[Mapping[str, Callable[[Request, Grant], Awaitable[Response]]]] = {
+_METHODS: Final[Mapping[str, Method]] = {
     "GetCacheEntryDownloadURL": _lookup,
     "CreateCacheEntry": _create,
     "FinalizeCacheEntryUpload": _finalize,
 }
-
-
-async def _call(request: Request) -> Response:
-    method = _METHODS.get(request.path_params["method"])
-    if method is None:
-        raise HTTPException(404, "CacheService has no such method")
-    return await method(request, granted(request))
 
 
 class _Reserve(msgspec.Struct, rename="camel"):
@@ -153,7 +145,7 @@ async def _own(request: Request) -> Upload:
 
 _V1: Final = "/_apis/artifactcache"
 ROUTES: Final = [
-    Route("/twirp/github.actions.results.api.v1.CacheService/{method}", _call, methods=["POST"]),
+    twirp("CacheService", _METHODS),
     Route(f"{_V1}/cache", _v1_lookup),
     Route(f"{_V1}/caches", _v1_list, methods=["GET"]),
     Route(f"{_V1}/caches", _v1_reserve, methods=["POST"]),

@@ -79,10 +79,22 @@ class Uploads:
         self._clock = clock
         self._turns: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    # --- inside the transactions of others ---
+    async def begin(self, new: NewUpload, replaced: Callable[[Connection], Sequence[Upload]]) -> int:
+        """Begin an upload in place of those that `replaced` gives, and return its number; what that raises is raised, and then nothing has changed.
 
-    def begin(self, connection: Connection, new: NewUpload) -> int:
-        """Note a new upload. Raises QuotaError where its run has too many open."""
+        Raises QuotaError where the run has too many open."""
+
+        def begin(connection: Connection) -> tuple[int, Sequence[Upload]]:
+            stale = replaced(connection)
+            for upload in stale:
+                self.forget(connection, upload)
+            return self._insert(connection, new), stale
+
+        number, stale = await self._database.transact(begin)
+        await self._discard_all(stale)
+        return number
+
+    def _insert(self, connection: Connection, new: NewUpload) -> int:
         of_run = sa.and_(uploads.c.tenant == new.tenant, uploads.c.run == new.run)
         count = connection.execute(sa.select(sa.func.count()).where(of_run)).scalar_one()
         if count >= MOST_UPLOADS:
@@ -91,6 +103,8 @@ class Uploads:
         result = connection.execute(uploads.insert().values(**values, created_us=self._clock()))
         number: int = result.inserted_primary_key[0]  # type: ignore[index]  # SQLite always has one
         return number
+
+    # --- inside the transactions of others ---
 
     def pending(self, connection: Connection, *conditions: sa.ColumnElement[bool]) -> list[Upload]:
         """Those that fulfil this and are not too old, newest first."""
@@ -115,7 +129,7 @@ class Uploads:
         await self._staging.discard(upload.number)
         self._turns.pop(upload.number, None)
 
-    async def discard_all(self, forgotten: Sequence[Upload]) -> None:
+    async def _discard_all(self, forgotten: Sequence[Upload]) -> None:
         """As `discard`, for those whose content is not wanted: it goes as well, where nothing else has the same."""
         for upload in forgotten:
             await self.discard(upload)

@@ -7,13 +7,14 @@ import base64
 import binascii
 import contextlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from firebrick.results.errors import InvalidError, ResultsError, UnauthenticatedError
 from firebrick.results.limits import LINK_S
@@ -29,6 +30,19 @@ _SCHEMES: Final = ("bearer", "token")
 _HOST: Final = re.compile(r"[A-Za-z0-9.-]{1,253}(:[0-9]{1,5})?\Z")
 
 T = TypeVar("T")
+Method = Callable[[Request, Grant], Awaitable[Response]]
+
+
+def twirp(service: str, methods: Mapping[str, Method]) -> Route:
+    """Where the methods of a service are called, each by its name."""
+
+    async def call(request: Request) -> Response:
+        method = methods.get(request.path_params["method"])
+        if method is None:
+            raise HTTPException(404, f"{service} has no such method")
+        return await method(request, granted(request))
+
+    return Route(f"/twirp/github.actions.results.api.v1.{service}/{{method}}", call, methods=["POST"])
 
 
 def granted(request: Request) -> Grant:
