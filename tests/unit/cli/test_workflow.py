@@ -166,7 +166,7 @@ def test_a_directory_is_the_workflows_in_it(tmp_path):
     for directory, names in [
         (
             root,
-            ["action.yml", ".github/workflows/called.yml", ".github/workflows/caller.yml", ".forgejo/workflows/x.yaml"],
+            ["action.yml", ".forgejo/workflows/x.yaml", ".github/workflows/called.yml", ".github/workflows/caller.yml"],
         ),
         (root / ".github/workflows", ["called.yml", "caller.yml"]),
     ]:
