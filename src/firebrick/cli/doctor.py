@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from firebrick.cli import host, production
+from firebrick.cli.errors import UsageError
 from firebrick.cli.host import Finding, Verdict
 from firebrick.cli.terminal import tame
 from firebrick.home import Home
@@ -46,7 +47,7 @@ async def examine(home: Home) -> list[Finding]:
     findings += [check() for check in production.LOCAL]
     findings += [host.home_directory(home), *host.stored(home)]
     required = production.required(settings)
-    return [production.judge(finding, required) for finding in findings] + said
+    return [production.judge(finding, required) for finding in findings] + said + _server(home, settings, said)
 
 
 def _settings(home: Home) -> tuple[NodeSettings, list[Finding]]:
@@ -58,6 +59,24 @@ def _settings(home: Home) -> tuple[NodeSettings, list[Finding]]:
     return settings, [
         Finding("settings", Verdict.OK, f"{settings.driver}, {'jailed' if settings.jailed else 'no jail'}")
     ]
+
+
+def _server(home: Home, node: NodeSettings, said: Sequence[Finding]) -> list[Finding]:
+    """Whether `firebrick serve` would start with its settings; nothing more where the file cannot be read at all. Machines run without."""
+    from firebrick.cli.settings import (
+        check_network,
+        server_settings,
+    )  # what a server needs takes longer to import than all else here
+
+    try:
+        settings = server_settings(home=home.root)
+        check_network(home, node)
+    except UsageError as error:
+        known = any(finding.found == str(error) for finding in said)
+        return [] if known else [Finding("server settings", Verdict.NOTE, str(error), error.hint)]
+    count = len(settings.repositories)
+    repositories = f"{count} {'repository' if count == 1 else 'repositories'}"
+    return [Finding("server settings", Verdict.OK, f"{settings.host}:{settings.port}, {repositories}")]
 
 
 def _print(findings: Sequence[Finding], *, ok: bool) -> None:
