@@ -17,7 +17,7 @@ from firebrick.cli.errors import UsageError
 from firebrick.cli.host import Finding, Verdict
 from firebrick.cli.terminal import tame
 from firebrick.home import Home
-from firebrick.node.errors import NodeError
+from firebrick.node.errors import SettingsError
 from firebrick.node.settings import NodeSettings, read_settings
 
 _MARKS: Final = {Verdict.OK: ("✓", "green"), Verdict.NOTE: ("!", "yellow"), Verdict.MISSING: ("✗", "bold red")}
@@ -54,7 +54,7 @@ def _settings(home: Home) -> tuple[NodeSettings, list[Finding]]:
     """Of the node; the defaults, and what is wrong, where they cannot be read."""
     try:
         settings = read_settings(home.config_file)
-    except NodeError as error:
+    except SettingsError as error:
         return NodeSettings(), [Finding("settings", Verdict.MISSING, str(error), error.hint)]
     return settings, [
         Finding("settings", Verdict.OK, f"{settings.driver}, {'jailed' if settings.jailed else 'no jail'}")

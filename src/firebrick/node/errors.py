@@ -17,6 +17,10 @@ def told(error: BaseException) -> str:
     return f"{error}. {hint}" if hint else str(error)
 
 
+class SettingsError(NodeError):
+    """The table [node] of config.toml cannot be read, or says what no node can do."""
+
+
 class LabelError(NodeError):
     """`runs-on` names no image this node knows."""
 
