@@ -7,6 +7,7 @@ The steps of a job say what is to happen, one word and its arguments a line:
     keep PATH TEXT...      an artifact
     sparse PATH SIZE       an artifact that takes long to read
     fail STATUS            the step fails
+    forgive STATUS         the step fails, and the job goes on
     hang                   until cancelled
     gate NAME              until the test opens the gate
     unprepared             (first step) the machine is never there
@@ -47,8 +48,9 @@ from firebrick.workflow.syntax import Job
 
 
 class StepFailedError(Exception):
-    def __init__(self, status: int) -> None:
+    def __init__(self, status: int, *, forgiven: bool = False) -> None:
         self.status = status
+        self.forgiven = forgiven
 
 
 class DoubleRun:
@@ -168,8 +170,11 @@ class DoubleRun:
                     for line in script.splitlines():
                         await self._do(job, index, self._line(line))
                 except StepFailedError as failed:
-                    how = {"conclusion": Conclusion.FAILURE, "exit_code": failed.status}
+                    after = Conclusion.SUCCESS if failed.forgiven else Conclusion.FAILURE
+                    how = {"conclusion": after, "outcome": Conclusion.FAILURE, "exit_code": failed.status}
                     await self.tell(StepFinished, job=job, step=index, seconds=0.0, **how)
+                    if failed.forgiven:
+                        continue
                     return Conclusion.FAILURE
                 await self.tell(
                     StepFinished, job=job, step=index, conclusion=Conclusion.SUCCESS, seconds=0.0, exit_code=0
@@ -205,6 +210,8 @@ class DoubleRun:
                     file.truncate(int(size))
             case "fail":
                 raise StepFailedError(int(rest))
+            case "forgive":
+                raise StepFailedError(int(rest), forgiven=True)
             case "hang":
                 await asyncio.Future()
             case "gate":

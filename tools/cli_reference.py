@@ -22,7 +22,7 @@ HEAD = """\
 
 Written by `tools/cli_reference.py` from the program's own descriptions. `firebrick VERB --help` shows the same.
 
-Exit status: 0 success; 1 failure; 2 wrong usage, or a workflow with mistakes, a matrix that cannot be expanded before anything runs among them; 130 interrupted. Messages go to stderr, `--json` to stdout. `NO_COLOR` turns colours off,
+Exit status: 0 success; 1 failure; 2 wrong usage, or settings of a node or a server with mistakes, or a workflow with mistakes, a matrix that cannot be expanded before anything runs among them; 130 interrupted. Messages go to stderr, `--json` to stdout. `NO_COLOR` turns colours off,
 `FIREBRICK_DEBUG=1` adds a traceback to an error. Settings and the home are on [their own page](settings.md).
 """
 

@@ -136,6 +136,15 @@ async def test_a_step_that_fails_is_named(service: Service) -> None:
     assert "==> Failed: step 'Work'" in build["log"]
 
 
+async def test_a_step_that_may_fail_is_told_in_the_log(service: Service) -> None:
+    build = await service.ended(await service.submit(service.repository("say before", "forgive 3")))
+    assert (build["conclusion"], build["message"]) == ("success", None)
+    assert (
+        "--> step 'Work' of job 'build' failed with exit status 3, and the job goes on: continue-on-error\n"
+        in build["log"]
+    )
+
+
 async def test_a_mistake_in_the_workflow_is_told_with_its_place(service: Service) -> None:
     repository = service.repository(
         files={".github/workflows/ci.yml": "on: push\njobs:\n  build:\n    runs-on: linux\n    stepz: []\n"}

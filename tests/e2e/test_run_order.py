@@ -7,6 +7,7 @@ import pytest
 from firebrick.cli.errors import UsageError
 from firebrick.cli.order import Wish, describe_source, make_order
 from firebrick.node.order import Resources
+from firebrick.server.plan import workflow_paths
 from firebrick.workflow.problem import WorkflowError
 
 JOB = "on: push\njobs: {build: {runs-on: base, steps: [{run: echo}]}}\n"
@@ -40,6 +41,16 @@ async def order(tree, **fields):
 async def test_the_only_workflow(tree):
     put(tree, ".forgejo/workflows/ci.yml")
     assert (await order(tree)).workflow.path == ".forgejo/workflows/ci.yml"
+
+
+async def test_the_directory_of_another_forge_is_meant_where_there_is_one(tree):
+    """The same one as a server finds."""
+    put(tree, ".forgejo/workflows/notes.md")
+    for name in (".github/workflows/a.yml", ".gitea/workflows/b.yml", ".forgejo/workflows/c.yml"):
+        put(tree, name)
+        assert (await order(tree)).workflow.path == name
+        assert workflow_paths(tree) == [name]
+    assert (await order(tree, workflow=".github/workflows/a.yml")).workflow.path == ".github/workflows/a.yml"
 
 
 async def test_several_must_be_named_and_are_listed(tree):

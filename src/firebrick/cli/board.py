@@ -32,6 +32,7 @@ class StepLine:
     started: float | None = None
     seconds: float = 0.0
     conclusion: Conclusion | None = None
+    forgiven: bool = False
     exit_code: int | None = None
     tail: deque[str] = field(default_factory=lambda: deque(maxlen=TAIL))
     lines: int = 0
@@ -121,6 +122,7 @@ class Board:
             step.name, step.started = event.name, event.at
         else:
             step.conclusion, step.seconds, step.exit_code = event.conclusion, event.seconds, event.exit_code
+            step.forgiven = event.is_forgiven
             step.summary, step.name = event.summary, event.name or step.name
 
     def _job(self, event: JobStarted | JobFinished) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final
@@ -14,10 +14,10 @@ import typer
 
 from firebrick.cli.errors import print_error
 from firebrick.confined import read_beneath
-from firebrick.workflow.action_file import ACTION_FILES, read_action_file
+from firebrick.workflow.action_file import ACTION_FILES, ActionFile, read_action_file
 from firebrick.workflow.called import load_with
-from firebrick.workflow.local import check_actions
-from firebrick.workflow.problem import Problem, WorkflowError, printable
+from firebrick.workflow.local import check_actions, dockerfile_of
+from firebrick.workflow.problem import Position, Problem, WorkflowError, printable
 from firebrick.workflow.reader import read_workflow
 from firebrick.workflow.reference import DIRECTORIES, SUFFIXES
 from firebrick.workflow.syntax import Workflow
@@ -37,7 +37,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per file, one a line.")] = False,
 ) -> None:
     """Say everything that is wrong with workflow and action files, each mistake with its line and column, and with the workflows and actions of the same
-    repository that they use. Exit status 1 where there is any, 2 where a file cannot be read."""
+    repository that they use, Dockerfiles of actions included. Exit status 1 where there is any, 2 where a file cannot be read."""
     status = 0
     files, told = [], set[Problem]()
     for path in paths or [Path()]:
@@ -95,7 +95,7 @@ def check_file(path: Path) -> Checked:
         content = file.read(MAX_BYTES + 1)
     try:
         if path.name in ACTION_FILES:
-            return Checked(warnings=read_action_file(content, str(path)).warnings)
+            return _with_dockerfile(read_action_file(content, str(path)), path)
         workflow = read_workflow(content, str(path))
     except WorkflowError as error:
         return Checked(error.errors)
@@ -117,8 +117,39 @@ def _with_used(workflow: Workflow, file: Path, root: Path) -> Checked:
     except WorkflowError as error:
         errors += error.errors
     found = check_actions([workflow, *called], find)
+    built = _built(root, found.dockerfiles)
     warnings = [*workflow.warnings, *(warning for each in called for warning in each.warnings), *found.warnings]
-    return Checked(tuple(_placed([*found.errors, *errors], file, root)), tuple(_placed(warnings, file, root)))
+    return Checked(
+        tuple(_placed([*found.errors, *built.errors, *errors], file, root)),
+        tuple(_placed([*warnings, *built.warnings], file, root)),
+    )
+
+
+def _with_dockerfile(action: ActionFile, path: Path) -> Checked:
+    """An action by itself: what it is built of is in its repository, or below it where none is known."""
+    name = dockerfile_of(replace(action, path=path.name))
+    if name is None:
+        return Checked(warnings=action.warnings)
+    folder = path.resolve().parent
+    root = _root_of(path) or folder
+    target = os.path.normpath(folder.relative_to(root) / name)
+    missing = Problem(str(path), Position(), f"Can't find '{target}', of which the action is built")
+    built = _built(root, {target: missing})
+    return Checked(tuple(_placed(built.errors, path, root)), (*action.warnings, *_placed(built.warnings, path, root)))
+
+
+def _built(root: Path, dockerfiles: Mapping[str, Problem]) -> Checked:
+    """The mistakes of Dockerfiles, and the warnings for those that are not there. Their language is imported for those who have any."""
+    errors: list[Problem] = []
+    warnings: list[Problem] = []
+    for path, missing in dockerfiles.items():
+        from firebrick.cli.dockerfile import read_problems
+
+        try:
+            errors += read_problems(root, path)
+        except OSError:
+            warnings.append(missing)
+    return Checked(tuple(errors), tuple(warnings))
 
 
 def _root_of(path: Path) -> Path | None:

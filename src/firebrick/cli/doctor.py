@@ -13,10 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from firebrick.cli import host, production
+from firebrick.cli.errors import UsageError
 from firebrick.cli.host import Finding, Verdict
 from firebrick.cli.terminal import tame
 from firebrick.home import Home
-from firebrick.node.errors import NodeError
+from firebrick.node.errors import SettingsError
 from firebrick.node.settings import NodeSettings, read_settings
 
 _MARKS: Final = {Verdict.OK: ("✓", "green"), Verdict.NOTE: ("!", "yellow"), Verdict.MISSING: ("✗", "bold red")}
@@ -46,18 +47,36 @@ async def examine(home: Home) -> list[Finding]:
     findings += [check() for check in production.LOCAL]
     findings += [host.home_directory(home), *host.stored(home)]
     required = production.required(settings)
-    return [production.judge(finding, required) for finding in findings] + said
+    return [production.judge(finding, required) for finding in findings] + said + _server(home, settings, said)
 
 
 def _settings(home: Home) -> tuple[NodeSettings, list[Finding]]:
     """Of the node; the defaults, and what is wrong, where they cannot be read."""
     try:
         settings = read_settings(home.config_file)
-    except NodeError as error:
+    except SettingsError as error:
         return NodeSettings(), [Finding("settings", Verdict.MISSING, str(error), error.hint)]
     return settings, [
         Finding("settings", Verdict.OK, f"{settings.driver}, {'jailed' if settings.jailed else 'no jail'}")
     ]
+
+
+def _server(home: Home, node: NodeSettings, said: Sequence[Finding]) -> list[Finding]:
+    """Whether `firebrick serve` would start with its settings; nothing more where the file cannot be read at all. Machines run without."""
+    from firebrick.cli.settings import (
+        check_network,
+        server_settings,
+    )  # what a server needs takes longer to import than all else here
+
+    try:
+        settings = server_settings(home=home.root)
+        check_network(home, node)
+    except UsageError as error:
+        known = any(finding.found == str(error) for finding in said)
+        return [] if known else [Finding("server settings", Verdict.NOTE, str(error), error.hint)]
+    count = len(settings.repositories)
+    repositories = f"{count} {'repository' if count == 1 else 'repositories'}"
+    return [Finding("server settings", Verdict.OK, f"{settings.host}:{settings.port}, {repositories}")]
 
 
 def _print(findings: Sequence[Finding], *, ok: bool) -> None:

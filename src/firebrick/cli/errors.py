@@ -14,6 +14,8 @@ SUCCESS: Final = 0
 FAILURE: Final = 1
 USAGE: Final = 2
 INTERRUPTED: Final = 130
+_USAGE_ERRORS: Final = frozenset({"SettingsError", "WorkflowError"})
+"""By name: who has no workflow, and no node, does not wait for theirs."""
 _INDENT: Final = " " * len("error: ")
 
 
@@ -59,7 +61,7 @@ def _hint(error: BaseException) -> str:
 
 
 def _is_usage(error: BaseException) -> bool:
-    return isinstance(error, UsageError) or type(error).__name__ == "WorkflowError"
+    return isinstance(error, UsageError) or type(error).__name__ in _USAGE_ERRORS
 
 
 def _paint(text: str, code: str) -> str:

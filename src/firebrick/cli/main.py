@@ -110,7 +110,7 @@ def _options(
 
 
 def main() -> None:
-    """The program. Ends with 0 success, 1 failure, 2 wrong usage or a workflow with mistakes, 130 interrupted."""
+    """The program. Ends with 0 success, 1 failure, 2 wrong usage, or settings or a workflow with mistakes, 130 interrupted."""
     try:
         app()
     except BrokenPipeError:

@@ -46,7 +46,7 @@ CheckpointOption = Annotated[
 
 
 def told_settings(home: Home, driver: DriverName | None, jail: bool | None, **more: object) -> NodeSettings:
-    """The node's settings of the home, with what was said beside them; None is not said. Raises NodeError, UsageError."""
+    """The node's settings of the home, with what was said beside them; None is not said. Raises SettingsError, UsageError."""
     said = {name: value for name, value in {"driver": driver, "jail": jail, **more}.items() if value is not None}
     checkpoint = said.get("checkpoint")
     if isinstance(checkpoint, str) and not re.fullmatch(CHECKPOINTS, checkpoint):

@@ -26,11 +26,10 @@ from firebrick.workflow.policy import run_name
 from firebrick.workflow.preview import evaluated_concurrency, preview
 from firebrick.workflow.problem import Problem, WorkflowError
 from firebrick.workflow.reader import read_workflow
-from firebrick.workflow.reference import SUFFIXES, Target
+from firebrick.workflow.reference import DIRECTORIES, SUFFIXES, Target
 from firebrick.workflow.syntax import Workflow
 from firebrick.workflow.yaml import MAX_BYTES
 
-_DIRECTORIES: Final = (".github/workflows", ".forgejo/workflows")
 _REMOTE: Final = re.compile(r"[/:]([A-Za-z0-9._-]+)/([A-Za-z0-9._-]+?)(?:\.git)?/?$")
 
 
@@ -151,7 +150,7 @@ def _choose(wish: Wish, root: Path) -> tuple[Workflow, tuple[str, ...]]:
 
 def find_workflows(root: Path) -> list[Path]:
     """Of the first directory that has any, by name."""
-    for directory in _DIRECTORIES:
+    for directory in DIRECTORIES:
         folder = root / directory
         found = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES) if folder.is_dir() else []
         if found:
@@ -166,7 +165,7 @@ def _named(name: str, root: Path) -> Workflow:
         if file.is_file():
             return read_file(file, root)
     known = ", ".join(file.name for file in find_workflows(root))
-    hint = f"The repository has {known}." if known else f"The repository has none in {' or '.join(_DIRECTORIES)}."
+    hint = f"The repository has {known}." if known else f"The repository has none in {' or '.join(DIRECTORIES)}."
     raise UsageError(f"there is no workflow {name}", hint=hint)
 
 

@@ -30,7 +30,7 @@ MARKS = {
     Conclusion.SKIPPED: "skipped",
     Conclusion.WAITING: "waiting",
 }
-
+FORGIVEN: Final = "FAILED (continue-on-error)"
 
 _GOES_ON: Final = "   "
 _REMEMBERED: Final = 100
@@ -148,7 +148,8 @@ class PlainView:
 
     def _step_result(self, event: StepFinished) -> str:
         code = f", exit code {event.exit_code}" if event.exit_code else ""
-        return f"-- step {event.step + 1} {MARKS[event.conclusion]}, {duration(event.seconds)}{code}"
+        mark = FORGIVEN if event.is_forgiven else MARKS[event.conclusion]
+        return f"-- step {event.step + 1} {mark}, {duration(event.seconds)}{code}"
 
     def _write(self, job: str, text: str, *, mark: str = "") -> None:
         """The one place that writes: whatever the text quotes, it stays behind its prefix, and lines that go on are seen to."""

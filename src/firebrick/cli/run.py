@@ -65,7 +65,7 @@ def run(
 ) -> None:
     """Run a workflow of a repository, each job in a machine of its own.
 
-    Without WORKFLOW the only file in .github/workflows or .forgejo/workflows is run; where there is none, what the sources call for (cargo,
+    Without WORKFLOW the only file in .forgejo/workflows, .gitea/workflows or .github/workflows, the first that has any, is run; where there is none, what the sources call for (cargo,
     autotools, cmake, python, make, npm).
 
     Ends with 0 success, 1 failure, 2 wrong usage or a workflow with mistakes, 130 cancelled. Ctrl-C asks the steps to end and lets those

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-import tomllib
 from collections.abc import MutableMapping
 from enum import StrEnum
 from io import StringIO
@@ -13,16 +12,12 @@ from typing import Annotated, Any, TextIO
 
 import structlog
 import typer
-from pydantic import ValidationError
 from structlog.typing import ExcInfo
 
-from firebrick.cli.errors import UsageError
 from firebrick.cli.node import DriverOption, JailOption, told_settings, warn
+from firebrick.cli.settings import check_network, server_settings
 from firebrick.cli.terminal import tame, tame_block
-from firebrick.home import Home
-from firebrick.machine import Network
 from firebrick.node.node import Node
-from firebrick.node.pool.driver import network_kind
 from firebrick.node.settings import NodeSettings
 from firebrick.server.serve import serve as serve_builds
 from firebrick.server.settings import ServeSettings
@@ -49,7 +44,7 @@ def serve(
     jail: JailOption = None,
 ) -> None:
     """Serve the build API over HTTP, and run the builds on this host."""
-    settings = _settings(host=host, port=port)
+    settings = server_settings(host=host, port=port)
     configure_logging(settings.log_level, log_format)
     asyncio.run(_serve(settings, told_settings(settings.layout, driver, jail)))
 
@@ -60,26 +55,9 @@ async def _serve(settings: ServeSettings, node_settings: NodeSettings) -> None:
     def announce(url: str) -> None:
         print(f"Firebrick serves builds on {url} (home {home.root})", flush=True)  # noqa: T201 - this is the command line
 
-    shared = network_kind(node_settings) is Network.USER
-    if node_settings.network and shared and not node_settings.network_reaches_loopback:
-        raise UsageError(
-            f"`network = true` in {home.config_file} lets every build reach what listens on this host's loopback, this server included",
-            hint="Take it out; or, as root, set `jail = true`, which gives each a network of its own; or, where nothing there needs protection, set `network_reaches_loopback = true` in [node] as well.",
-        )
+    check_network(home, node_settings)
     async with Node.open(home, settings=node_settings, warn=warn) as node:
         await serve_builds(home, node, settings, on_ready=announce)
-
-
-def _settings(**given: object) -> ServeSettings:
-    try:
-        return ServeSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    except ValidationError as error:
-        # Not the error itself: it repeats the values, and a credential may be among them.
-        wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
-        hint = f"Look into the environment (FIREBRICK_...) and {Home.find().config_file}."
-        raise UsageError(f"a setting is not as it must be: {wrong}", hint=hint) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {Home.find().config_file}: {error}", hint="The file must be TOML.") from error
 
 
 def configure_logging(level: str, form: LogFormat) -> None:

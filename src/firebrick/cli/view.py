@@ -27,6 +27,7 @@ _SYMBOLS: Final = {
     Conclusion.SKIPPED: Text("-", "dim"),
     Conclusion.WAITING: Text("○", "cyan"),
 }
+_FORGIVEN: Final = Text("✗", "bold yellow")
 _MARKED: Final = {
     "##[group]": ("▸ ", "bold"),
     "##[error]": ("", "red"),
@@ -117,6 +118,9 @@ class LiveView:
         if step.conclusion is Conclusion.SKIPPED:
             name.stylize("dim")
             return _row(_SYMBOLS[step.conclusion], name)
+        if step.forgiven:
+            name.append(" (continue-on-error)", "yellow")
+            return Group(_row(_FORGIVEN, name, duration(step.seconds)), *_tail(step, FAILED_TAIL, "yellow"))
         row = _row(_SYMBOLS[step.conclusion], name, duration(step.seconds))
         if step.conclusion is Conclusion.FAILURE:
             return Group(row, *_tail(step, FAILED_TAIL, "red"))

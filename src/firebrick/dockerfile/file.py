@@ -14,6 +14,7 @@ from firebrick.dockerfile.words import Budget, Expander, split
 SCRATCH: Final = "scratch"
 _STAGE: Final = re.compile(r"[a-z][a-z0-9._-]{0,127}")
 _MOST_STAGES: Final = 50
+_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 MOST_VARIABLES: Final = 500
 
 Origin = int | str
@@ -61,6 +62,11 @@ class Dockerfile:
             if self.stages[number].name == text.lower():
                 return number
         return text
+
+
+def platform_of(machine: str) -> str:
+    """What machines like this host are called, of which `uname -m` says `machine`."""
+    return f"linux/{_ARCHITECTURES.get(machine, machine.lower())}"
 
 
 def read_dockerfile(content: bytes, *, platform: str) -> Dockerfile:

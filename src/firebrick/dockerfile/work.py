@@ -81,7 +81,7 @@ class Work:
 
 def work_of(file: Dockerfile, number: int, base: Config) -> Work:
     """Of the stage `number`, which begins from an image that is run as `base` says. Raises DockerfileError."""
-    compiler = _Compiler(file, number, base)
+    compiler = Compiler(file, number, base)
     for instruction in file.stages[number].instructions:
         compiler.take(instruction)
     return compiler.work
@@ -96,7 +96,21 @@ def copied_from(file: Dockerfile, number: int) -> set[Origin]:
     return found
 
 
-class _Compiler:
+def needed_stages(file: Dockerfile) -> list[int]:
+    """The last one and all it begins from and copies of, in their order."""
+    needed, todo = set[int](), [len(file.stages) - 1]
+    while todo:
+        number = todo.pop()
+        if number not in needed:
+            needed.add(number)
+            origins = {file.stages[number].base, *copied_from(file, number)}
+            todo += [origin for origin in origins if isinstance(origin, int)]
+    return sorted(needed)
+
+
+class Compiler:
+    """Takes the instructions of one stage in their order; others may follow one that raises DockerfileError."""
+
     def __init__(self, file: Dockerfile, number: int, base: Config) -> None:
         self._file = file
         self._number = number
@@ -347,22 +361,22 @@ def _mode(instruction: Instruction, text: str) -> int:
     return int(text, 8)
 
 
-_ACTS: Final[Mapping[str, Callable[[_Compiler, Instruction], None]]] = {
-    "ADD": _Compiler.add,
-    "ARG": _Compiler.arg,
-    "CMD": _Compiler.command,
-    "COPY": _Compiler.copy,
-    "ENTRYPOINT": _Compiler.entrypoint,
-    "ENV": _Compiler.env,
-    "EXPOSE": _Compiler.nothing,
-    "HEALTHCHECK": _Compiler.nothing,
-    "LABEL": _Compiler.nothing,
-    "MAINTAINER": _Compiler.nothing,
-    "ONBUILD": _Compiler.nothing,
-    "RUN": _Compiler.run,
-    "SHELL": _Compiler.shell,
-    "STOPSIGNAL": _Compiler.nothing,
-    "USER": _Compiler.user,
-    "VOLUME": _Compiler.nothing,
-    "WORKDIR": _Compiler.workdir,
+_ACTS: Final[Mapping[str, Callable[[Compiler, Instruction], None]]] = {
+    "ADD": Compiler.add,
+    "ARG": Compiler.arg,
+    "CMD": Compiler.command,
+    "COPY": Compiler.copy,
+    "ENTRYPOINT": Compiler.entrypoint,
+    "ENV": Compiler.env,
+    "EXPOSE": Compiler.nothing,
+    "HEALTHCHECK": Compiler.nothing,
+    "LABEL": Compiler.nothing,
+    "MAINTAINER": Compiler.nothing,
+    "ONBUILD": Compiler.nothing,
+    "RUN": Compiler.run,
+    "SHELL": Compiler.shell,
+    "STOPSIGNAL": Compiler.nothing,
+    "USER": Compiler.user,
+    "VOLUME": Compiler.nothing,
+    "WORKDIR": Compiler.workdir,
 }

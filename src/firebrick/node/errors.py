@@ -14,6 +14,10 @@ def told(error: BaseException) -> str:
     return f"{error}. {error.hint}" if isinstance(error, FirebrickError) and error.hint else str(error)
 
 
+class SettingsError(NodeError):
+    """The table [node] of config.toml cannot be read, or says what no node can do."""
+
+
 class LabelError(NodeError):
     """`runs-on` names no image this node knows."""
 

@@ -113,15 +113,22 @@ class Annotation(Event, frozen=True, kw_only=True):
 
 
 class StepFinished(Event, frozen=True, kw_only=True):
-    """`name` is given where a step that was not in the list of the job's is skipped: that has no `StepStarted`."""
+    """`outcome` is before `continue-on-error`, `conclusion` after it; None is the same. `name` is given where a step that was not in the list of the
+    job's is skipped: that has no `StepStarted`."""
 
     job: str
     step: int
     conclusion: Conclusion
+    outcome: Conclusion | None = None
     seconds: float
     exit_code: int | None = None
     summary: str = ""
     name: str = ""
+
+    @property
+    def is_forgiven(self) -> bool:
+        """Whether it failed and the job goes on as if it had not."""
+        return self.outcome is Conclusion.FAILURE and self.conclusion is Conclusion.SUCCESS
 
 
 class MachineKept(Event, frozen=True, kw_only=True):

@@ -29,7 +29,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from firebrick.node.errors import NodeError
+from firebrick.node.errors import SettingsError
 from firebrick.node.tool.limits import ToolLimits
 from firebrick.results.limits import ResultsLimits
 
@@ -127,18 +127,32 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 def read_settings(config: Path) -> NodeSettings:
     """The `[node]` table of the file; defaults where the file or the table is missing.
 
-    Raises NodeError where the file is no TOML or says something the node does not know."""
+    Raises SettingsError where the file is no TOML or says something the node does not know."""
     try:
         table = tomllib.loads(config.read_text()).get("node", {})
-        return msgspec.convert(table, NodeSettings)
+        settings = msgspec.convert(table, NodeSettings)
     except FileNotFoundError:
         return NodeSettings()
     except tomllib.TOMLDecodeError as error:
-        raise NodeError(f"cannot read {config}: {error}", hint="The file must be TOML.") from error
+        raise SettingsError(f"cannot read {config}: {error}", hint="The file must be TOML.") from error
     except UnicodeDecodeError as error:
-        raise NodeError(f"cannot read {config}: it is not text in UTF-8", hint="The file must be TOML.") from error
+        raise SettingsError(f"cannot read {config}: it is not text in UTF-8", hint="The file must be TOML.") from error
     except msgspec.ValidationError as error:
-        raise NodeError(f"cannot use the [node] table of {config}: {error}", hint=_advice(str(error))) from error
+        raise SettingsError(f"cannot use the [node] table of {config}: {error}", hint=_advice(str(error))) from error
+    if settings.allow:
+        _check_allow(config, settings)
+    return settings
+
+
+def _check_allow(config: Path, settings: NodeSettings) -> None:
+    """Known before an image is made for a job that could not begin. What it takes is imported for those who allow something."""
+    from firebrick.machine.errors import SpecError
+    from firebrick.node.pool.driver import policy_of
+
+    try:
+        policy_of(settings)
+    except SpecError as error:
+        raise SettingsError(f"cannot use [[node.allow]] of {config}: {error}", hint=error.hint) from error
 
 
 def _advice(problem: str) -> str:

@@ -267,7 +267,10 @@ class Attempt:
                 self._steps[event.job, event.step] = event.name
                 self._log.say(f"--> {event.name}", at=event.at, job=event.job, step=event.step)
             case StepFinished(conclusion=Conclusion.FAILURE):
-                self._note_failure(event)
+                self._failed_step = self._failed_step or self._failure(event)
+            case StepFinished() if event.is_forgiven:
+                said = f"--> {self._failure(event)}, and the job goes on: continue-on-error"
+                self._log.say(said, at=event.at, job=event.job, step=event.step)
             case Annotation() if event.file or event.title:  # the message itself stands in the log
                 place = f"{event.file}:{event.line}: " if event.file and event.line else ""
                 text = f"{event.level}: {place}{event.message}"
@@ -277,10 +280,10 @@ class Attempt:
             case _:
                 pass
 
-    def _note_failure(self, event: StepFinished) -> None:
+    def _failure(self, event: StepFinished) -> str:
         name = self._steps.get((event.job, event.step), str(event.step))
         how = "failed" if event.exit_code is None else f"failed with exit status {event.exit_code}"
-        self._failed_step = self._failed_step or f"step '{name}' of job '{event.job}' {how}"
+        return f"step '{name}' of job '{event.job}' {how}"
 
     async def _collect(self, checkout: Checkout) -> int:
         """Write the manifest of what the run left; how many files that is."""

@@ -19,12 +19,11 @@ from firebrick.workflow.event.inputs import Given, InputError, dispatch_inputs, 
 from firebrick.workflow.expression.value import Value
 from firebrick.workflow.problem import WorkflowError
 from firebrick.workflow.reader import read_workflow
+from firebrick.workflow.reference import DIRECTORIES, SUFFIXES
 from firebrick.workflow.syntax import Workflow
 from firebrick.workflow.yaml import MAX_BYTES
 
 DISPATCH: Final = "workflow_dispatch"
-_DIRECTORIES: Final = (".forgejo/workflows", ".github/workflows")
-_SUFFIXES: Final = (".yml", ".yaml")
 _MOST_WORKFLOWS: Final = 100
 _LONGEST_REASON: Final = 512
 
@@ -65,9 +64,9 @@ def make_plan(tree: Path, request: BuildRequest, event: Event | None = None) -> 
 def workflow_paths(tree: Path) -> list[str]:
     """The workflow files of a repository, by name: those of the first directory that has any. A name that is no text, or has control characters, is
     that of none: it is kept, told and compared. Raises PlanError where there are too many."""
-    for directory in _DIRECTORIES:
+    for directory in DIRECTORIES:
         names = (name for name in names_beneath(tree, directory) if name.isprintable())
-        found = [f"{directory}/{name}" for name in names if name.endswith(_SUFFIXES)]
+        found = [f"{directory}/{name}" for name in names if name.endswith(SUFFIXES)]
         if len(found) > _MOST_WORKFLOWS:
             raise PlanError(f"the repository has more than {_MOST_WORKFLOWS} workflows, and not one is named")
         if found:

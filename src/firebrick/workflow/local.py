@@ -11,7 +11,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from firebrick.workflow.action_file import ACTION_FILES, DOCKERFILES, ActionFile, CompositeRuns, read_action_file
+from firebrick.workflow.action_file import (
+    ACTION_FILES,
+    DOCKERFILES,
+    ActionFile,
+    CompositeRuns,
+    DockerRuns,
+    read_action_file,
+)
 from firebrick.workflow.problem import Problem, WorkflowError
 from firebrick.workflow.syntax import Step, Workflow
 from firebrick.workflow.uses import LocalAction, UsesError, parse_uses
@@ -27,8 +34,11 @@ class FindFile(Protocol):
 
 @dataclass(slots=True)
 class Findings:
+    """`dockerfiles` are the paths of what actions are built of, from the root: each with the warning for where there is none. They are not read here."""
+
     errors: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
+    dockerfiles: dict[str, Problem] = field(default_factory=dict)
 
 
 def check_actions(workflows: Iterable[Workflow], find: FindFile) -> Findings:
@@ -65,6 +75,8 @@ class _Check:
             self._check_inputs(use, action)
             if is_new and isinstance(action.runs, CompositeRuns):
                 pending += _uses(action.path, action.runs.steps)
+            elif is_new and (path := dockerfile_of(action)) is not None:
+                self._note_dockerfile(use, path)
         return self._found
 
     def _action(self, use: _Use) -> ActionFile | None:
@@ -77,7 +89,11 @@ class _Check:
             if (content := self._find(path)) is not None:
                 self._read[use.folder] = self._parsed(content, path)
                 return self._read[use.folder]
-        if not any(self._find(posixpath.join(use.folder, name)) is not None for name in DOCKERFILES):
+        paths = [posixpath.normpath(posixpath.join(use.folder, name)) for name in DOCKERFILES]
+        found = next((path for path in paths if self._find(path) is not None), None)
+        if found is not None:
+            self._note_dockerfile(use, found)
+        else:
             self._warn(
                 use,
                 f"Can't find 'action.yml', 'action.yaml' or 'Dockerfile' under '{use.step.uses}': the step fails, unless one before it "
@@ -108,8 +124,19 @@ class _Check:
             if one.required and one.default is None and name.lower() not in given:
                 self._warn(use, f"Input required and not supplied: {name}")
 
+    def _note_dockerfile(self, use: _Use, path: str) -> None:
+        missing = f"Can't find '{path}', of which '{use.step.uses}' is built: the step fails, unless one before it puts it there"
+        self._found.dockerfiles.setdefault(path, Problem(use.file, use.step.position, missing))
+
     def _warn(self, use: _Use, message: str) -> None:
         self._found.warnings.append(Problem(use.file, use.step.position, message))
+
+
+def dockerfile_of(action: ActionFile) -> str | None:
+    """The path of what an action is built of, from where its own path begins; None for one that is not built."""
+    if not isinstance(action.runs, DockerRuns) or action.runs.image.startswith("docker://"):
+        return None
+    return posixpath.normpath(posixpath.join(posixpath.dirname(action.path), action.runs.image))
 
 
 def _uses(file: str, steps: Iterable[Step]) -> Iterator[_Use]:

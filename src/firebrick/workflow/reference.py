@@ -5,7 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-DIRECTORIES = (".github/workflows", ".forgejo/workflows", ".gitea/workflows")
+DIRECTORIES = (".forgejo/workflows", ".gitea/workflows", ".github/workflows")
+"""Where a repository has its workflows: in the first of these that has any, as at Forgejo. Who has one besides `.github` wrote it for runners that are not
+GitHub's."""
 SUFFIXES = (".yml", ".yaml")
 _REMOTE = re.compile(r"(?P<owner>[A-Za-z0-9_][A-Za-z0-9._-]*)/(?P<name>[A-Za-z0-9._-]+)/(?P<path>.+)")
 _MAX_TEXT = 512

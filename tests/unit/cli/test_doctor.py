@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from firebrick.cli import doctor, host
+from firebrick.cli.errors import UsageError
 from firebrick.cli.host import Finding, Verdict
 from firebrick.cli.main import app
 from firebrick.home import Home
@@ -111,6 +112,42 @@ def test_settings_that_cannot_be_read_are_missing(tmp_path):
     settings, [found] = doctor._settings(Home(tmp_path))
     assert (settings, found.name, found.verdict) == (NodeSettings(), "settings", Verdict.MISSING)
     assert "config.toml" in found.found
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("max_queued = 0\n", "a setting is not as it must be: max_queued: "),
+        ('[repositories."https://example.org/o/n"]\nsecret = {}\n', "a setting is not as it must be: repositories."),
+        ("[node]\nnetwork = true\n", "lets every build reach what listens on this host's loopback"),
+    ],
+)
+def test_mistakes_in_the_settings_of_a_server_are_told_as_it_tells_them(tmp_path, monkeypatch, text, words):
+    monkeypatch.setenv("FIREBRICK_HOME", str(tmp_path))
+    (tmp_path / "config.toml").write_text(text)
+    node, said = doctor._settings(Home(tmp_path))
+    [found] = doctor._server(Home(tmp_path), node, said)
+    assert (found.name, found.verdict) == ("server settings", Verdict.NOTE)
+    assert words in found.found
+    done = CliRunner().invoke(app, ["serve"])
+    assert isinstance(done.exception, UsageError)
+    assert (found.found, found.advice) == (str(done.exception), done.exception.hint)
+
+
+def test_the_settings_of_a_server_that_are_well(tmp_path, monkeypatch):
+    monkeypatch.setenv("FIREBRICK_HOME", str(tmp_path))
+    (tmp_path / "config.toml").write_text('port = 81\n[repositories."https://example.org/o/n"]\nschedules = true\n')
+    [found] = doctor._server(Home(tmp_path), NodeSettings(), [])
+    assert found == Finding("server settings", Verdict.OK, "127.0.0.1:81, 1 repository")
+
+
+@pytest.mark.parametrize("content", [b"[[", b"\xff"])
+def test_a_file_that_cannot_be_read_is_told_once(tmp_path, monkeypatch, content):
+    monkeypatch.setenv("FIREBRICK_HOME", str(tmp_path))
+    (tmp_path / "config.toml").write_bytes(content)
+    node, said = doctor._settings(Home(tmp_path))
+    assert [finding.name for finding in said] == ["settings"]
+    assert doctor._server(Home(tmp_path), node, said) == []
 
 
 def test_an_empty_home_has_nothing_stored(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 
 from firebrick.cli.errors import FAILURE, USAGE, UsageError, report
-from firebrick.cli.main import VERBS
+from firebrick.cli.main import VERBS, main
 from firebrick.cli.runoption import read_secrets
 from firebrick.node.errors import NodeError
 from firebrick.workflow.problem import Position, Problem, WorkflowError
@@ -19,6 +19,20 @@ def test_usage_and_mistakes_in_a_workflow_end_with_two(capsys):
     mistake = WorkflowError((Problem("ci.yml", Position(3, 5), "Unexpected value 'x'"),))
     assert report(mistake) == USAGE
     assert "ci.yml (Line: 3, Col: 5): Unexpected value 'x'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["serve"], ["run", "--command", "true"], ["kept", "ls"], ["tools", "ls"]])
+@pytest.mark.parametrize("text", ["[[", "[node]\nmachines = 0\n", '[[node.allow]]\nto = "169.254.169.254"\n'])
+def test_settings_with_mistakes_end_every_verb_with_two(words, text, tmp_path, monkeypatch, capsys):
+    (tmp_path / "config.toml").write_text(text)
+    monkeypatch.setenv("FIREBRICK_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.argv", ["firebrick", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == USAGE
+    assert "config.toml" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["config.toml"]
 
 
 def test_several_at_once_are_each_told(capsys):

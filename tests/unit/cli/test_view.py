@@ -4,6 +4,7 @@ import io
 import json
 import re
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -82,6 +83,34 @@ def test_plain_lines():
     assert "!! error: a.c:3: bad" in lines
     assert f"++ artifact out/prog (4.2 KiB, sha256 {'ab' * 32})" in lines
     assert lines[-2:] == ["== job Build it FAILED, 2.0 s", "run r1 FAILED, 3.0 s"]
+
+
+def forgiven():
+    """The second step fails, and the job goes on."""
+    for event in story(failed=True):
+        if isinstance(event, StepFinished) and event.step == 1:
+            yield msgspec.structs.replace(event, conclusion=Conclusion.SUCCESS, outcome=Conclusion.FAILURE)
+        elif isinstance(event, StepFinished | JobFinished | RunFinished):
+            yield msgspec.structs.replace(event, conclusion=Conclusion.SUCCESS)
+        else:
+            yield event
+
+
+def test_a_failure_that_is_forgiven_is_one_in_every_view():
+    out, records = io.StringIO(), io.StringIO()
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=40, color_system=None)
+    with PlainView(out) as lines, JsonView(records) as json_lines, LiveView(console) as on_terminal:
+        for event in forgiven():
+            for view in (lines, json_lines, on_terminal):
+                view.show(event)
+    assert "-- step 2 FAILED (continue-on-error), 1.0 s, exit code 2" in out.getvalue().splitlines()
+    assert out.getvalue().splitlines()[-1] == "run r1 ok, 3.0 s"
+    ended = [json.loads(line) for line in records.getvalue().splitlines() if "step_finished" in line]
+    assert [(event["outcome"], event["conclusion"]) for event in ended][1] == ("failure", "success")
+    text = console.file.getvalue()
+    assert "✗ Test (continue-on-error)" in text
+    assert "│ test 49" in text
+    assert "✓ ci ok" in text
 
 
 def test_lines_of_several_jobs_begin_with_theirs():

@@ -166,7 +166,7 @@ def test_a_directory_is_the_workflows_in_it(tmp_path):
     for directory, names in [
         (
             root,
-            ["action.yml", ".github/workflows/called.yml", ".github/workflows/caller.yml", ".forgejo/workflows/x.yaml"],
+            ["action.yml", ".forgejo/workflows/x.yaml", ".github/workflows/called.yml", ".github/workflows/caller.yml"],
         ),
         (root / ".github/workflows", ["called.yml", "caller.yml"]),
     ]:
@@ -202,3 +202,78 @@ def test_an_action_that_uses_itself_is_read_once(tmp_path):
         },
     )
     assert check(str(root / ".github/workflows/caller.yml")).exit_code == 0
+
+
+DOCKER = "name: x\ndescription: x\nruns: {using: docker, image: %s}\n"
+USES = "on: push\njobs: {a: {runs-on: x, steps: [uses: ./actions/inner]}}\n"
+
+
+def built(root, image, text, **more):
+    files = {"actions/inner/action.yaml": DOCKER % image, ".github/workflows/caller.yml": USES, **more}
+    return repository(root, **files, **({"actions/inner/Dockerfile": text} if text is not None else {}))
+
+
+WRONG = """\
+FROM debian:12 AS build
+COPY . .
+  COPY --chmod=u+x a b
+RUN --mount=type=bind,target=/x make
+ADD $FROM_THE_IMAGE b
+FROM nobody/needs:it
+RNU x
+FROM build
+BUILD it
+"""
+
+
+def test_the_dockerfile_of_an_action_is_checked_with_what_uses_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(built(tmp_path, "Dockerfile", WRONG))
+    lines = [
+        "actions/inner/Dockerfile (Line: 3, Col: 3): the mode 'u+x' is not supported. Write it as `755`",
+        "actions/inner/Dockerfile (Line: 4, Col: 1): RUN --mount=type=bind,target=/x is not supported. Of mounts there are type=cache and type=tmpfs with a target",
+        "actions/inner/Dockerfile (Line: 9, Col: 1): there is no instruction BUILD",
+    ]
+    result = check(".github/workflows/caller.yml")
+    assert result.exit_code == 1
+    assert result.output.splitlines()[:3] == lines
+    result = check("actions/inner/action.yaml")
+    assert (result.exit_code, result.output.splitlines()) == (1, lines)
+    found = json.loads(check("--json", "actions/inner/action.yaml").output)["errors"][0]
+    assert (found["file"], found["line"], found["column"]) == ("actions/inner/Dockerfile", 3, 3)
+    right = WRONG.replace("=u+x", "=755").replace("bind", "cache").replace("BUILD it", "CMD it")
+    (tmp_path / "actions/inner/Dockerfile").write_text(right)
+    assert check("actions/inner/action.yaml").output == "actions/inner/action.yaml: ok\n"
+
+
+def test_a_dockerfile_is_an_action_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(
+        repository(
+            tmp_path,
+            **{"image/Dockerfile": "RUN x\n", ".github/workflows/caller.yml": USES.replace("actions/inner", "image")},
+        )
+    )
+    result = check(".github/workflows/caller.yml")
+    assert result.exit_code == 1
+    assert (
+        result.output == "image/Dockerfile (Line: 1, Col: 1): the first instruction besides ARG must be FROM, not RUN\n"
+    )
+
+
+@pytest.mark.parametrize("image", ["Dockerfile", "other/Dockerfile", "../../../secret", "../link"])
+def test_a_dockerfile_that_is_not_of_the_repository_is_not_read(tmp_path, monkeypatch, image):
+    root = built(tmp_path / "repository", image, None)
+    for secret in (tmp_path / "secret", root / "secret"):
+        secret.write_text("root:x\n")
+    (root / "actions/link").symlink_to(root / "secret")
+    monkeypatch.chdir(root)
+    for file in (".github/workflows/caller.yml", "actions/inner/action.yaml"):
+        result = check(file)
+        assert result.exit_code == 0
+        assert "Can't find '" in result.output
+        assert "root:x" not in result.output
+
+
+def test_a_dockerfile_that_is_too_large_is_said_to_be(tmp_path, monkeypatch):
+    monkeypatch.chdir(built(tmp_path, "Dockerfile", "#" * (1 << 20)))
+    result = check("actions/inner/action.yaml")
+    assert result.output == "actions/inner/Dockerfile (Line: 1, Col: 1): it has more than 256 KiB\n"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from firebrick.node.errors import NodeError
+from firebrick.node.errors import SettingsError
 from firebrick.node.settings import NodeSettings, default_capacity, read_settings
 
 
@@ -22,29 +22,35 @@ def test_the_table_is_read(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("[node\n", "cannot read"), ("[node]\nmachines = 0\n", "machines"), ("[node]\nmachinez = 3\n", "machinez")],
+    [
+        ("[node\n", "cannot read"),
+        ("[node]\nmachines = 0\n", "machines"),
+        ("[node]\nmachinez = 3\n", "machinez"),
+        ('[[node.allow]]\nto = "no name"\n', "neither a network"),
+        ('[[node.allow]]\nto = "127.0.0.1"\n', "no machine reaches"),
+    ],
 )
 def test_mistakes_are_named(tmp_path, text, words):
     file = tmp_path / "config.toml"
     file.write_text(text)
-    with pytest.raises(NodeError, match=words):
+    with pytest.raises(SettingsError, match=words):
         read_settings(file)
 
 
 def test_the_advice_fits_the_mistake(tmp_path):
     file = tmp_path / "config.toml"
     file.write_text('[node]\ncheckpoint = "often"\n')
-    with pytest.raises(NodeError) as raised:
+    with pytest.raises(SettingsError) as raised:
         read_settings(file)
     assert raised.value.hint == "`checkpoint` is none, asked, step, or before:N with the number of a step."
     file.write_text("[node]\nspeed = 1\n")
-    with pytest.raises(NodeError) as raised:
+    with pytest.raises(SettingsError) as raised:
         read_settings(file)
     assert raised.value.hint.startswith("It may hold actions, actions_allow, ")
     file.write_text("[node]\nmachines = 0\n")
-    with pytest.raises(NodeError) as raised:
+    with pytest.raises(SettingsError) as raised:
         read_settings(file)
     assert raised.value.hint == "What each setting may be is in docs/reference/settings.md."
     file.write_bytes(b"\xff")
-    with pytest.raises(NodeError, match="it is not text in UTF-8"):
+    with pytest.raises(SettingsError, match="it is not text in UTF-8"):
         read_settings(file)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
+from firebrick.dockerfile.file import platform_of
 from firebrick.node.action.use import DockerUse
 from firebrick.node.container.image import ContainerImage
-from firebrick.node.context import architecture
 from firebrick.node.dockerfile.builder import Builder, Terms
 from firebrick.node.dockerfile.key import image_scopes
 from firebrick.node.dockerfile.source import find_source
@@ -18,17 +19,14 @@ from firebrick.node.scope import tenant_of
 if TYPE_CHECKING:
     from firebrick.node.step.bench import Bench
 
-_ARCHITECTURES: Final = {"X64": "amd64", "ARM64": "arm64", "X86": "386", "ARM": "arm"}
-
 
 async def built_image(bench: Bench, number: int, use: DockerUse) -> ContainerImage:
     """Found, or built and kept; nothing is left of a build that fails or is given up.
 
     Raises ActionError with the line of the Dockerfile, ImageError, MachineError, ChannelError, AgentError, TreeError, NodeError."""
     job = bench.supplies.companions.job
-    system = f"linux/{_ARCHITECTURES.get(architecture(), architecture().lower())}"
     with job.lender.shelter() as scratch:
-        source = await find_source(bench, use, scratch, platform=system)
+        source = await find_source(bench, use, scratch, platform=platform_of(platform.machine()))
         group = _Group(bench, number, source.called)
         terms = Terms(
             job=job,

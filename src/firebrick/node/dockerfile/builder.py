@@ -18,7 +18,7 @@ from typing import Final
 
 from firebrick.dockerfile.errors import DockerfileError
 from firebrick.dockerfile.file import SCRATCH, Origin
-from firebrick.dockerfile.work import Config, Copy, Work, copied_from, work_of
+from firebrick.dockerfile.work import Config, Copy, Work, needed_stages, work_of
 from firebrick.guest.errors import AgentError, TreeError
 from firebrick.guest.tree import in_thread
 from firebrick.image.oci_config import ImageConfig
@@ -72,22 +72,12 @@ class Builder:
     async def run(self) -> ContainerImage:
         """The image of the last stage. Raises ActionError, ContainerError, ImageError, MachineError, ChannelError, NodeError."""
         last = len(self._source.file.stages) - 1
-        for number in sorted(self._needed(last)):
+        for number in needed_stages(self._source.file):
             await self._plan(number)
         name = await self._image(last)
         return ContainerImage(name=name, config=_image_config(self._stages[last].work.config))
 
     # --- plan ---
-
-    def _needed(self, last: int) -> set[int]:
-        needed, todo = set[int](), [last]
-        while todo:
-            number = todo.pop()
-            if number not in needed:
-                needed.add(number)
-                origins = {self._source.file.stages[number].base, *copied_from(self._source.file, number)}
-                todo += [origin for origin in origins if isinstance(origin, int)]
-        return needed
 
     async def _plan(self, number: int) -> None:
         stage = self._source.file.stages[number]

@@ -61,6 +61,7 @@ async def run_step(
             job=bench.log.job,
             step=number,
             conclusion=Conclusion(ending.conclusion),
+            outcome=Conclusion(ending.outcome),
             seconds=time.monotonic() - began,
             exit_code=ending.exit_code,
             summary=_kept_summary(bench, number, ending.summary),

@@ -51,6 +51,22 @@ async def test_secrets_and_masks_never_reach_an_event(bed):
     assert finished.summary == "summary ***\n"
 
 
+async def test_what_is_forgiven_is_told_as_a_failure_that_is_a_success(bed):
+    told = await bed.run(
+        job(
+            "continue-on-error: true\n        run: exit 3\n      - run: echo on\n      - if: failure()\n        run: echo no"
+        )
+    )
+    ended = [event for event in told.events if isinstance(event, StepFinished)]
+    outcomes = [(event.outcome, event.conclusion, event.is_forgiven) for event in ended]
+    assert outcomes == [
+        ("failure", "success", True),
+        ("success", "success", False),
+        ("skipped", "skipped", False),
+    ]
+    assert told.result.conclusion == "success"
+
+
 async def test_a_bad_file_command_fails_the_step_but_not_its_log(bed):
     told = await bed.run(job("run: |\n          echo done\n          echo nonsense >> $GITHUB_OUTPUT"))
     assert told.steps() == ["failure"]
