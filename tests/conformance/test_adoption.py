@@ -24,21 +24,18 @@ async def names(m: Machine) -> bytes:
     return (await m.run(["sh", "-c", IDENTITY], check=True)).stdout
 
 
+async def owner_process(way: Way, *words: object, stdin: int | None = None) -> asyncio.subprocess.Process:
+    argv = (sys.executable, "-m", "tests.conformance.owner_process", way.driver, str(way.home), *map(str, words))
+    environment = {**os.environ, "PYTHONPATH": PATHS}
+    return await asyncio.create_subprocess_exec(
+        *argv, stdin=stdin, stdout=asyncio.subprocess.PIPE, cwd=ROOT, env=environment
+    )
+
+
 @asynccontextmanager
 async def owned_by_another(way: Way, *steps: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, Path, list[str]]]:
     """A machine that a process of its own has started, detached: the process, the machine's directory, what it said. The process is killed."""
-    argv = (
-        sys.executable,
-        "-m",
-        "tests.conformance.owner_process",
-        way.driver,
-        str(way.home),
-        str(way.template().path),
-        *steps,
-    )
-    process = await asyncio.create_subprocess_exec(
-        *argv, stdout=asyncio.subprocess.PIPE, cwd=ROOT, env={**os.environ, "PYTHONPATH": PATHS}
-    )
+    process = await owner_process(way, way.template().path, *steps)
     assert process.stdout is not None
     said: list[str] = []
     async with asyncio.timeout(60):
@@ -218,22 +215,7 @@ async def test_of_several_who_try_one_gets_it(way: Way):
 async def test_of_several_processes_that_try_one_gets_it(way: Way):
     async with owned_by_another(way) as (process, directory, _):
         await killed(process)
-        argv = (
-            sys.executable,
-            "-m",
-            "tests.conformance.owner_process",
-            way.driver,
-            str(way.home),
-            str(directory),
-            "adopt",
-        )
-        env = {**os.environ, "PYTHONPATH": PATHS}
-        racers = [
-            await asyncio.create_subprocess_exec(
-                *argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=ROOT, env=env
-            )
-            for _ in range(4)
-        ]
+        racers = [await owner_process(way, directory, "adopt", stdin=asyncio.subprocess.PIPE) for _ in range(4)]
         words = await asyncio.gather(*(asyncio.wait_for(r.stdout.readline(), 60) for r in racers))
         for racer in racers:
             await racer.communicate(b"")

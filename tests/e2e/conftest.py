@@ -32,21 +32,15 @@ def workflow(*lines: str) -> dict[str, str]:
 
 
 @dataclass
-class Service:
-    """A running server and what a test wants of it."""
+class BuildClient:
+    """What asks a server for builds."""
 
-    builds: Builds
-    node: DoubleNode
-    home: Home
     client: httpx.AsyncClient
-    repositories: Path
 
-    def repository(self, *lines: str, files: Mapping[str, str] | None = None) -> Repository:
-        name = f"r{len(list(self.repositories.iterdir()))}"
-        return make_repository(self.repositories / name, {**workflow(*lines), **(files or {})})
-
-    async def submit(self, repository: Repository, **fields: Any) -> str:
-        answer = await self.client.post("/build", json={"repo_url": str(repository.path), **fields})
+    async def submit(self, repository: Repository | str | Path, **fields: Any) -> str:
+        """Ask for a build of a repository, or of what is at an address; its name."""
+        address = repository.path if isinstance(repository, Repository) else repository
+        answer = await self.client.post("/build", json={"repo_url": str(address), **fields})
         assert answer.status_code == 200, answer.text
         build_id: str = answer.json()["build_id"]
         return build_id
@@ -54,6 +48,20 @@ class Service:
     async def show(self, build_id: str) -> dict[str, Any]:
         found: dict[str, Any] = (await self.client.get(f"/build/{build_id}")).json()
         return found
+
+
+@dataclass
+class Service(BuildClient):
+    """A running server and what a test wants of it."""
+
+    builds: Builds
+    node: DoubleNode
+    home: Home
+    repositories: Path
+
+    def repository(self, *lines: str, files: Mapping[str, str] | None = None) -> Repository:
+        name = f"r{len(list(self.repositories.iterdir()))}"
+        return make_repository(self.repositories / name, {**workflow(*lines), **(files or {})})
 
     async def ended(self, build_id: str) -> dict[str, Any]:
         """The build, once it has ended."""
@@ -86,7 +94,7 @@ async def running(
         stack.push_async_callback(_stop, server, task, builds)
         await ready.wait()
         client = await stack.enter_async_context(httpx.AsyncClient(base_url=url_of(door), timeout=30))
-        yield Service(builds, node, home, client, directory)
+        yield Service(client, builds, node, home, directory)
 
 
 async def _stop(server: WebServer, task: asyncio.Task[None], builds: Builds) -> None:

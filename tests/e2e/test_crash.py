@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.conftest import workflow
+from tests.e2e.conftest import BuildClient, workflow
 from tests.e2e.git_http import GitServer
 from tests.e2e.repository import Repository, make_repository
 
@@ -27,22 +27,11 @@ KEPT = ["artifacts", "jobs.json", "log.jsonl", "manifest.json"]
 
 
 @dataclass
-class Process:
+class Process(BuildClient):
     """A server in a process of its own."""
 
     process: asyncio.subprocess.Process
-    client: httpx.AsyncClient
     log: Path
-
-    async def submit(self, address: str | Path, **fields: Any) -> str:
-        answer = await self.client.post("/build", json={"repo_url": str(address), **fields})
-        assert answer.status_code == 200, answer.text
-        build_id: str = answer.json()["build_id"]
-        return build_id
-
-    async def show(self, build_id: str) -> dict[str, Any]:
-        found: dict[str, Any] = (await self.client.get(f"/build/{build_id}")).json()
-        return found
 
     async def wait_for(self, build_id: str, *states: str) -> dict[str, Any]:
         """Until the build is in one of the states."""
@@ -85,7 +74,7 @@ async def server(home: Path, *settings: str) -> AsyncIterator[Process]:
         url = (await asyncio.wait_for(process.stdout.readline(), 60)).decode().strip()
         assert url.startswith("http://"), log.read_text()
         async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-            yield Process(process, client, log)
+            yield Process(client, process, log)
     finally:
         if process.returncode is None:
             process.kill()

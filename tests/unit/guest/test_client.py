@@ -32,19 +32,14 @@ from firebrick.guest.errors import (
 )
 from firebrick.guest.execution import _plain_errors
 from firebrick.guest.protocol import Frame, Kind
+from tests.unit.guest.guests import guest_double
 from tests.unit.guest.peer import EXIT, Peer, connected
 
 
 @pytest.fixture
 async def guest() -> AsyncIterator[GuestDouble]:
-    """A double. After the test nothing of it runs, and the client has done nothing wrong."""
-    before = asyncio.all_tasks()
-    double = GuestDouble(grace_s=0.05)
-    yield double
-    await double.close()
-    assert double.violations == []
-    left = [t.get_name() for t in asyncio.all_tasks() - before if t is not asyncio.current_task()]
-    assert left == []
+    async with guest_double(grace_s=0.05) as double:
+        yield double
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from firebrick.guest import message, protocol
 from firebrick.guest.client import Agent, Identity
 from firebrick.guest.double import GuestDouble, MemoryDisk, Refusal, Task
 from firebrick.guest.protocol import Kind
+from tests.unit.guest.guests import guest_double
 
 IDENTITY = protocol.control(0, message.SetIdentity(entropy=bytes(64), realtime_ns=0, hostname="h", machine_id="0" * 32))
 WRITE = protocol.control(1, message.Write(path=b"/tmp/f", mode=None, uid=None, gid=None, parents=False, append=False))
@@ -90,11 +91,8 @@ async def test_frames_for_what_has_ended_are_no_violation() -> None:
 
 @pytest.fixture
 async def agent() -> AsyncIterator[Agent]:
-    double = GuestDouble()
-    async with Agent.connect(double.connect(), Identity.fresh("h"), timeout=10) as agent:
+    async with guest_double() as double, Agent.connect(double.connect(), Identity.fresh("h"), timeout=10) as agent:
         yield agent
-    await double.close()
-    assert double.violations == []
 
 
 @pytest.mark.parametrize(

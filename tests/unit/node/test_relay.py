@@ -13,19 +13,15 @@ from firebrick.guest.client import Agent, Identity
 from firebrick.guest.double import GuestDouble, pipe
 from firebrick.guest.double.pipe import PipeEnd
 from firebrick.node.relay import GuestPort, relay
+from tests.unit.guest.guests import guest_double
 
 PATIENCE_S = 20
 
 
 @pytest.fixture
 async def guest() -> AsyncIterator[GuestDouble]:
-    before = asyncio.all_tasks()
-    double = GuestDouble()
-    yield double
-    await double.close()
-    assert double.violations == []
-    left = [t.get_name() for t in asyncio.all_tasks() - before if t is not asyncio.current_task()]
-    assert left == []
+    async with guest_double() as double:
+        yield double
 
 
 @pytest.fixture
