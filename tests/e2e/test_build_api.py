@@ -330,17 +330,17 @@ async def test_credentials_are_used_and_kept_from_everybody(
         assert secret.encode() not in files
 
 
-async def test_the_configured_credential_of_a_host(start: Start, tmp_path: Any) -> None:
+@pytest.mark.parametrize("to_its_port", [True, False])
+async def test_the_configured_credential_of_a_host(start: Start, tmp_path: Any, to_its_port: bool) -> None:
     make_repository(tmp_path / "served" / "o" / "n", {"Makefile": "all:\n"})
     git = GitServer(tmp_path / "served", credential="bot:configured")
-    async with (
-        git.running(),
-        start(clone_protocols={"http"}, git_credentials={"127.0.0.1": "bot:configured"}) as service,
-    ):
-        build_id = (
-            await service.client.post("/build", json={"repo_url": f"{git.url}/o/n", "command": "say x"})
-        ).json()["build_id"]
-        assert (await service.ended(build_id))["status"] == "completed"
+    async with git.running():
+        server = git.url.removeprefix("http://") if to_its_port else "127.0.0.1"
+        async with start(clone_protocols={"http"}, git_credentials={server: "bot:configured"}) as service:
+            body = {"repo_url": f"{git.url}/o/n", "command": "say x"}
+            build_id = (await service.client.post("/build", json=body)).json()["build_id"]
+            assert (await service.ended(build_id))["status"] == ("completed" if to_its_port else "failed")
+            assert any(git.authorizations) is to_its_port, "a secret of another port is sent to nobody"
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def open_shelf(home: Home) -> ToolShelf:
 @app.command()
 def add(
     tool: Annotated[str, typer.Argument(help="Its name, as the action that looks for it says it: node, Python, go.")],
-    version: Annotated[str, typer.Argument(help="The whole version: 20.11.1.")],
+    version: Annotated[str, typer.Argument(help="The whole version, as actions look for it: 20.11.1, or 3.14.0-rc.1.")],
     source: Annotated[
         Path, typer.Argument(help="The directory of the tool, or a tar archive of it.", metavar="SOURCE")
     ],
@@ -60,6 +60,11 @@ def add(
         raise UsageError(
             f"{tool!r}, {version!r} and {arch or 'this architecture'!r} do not name a tool",
             hint="Each is letters, digits and _.+~-, and begins with none of these but _.",
+        )
+    if not name.is_findable:
+        raise UsageError(
+            f"no job would find {tool} {version}: actions look for whole semantic versions alone",
+            hint="As 20.11.1 or 3.14.0-rc.1: three numbers, without a `v`, and `-` in the place of `+`.",
         )
     kept = asyncio.run(_add(open_shelf(Home.find()), name, source))
     typer.echo(f"{name} {size(kept.size)} sha256:{kept.sha256}")

@@ -11,6 +11,7 @@ from firebrick.forge.errors import AddressError, RefError
 
 DEFAULT_PROTOCOLS: Final = frozenset({"https", "ssh"})
 
+_PORTS: Final = {"https": 443, "http": 80}
 _LONGEST: Final = 2048
 _HOST: Final = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Fa-f:.]{2,45}\])")
 _USER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
@@ -37,6 +38,17 @@ class Address:
     host: str
     path: str
     credential: Credential | None = field(default=None, repr=False)
+    port: int | None = None
+    """The one that is named; None is the protocol's own."""
+
+    @property
+    def doors(self) -> tuple[str, ...]:
+        """What its server goes by, over HTTP: `host:port`, and `host` alone where that is the port the protocol has by itself. Empty for others."""
+        usual = _PORTS.get(self.scheme)
+        if usual is None:
+            return ()
+        port = usual if self.port is None else self.port
+        return (f"{self.host}:{port}", self.host) if port == usual else (f"{self.host}:{port}",)
 
     @property
     def repository(self) -> str:
@@ -111,7 +123,21 @@ def _remote(text: str, scheme: str) -> Address:
         raise AddressError("the user name or password in the repository address has control characters in it")
     # A token alone in the user's place is what forges document; git sends it as the user of basic authentication, and so do we.
     credential = Credential(user, password) if user or password else None
-    return Address(f"{scheme}://{place}{parts.path}", scheme, host, parts.path, credential)
+    return Address(f"{scheme}://{place}{parts.path}", scheme, host, parts.path, credential, port)
+
+
+def parse_door(text: str) -> str:
+    """`host` or `host:port`, as `Address.doors` has them. Raises AddressError, whose message does not repeat it."""
+    host, port = text.lower(), ""
+    if not host.endswith("]"):
+        host, colon, port = host.rpartition(":") if ":" in host else (host, "", "")
+        if colon and not (port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 1 << 16):
+            raise AddressError("the port of a server is not a number from 1 to 65535")
+    if not _HOST.fullmatch(host):
+        raise AddressError(
+            "a server is named by its host, or its host and port", hint="As example.org or example.org:8443."
+        )
+    return f"{host}:{int(port)}" if port else host
 
 
 def check_branch(name: str) -> str:

@@ -216,7 +216,7 @@ class Attempt:
     def _address(self) -> Address:
         settings = self._deps.settings
         address = parse_address(self._build.request.repo_url, protocols=settings.protocols)
-        credential = self._place.credential() or settings.credential_for(address.host)
+        credential = self._place.credential() or settings.credential_for(address)
         return dataclasses.replace(address, credential=credential)
 
     async def _order(self, workflow: Workflow, plan: Plan, checkout: Checkout) -> RunOrder:

@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator
 
 from firebrick.config import Settings
-from firebrick.forge.address import DEFAULT_PROTOCOLS, Address, Credential, parse_address
+from firebrick.forge.address import DEFAULT_PROTOCOLS, Address, Credential, parse_address, parse_door
 from firebrick.forge.errors import AddressError
 from firebrick.forge.limits import CloneLimits
 from firebrick.server.repository import RepositorySettings
@@ -30,8 +30,8 @@ def _level(value: object) -> object:
 class ServeSettings(Settings):
     """`max_builds`, `max_vcpus` and `max_memory_mib` bound what all running builds take together; unset, they follow from the node and the host.
 
-    `max_attempts` is how often a build is started when the server dies under it. `git_credentials` maps hosts to `user:token`,
-    `repositories` addresses to what is said of them."""
+    `max_attempts` is how often a build is started when the server dies under it. `git_credentials` maps `host` or
+    `host:port` to `user:token`, see `credential_for`; `repositories` addresses to what is said of them."""
 
     database_url: str | None = None
     max_builds: Count | None = None
@@ -84,7 +84,15 @@ class ServeSettings(Settings):
     def address_of(self, repository: str) -> Address:
         """The address of a repository of the settings, with the credential for it. Raises AddressError."""
         address = parse_address(repository, protocols=_EVERY)
-        return replace(address, credential=address.credential or self.credential_for(address.host))
+        return replace(address, credential=address.credential or self.credential_for(address))
+
+    @field_validator("git_credentials", mode="after")
+    @classmethod
+    def _doors(cls, said: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        try:
+            return {parse_door(door): secret for door, secret in said.items()}
+        except AddressError as error:
+            raise ValueError(f"{error}. {error.hint}") from error
 
     @field_validator("repositories", mode="after")
     @classmethod
@@ -96,9 +104,10 @@ class ServeSettings(Settings):
                 raise ValueError(str(error)) from error
         return said
 
-    def credential_for(self, host: str) -> Credential | None:
-        """The configured credential of a host, or None."""
-        secret = self.git_credentials.get(host)
+    def credential_for(self, address: Address) -> Credential | None:
+        """What is configured for its host and port, else for its host if the port is the one its protocol has by itself; None for what is not HTTP. No
+        secret of one port goes to another."""
+        secret = next((self.git_credentials[door] for door in address.doors if door in self.git_credentials), None)
         if secret is None:
             return None
         user, _, password = secret.get_secret_value().partition(":")

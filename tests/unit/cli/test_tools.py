@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from firebrick.cli.errors import UsageError
 from firebrick.cli.tools import app
 from firebrick.node.errors import ToolError
 
@@ -67,9 +68,38 @@ def test_a_name_that_is_none_is_refused(home: Path, tool: Path, words: tuple[str
     assert not (home / "tools").exists()
 
 
+@pytest.mark.parametrize(
+    "version",
+    [
+        "20",
+        "20.1",
+        "v20.1.0",
+        "20.1.0.4",
+        "17.0.9+9",
+        "01.2.3",
+        "1.2.3-01",
+        "1.2.3-",
+        "1.2.3-rc_1",
+        "1.2.3-a..b",
+        "head",
+        f"{10**15}.0.0",
+    ],
+)
+def test_a_version_no_job_would_find_is_refused(home: Path, tool: Path, version: str):
+    refused = call("add", "node", version, tool)
+    assert isinstance(refused.exception, UsageError)
+    assert f"no job would find node {version}" in str(refused.exception)
+    assert not (home / "tools").exists()
+
+
+@pytest.mark.parametrize("version", ["20.1.0", "0.0.0", "3.14.0-rc.1", "17.0.9-9", "0.0.0-20231213", "1.2.3--1a.x-y.0"])
+def test_a_version_jobs_find_is_added(home: Path, tool: Path, version: str):
+    assert call("add", "node", version, tool).exit_code == 0
+
+
 def test_a_tool_that_is_too_large_leaves_nothing(home: Path, tool: Path):
     (tool / "big").write_bytes(b"x" * (1 << 20))
-    refused = call("add", "node", "1.0", tool)
+    refused = call("add", "node", "1.0.0", tool)
     assert isinstance(refused.exception, ToolError)
     assert os.listdir(home / "tools/trees") == []
 

@@ -11,6 +11,9 @@ from typing import Final
 MARKER: Final = ".complete"
 # No name of a directory above or of a hidden one, and none that needs quoting anywhere.
 _PART: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+~-]{0,99}")
+_NUMBER: Final = r"(?:0|[1-9][0-9]{0,14})"
+_WORD: Final = r"(?:0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)"
+_VERSION: Final = re.compile(rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-{_WORD}(?:\.{_WORD})*)?")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -33,6 +36,11 @@ class ToolName:
         """As `parse`, of a path that is relative to the tool cache."""
         parts = path.split("/")
         return cls.parse(*parts) if len(parts) == 3 else None
+
+    @property
+    def is_findable(self) -> bool:
+        """Whether `@actions/tool-cache` finds it: it looks for semantic versions, and for those without their build metadata and without a `v`."""
+        return _VERSION.fullmatch(self.version) is not None
 
     @property
     def path(self) -> str:
