@@ -46,7 +46,7 @@ async def _taken(ahead: Standby) -> AsyncIterator[Machine]:
 async def _heard(made: Machine) -> AsyncIterator[None]:
     async with made.exec(FIRST_COMMAND) as process:
         assert await anext(aiter(process.stdout))
-    yield
+        yield
 
 
 @contextmanager
