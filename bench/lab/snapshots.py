@@ -1,5 +1,5 @@
-"""Rows about snapshots. The floor are Firecracker's three requests: to pause, to write one, to go on. That of the whole call has the digests of what was
-written too, as `sha256sum` makes them."""
+"""Rows about snapshots. The floor is what a script does for one: Firecracker's requests to pause, to write it and to go on, and a copy of the disk before the last. That
+of the whole call has the digests of what was written too, as `sha256sum` makes them."""
 
 from __future__ import annotations
 
@@ -40,12 +40,7 @@ def _bare(place: Place, machine: bare.Bare) -> tuple[float, float]:
     target = place.fresh("saved")
     began = time.monotonic()
     machine.pause()
-    machine.call(
-        *("PUT", "/snapshot/create"),
-        snapshot_type="Full",
-        snapshot_path=str(target / "state"),
-        mem_file_path=str(target / "memory"),
-    )
+    machine.snapshot(target)
     machine.resume()
     written = time.monotonic() - began
     for name in ("state", "memory"):
