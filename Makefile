@@ -13,7 +13,7 @@ help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '\nFresh machine? `make demo`, then `make test`.\n'
 
-setup: ## Install what is missing: Debian packages, Python environment, agent, page server, kernel and images
+setup: ## Install what is missing: Debian packages, Python environment, Rust programs, kernel and images
 	@tools/setup
 
 demo: ## Build a real project in a microVM, from nothing
@@ -40,11 +40,11 @@ bench: ## Measure against bare QEMU and bare Firecracker; table on the terminal,
 	@tools/setup
 	@$(PYTHON) -m bench $(BENCH)
 
-agent: ## Build the guest agent and the page server into the Python package
-	@tools/setup packages rust agent pager
+agent: ## Build the guest agent, the page server and the tether into the Python package
+	@tools/setup packages rust agent pager tether
 
-wheel: ## Build dist/firebrick-*.whl with the agent and the page server inside
-	@tools/setup packages rust python agent pager
+wheel: ## Build dist/firebrick-*.whl with the agent, the page server and the tether inside
+	@tools/setup packages rust python agent pager tether
 	@tools/wheel
 
 picture: ## Record docs/picture.svg from a real run
@@ -52,4 +52,4 @@ picture: ## Record docs/picture.svg from a real run
 	@$(PYTHON) tools/picture.py
 
 clean: ## Remove what was built here; images and kernels in FIREBRICK_HOME stay
-	rm -rf build dist agent/target pager/target src/firebrick/guest/bin src/firebrick/machine/bin .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist agent/target pager/target tether/target src/firebrick/bin src/firebrick/guest/bin src/firebrick/machine/bin .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

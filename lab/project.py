@@ -16,7 +16,11 @@ from lab.packages import PYTHON
 # What tests need of the tree.
 _PARTS: Final = ("src", "tests", "bench", "lab", "docs", "examples", "pyproject.toml")
 # Built, and so not known to git.
-_PROGRAMS: Final = ("src/firebrick/guest/bin/firebrick-agent", "src/firebrick/machine/bin/firebrick-pager")
+_PROGRAMS: Final = (
+    "src/firebrick/bin/firebrick-tether",
+    "src/firebrick/guest/bin/firebrick-agent",
+    "src/firebrick/machine/bin/firebrick-pager",
+)
 
 
 async def staged(project: Path, cache: Path) -> Path:

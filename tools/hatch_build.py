@@ -1,4 +1,4 @@
-"""How a wheel is marked: it carries the agent and the page server, static programs for one architecture, and needs no particular Python."""
+"""How a wheel is marked: it carries the agent, the page server and the tether, static programs for one architecture, and needs no particular Python."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-PROGRAMS = (Path("src/firebrick/guest/bin/firebrick-agent"), Path("src/firebrick/machine/bin/firebrick-pager"))
+PROGRAMS = (
+    Path("src/firebrick/bin/firebrick-tether"),
+    Path("src/firebrick/guest/bin/firebrick-agent"),
+    Path("src/firebrick/machine/bin/firebrick-pager"),
+)
 
 
 class ProgramsInside(BuildHookInterface[Any]):

@@ -19,7 +19,7 @@ from bench.row import Row, compared
 from firebrick import machine
 from firebrick.machine import Firecracker, Machine, Snapshot, Standby
 
-_ROUNDS: Final = 5
+_ROUNDS: Final = 7
 _STANDING: Final = 3  # more than half of them still stand when one was taken, so that no other is made meanwhile
 _MANY: Final = 50
 _AT_ONCE: Final = 2  # so that one side of ours works while the other waits
@@ -46,7 +46,7 @@ async def _taken(ahead: Standby) -> AsyncIterator[Machine]:
 async def _heard(made: Machine) -> AsyncIterator[None]:
     async with made.exec(FIRST_COMMAND) as process:
         assert await anext(aiter(process.stdout))
-    yield
+        yield
 
 
 @contextmanager

@@ -35,6 +35,10 @@ _TAIL_LINES: Final = 20
 _LINGER_S: Final = 1.0
 _INHERITED: Final = ("HOME", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR")
 
+_TETHER: Final = Path(__file__).parent / "bin" / "firebrick-tether"
+_TETHERED: Final = _TETHER.exists()  # not in a source tree where nothing was built yet
+_SETPRIV: Final = shutil.which("setpriv", path="/usr/bin:/bin") or "setpriv"
+
 Argument = str | os.PathLike[str]
 
 
@@ -303,7 +307,7 @@ def _start(
         )
     try:
         popen = subprocess.Popen(
-            [*([] if detached else _DIES_WITH_US), program, *words[1:]],
+            [*([] if detached else _tether()), program, *words[1:]],
             stdin=stdio[0],
             stdout=stdio[1],
             stderr=stdio[2],
@@ -318,8 +322,11 @@ def _start(
     return Process(popen, words)
 
 
-# The kernel sends the death signal when the thread that started the program ends: that of the event loop.
-_DIES_WITH_US: Final = (shutil.which("setpriv", path="/usr/bin:/bin") or "setpriv", "--pdeathsig", "KILL", "--")
+def _tether() -> tuple[str, ...]:
+    """What becomes a program that dies with us: the kernel sends it the death signal when the thread that started it ends, which is the event loop's.
+
+    `setpriv` does the same, in several times the time: its loader and libraries are most of what the start of a small program costs."""
+    return (str(_TETHER), str(os.getpid())) if _TETHERED else (_SETPRIV, "--pdeathsig", "KILL", "--")
 
 
 async def run(  # noqa: PLR0913 - keywords of one call

@@ -1,6 +1,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -129,13 +130,38 @@ async def test_the_program_dies_with_its_owner():
         "async def main():\n"
         "    async with spawn(['sleep', '60']) as p:\n"
         "        while not open(f'/proc/{p.pid}/cmdline').read().endswith('sleep\\0' + '60\\0'): pass\n"
-        "        while b'setpriv' in open(f'/proc/{p.pid}/cmdline', 'rb').read(): await asyncio.sleep(0.01)\n"
+        "        while not open(f'/proc/{p.pid}/cmdline', 'rb').read().startswith(b'/usr/bin/sleep'): await asyncio.sleep(0.01)\n"
         "        print(p.pid, flush=True)\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
         "asyncio.run(main())\n"
     )
     done = await run([sys.executable, "-c", code], check=False)
     await gone(int(done.text))
+
+
+async def test_without_the_tether_setpriv_ties_the_program(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(process, "_TETHERED", False)
+    async with spawn(["sleep", "60"]) as p:
+        while not _argv(p.pid)[0].endswith(b"sleep"):
+            await asyncio.sleep(0.001)
+
+
+@pytest.mark.parametrize(
+    ("argv", "status", "said"),
+    [
+        ([], 2, "usage: firebrick-tether PARENT PROGRAM"),
+        (["0", "/bin/true"], 2, "not the number of a process: 0"),
+        (["1", "/bin/true"], 126, "process 1 is gone, or not this one's parent"),
+        (["parent", "/nowhere"], 127, "cannot run /nowhere: No such file or directory"),
+        (["parent", "/etc/passwd"], 126, "cannot run /etc/passwd: Permission denied"),
+        (["parent", "/bin/false"], 1, ""),
+    ],
+)
+def test_the_tether_says_why_it_has_become_nothing(argv: list[str], status: int, said: str):
+    words = [str(os.getpid()) if word == "parent" else word for word in argv]
+    done = subprocess.run([process._TETHER, *words], check=False, capture_output=True, text=True)
+    assert (done.returncode, bool(done.stderr)) == (status, bool(said))
+    assert said in done.stderr
 
 
 async def test_shielded_work_finishes_before_the_cancellation_is_delivered():

@@ -29,7 +29,7 @@ def test_setup_knows_its_parts() -> None:
     done = subprocess.run(["tools/setup", "everything"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "there is no part 'everything'" in done.stderr
-    assert "packages rust python agent pager images" in done.stderr
+    assert "packages rust python agent pager tether images" in done.stderr
 
 
 def test_a_step_that_fails_shows_its_last_words_and_a_hint(tmp_path: Path) -> None:

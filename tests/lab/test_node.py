@@ -30,6 +30,16 @@ jobs:
       - uses: actions/upload-artifact@v4
         with: {{ name: out, path: out.txt }}
 """
+FAILING = """\
+on: push
+jobs:
+  build:
+    runs-on: base
+    steps:
+      - uses: actions/checkout@v4
+      - run: echo by a step > made
+      - run: exit 7
+"""
 CONFIG = f"""\
 [node]
 driver = "firecracker"
@@ -115,3 +125,21 @@ def test_a_killed_run_leaves_nothing_that_the_next_does_not_remove(home: Path, s
     assert {"groups", "namespaces", "machines"} <= here.keys()
     run_all(sources, tmp_path / "artifacts")
     assert left(home) == {}
+
+
+def test_the_jailed_machine_of_a_failed_step_is_kept(home: Path, sources: Path) -> None:
+    set_up(home)
+    (sources / ".github/workflows/build.yml").write_text(FAILING)
+    done = run("-C", str(sources), "--keep", "on-failure", "--checkpoint", "before:3", *SMALL)
+    assert done.returncode == 1, done.stdout + done.stderr
+    script = f"cat greeting made; curl -fsS --max-time 20 http://{ALLOWED}/said"
+    assert _output("debug", "last", "--", "sh", "-c", script) == "hello\nby a step\nfrom somewhere else\n"
+    assert "by a step" in _output("rerun", "last", "--from-step", "3", "--command", "cat made")
+    _output("kept", "rm", "--all")
+    assert left(home) == {}
+
+
+def _output(*words: str) -> str:
+    done = subprocess.run(firebrick(*words), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
