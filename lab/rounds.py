@@ -1,4 +1,5 @@
-"""All tests of the lab: each file in a host nobody has used, two files at a time, and again where the emulated host itself was lost.
+"""All tests of the lab: each file in a host nobody has used, two hosts at a time, and again where the emulated host itself was lost. Files that take
+less than the machine they begin with share a host.
 
 An emulated processor that emulates virtualisation is not as steady as one made of silicon: its kernel may fall over. That says nothing of the
 tests, so their file is run again, and the last lines say how often that was. A test that fails is never run again.
@@ -26,14 +27,17 @@ _LONG: Final = (
     *("test_kill_points", "test_life", "test_many", "test_exec", "test_adoption", "test_firecracker_network"),
     *("test_production_host", "test_hostile", "test_files", "test_differences", "test_node"),
 )
+_BRIEF: Final = tuple(
+    f"tests/conformance/test_{name}.py" for name in ("differences", "faults", "listen", "process", "standby")
+)
 _NO_TESTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One file: how it ended, in how many hosts, after how many seconds of the last."""
+    """A file, or the brief ones: how it ended, in how many hosts, after how many seconds of the last."""
 
-    file: str
+    name: str
     status: int
     hosts: int
     seconds: float
@@ -43,7 +47,7 @@ class Round:
         said = {0: "passed", LOST: "HOST LOST", _NO_TESTS: "has no tests here"}.get(
             self.status, f"FAILED ({self.status})"
         )
-        return f"  {self.file:44} {said:18} {self.seconds:5.0f} s" + (
+        return f"  {self.name:44} {said:18} {self.seconds:5.0f} s" + (
             f", in host {self.hosts}" if self.hosts > 1 else ""
         )
 
@@ -57,18 +61,25 @@ def test_files(project: Path, named: Sequence[str]) -> list[str]:
     return sorted(sorted(found), key=lambda name: next((n for n, long in enumerate(_LONG) if long in name), len(_LONG)))
 
 
+def shared(files: Sequence[str]) -> list[tuple[str, ...]]:
+    """Those of each host, in this order. What was asked for in particular, a test in a file, has a host too."""
+    brief = tuple(file for file in files if file in _BRIEF)
+    return [(file,) for file in files if file not in brief] + ([brief] if brief else [])
+
+
 async def run_rounds(session: Session, place: Place) -> int:
     """Run every file that `session` names, or all, with its other arguments. Returns 0, or 1 where one of them did not pass."""
     turns = asyncio.Semaphore(TOGETHER)
     named = paths_among(session.project, session.tests)
     session = replace(session, tests=[word for word in session.tests if word not in named])
 
-    async def run(file: str) -> Round:
+    async def run(files: tuple[str, ...]) -> Round:
         async with turns:
-            return await _run_file(session, place, file)
+            return await _run_files(session, place, files)
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(run(file), name=f"lab-{file}") for file in test_files(session.project, named)]
+        hosts = shared(test_files(session.project, named))
+        tasks = [group.create_task(run(files), name=f"lab-{files[0]}") for files in hosts]
     rounds = [task.result() for task in tasks]
     failed = [one for one in rounds if one.status not in (0, _NO_TESTS)]
     lost = sum(one.hosts - 1 for one in rounds)
@@ -77,17 +88,19 @@ async def run_rounds(session: Session, place: Place) -> int:
     return 1 if failed else 0
 
 
-async def _run_file(session: Session, place: Place, file: str) -> Round:
-    own = replace(session, tests=(*session.tests, file), evidence=session.evidence / Path(file).stem)
+async def _run_files(session: Session, place: Place, files: tuple[str, ...]) -> Round:
+    stem = Path(files[0]).stem
+    name = files[0] + (f" and {len(files) - 1} more" if len(files) > 1 else "")
+    own = replace(session, tests=(*session.tests, *files), evidence=session.evidence / stem)
     host = 1
-    while (done := await _run_once(own, place, file, host)).status == LOST and host < ATTEMPTS:
+    while (done := await _run_once(own, place, name, host)).status == LOST and host < ATTEMPTS:
         # What was lost is of interest too: each host's evidence is kept.
-        own = replace(own, evidence=own.evidence.with_name(f"{Path(file).stem}-{host + 1}"))
+        own = replace(own, evidence=own.evidence.with_name(f"{stem}-{host + 1}"))
         host += 1
     return done
 
 
-async def _run_once(session: Session, place: Place, file: str, host: int) -> Round:
+async def _run_once(session: Session, place: Place, name: str, host: int) -> Round:
     said = bytearray()
     began = time.monotonic()
     try:
@@ -95,8 +108,8 @@ async def _run_once(session: Session, place: Place, file: str, host: int) -> Rou
     except MachineError as error:  # it did not even come up
         said += f"{error}\n".encode()
         status = LOST
-    done = Round(file, status, host, time.monotonic() - began)
-    _write(f"\n---- {file}\n".encode() + bytes(said) + f"\n{done.verdict}\n".encode())
+    done = Round(name, status, host, time.monotonic() - began)
+    _write(f"\n---- {name}\n".encode() + bytes(said) + f"\n{done.verdict}\n".encode())
     return done
 
 

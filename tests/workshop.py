@@ -17,7 +17,7 @@ from lab.ground import Ground
 
 MEMORY_MIB = 256
 # All of its memory is written into each snapshot, and one test fills the disk.
-FOR_FIRECRACKER = {"memory_mib": 192, "scratch_mib": 512}
+FOR_FIRECRACKER = {"memory_mib": 128, "scratch_mib": 512}
 
 
 @dataclass(frozen=True)

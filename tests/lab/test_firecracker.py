@@ -48,7 +48,7 @@ def driver(ground: Ground, home: Path) -> Firecracker:
 
 def spec_of(ground: Ground, **changes) -> MachineSpec:
     given = {"kernel": ground.kernel, "initrd": ground.initrd, "root": ground.root, "kernel_args": ground.kernel_args}
-    return MachineSpec(**given | {"memory_mib": 192, "scratch_mib": 64} | changes)
+    return MachineSpec(**given | {"memory_mib": 128, "scratch_mib": 64} | changes)
 
 
 @asynccontextmanager

@@ -73,7 +73,7 @@ async def test_machines_and_their_clones_reach_what_is_allowed_and_nothing_else(
         initrd=ground.initrd,
         root=ground.root,
         kernel_args=ground.kernel_args,
-        memory_mib=192,
+        memory_mib=128,
         scratch_mib=64,
         network=Network.NAMESPACE,
         policy=POLICY,

@@ -54,7 +54,7 @@ async def test_machines_have_their_memory_from_page_servers(
         initrd=ground.initrd,
         root=ground.root,
         kernel_args=ground.kernel_args,
-        memory_mib=192,
+        memory_mib=128,
         scratch_mib=64,
     )
     drivers = [driver_of(ground, tmp_path, jailed=jailed) for jailed in (False, True)]
