@@ -8,12 +8,9 @@ import time
 from pathlib import Path
 from typing import Final
 
-from firebrick.image.debian import build_debian
 from firebrick.image.definition import Debian, Definition, Dockerfile, Oci
-from firebrick.image.dockerfile import build_dockerfile
 from firebrick.image.errors import BuildError, HostLacksError
 from firebrick.image.model import ImageManifest, Package
-from firebrick.image.oci import build_oci
 from firebrick.image.progress import Progress
 from firebrick.image.sandbox import program_of, remove_tree
 from firebrick.image.shelf import digest_of
@@ -66,6 +63,11 @@ def what_failed(error: ProcessError) -> str:
 
 
 async def _dispatch(definition: Definition, work: Path, root: Path, progress: Progress) -> tuple[Package, ...]:
+    # Most who import this find their image made: the builders are for who does not.
+    from firebrick.image.debian import build_debian
+    from firebrick.image.dockerfile import build_dockerfile
+    from firebrick.image.oci import build_oci
+
     limit = definition.limit_mib << 20
     match definition.source:
         case Debian() as source:

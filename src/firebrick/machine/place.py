@@ -13,9 +13,6 @@ from firebrick.home import Home
 from firebrick.machine import owner
 from firebrick.machine.driver import Driver
 from firebrick.machine.errors import MachineError, SpecError
-from firebrick.machine.fake import Fake
-from firebrick.machine.firecracker import Firecracker, FirecrackerSettings
-from firebrick.machine.qemu import Qemu
 from firebrick.machine.spec import MachineSpec
 
 _LONGEST_NAME: Final = 64
@@ -55,6 +52,8 @@ def checked_name(hostname: str) -> str:
 def choose(driver: str | Driver, home: Path | None) -> tuple[Driver, Path]:
     """The driver of this name, and where it keeps its things. Raises MachineError for a name nobody has."""
     if driver == "firecracker":
+        from firebrick.machine.firecracker import Firecracker, FirecrackerSettings  # no driver waits for the others
+
         settings = FirecrackerSettings.from_environment()
         home = home or settings.state_dir or Home.find().root
         return Firecracker(home / "cache", settings), home
@@ -62,8 +61,12 @@ def choose(driver: str | Driver, home: Path | None) -> tuple[Driver, Path]:
     if not isinstance(driver, str):
         return driver, home
     if driver in ("auto", "qemu"):
+        from firebrick.machine.qemu import Qemu
+
         return Qemu(home / "cache"), home
     if driver == "fake":
+        from firebrick.machine.fake import Fake
+
         return Fake(), home
     raise MachineError(f"there is no driver {driver!r}", hint="Say auto, qemu, firecracker or fake.")
 

@@ -1,14 +1,16 @@
-"""The actions the node does itself, whatever their version: no code of theirs runs, and none has to be had."""
+"""The actions the node does itself, whatever their version: no code of theirs runs, and none has to be had. What does them is imported when a job
+uses them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from firebrick.node.action.artifact import download_artifact, upload_artifact
 from firebrick.node.action.use import NativeUse
-from firebrick.node.checkout.checkout import checkout
 from firebrick.workflow.uses import RemoteAction
+
+if TYPE_CHECKING:
+    from firebrick.node.step.bench import Bench
 
 _CHECKOUT: Final = (
     "repository",
@@ -55,10 +57,30 @@ _DOWNLOAD: Final = (
     "skip-decompress",
     "digest-mismatch",
 )
+
+
+async def _checkout(bench: Bench, number: int, inputs: Mapping[str, str]) -> dict[str, str]:
+    from firebrick.node.checkout.checkout import checkout
+
+    return await checkout(bench, number, inputs)
+
+
+async def _upload(bench: Bench, number: int, inputs: Mapping[str, str]) -> dict[str, str]:
+    from firebrick.node.action.artifact import upload_artifact
+
+    return await upload_artifact(bench, number, inputs)
+
+
+async def _download(bench: Bench, number: int, inputs: Mapping[str, str]) -> dict[str, str]:
+    from firebrick.node.action.artifact import download_artifact
+
+    return await download_artifact(bench, number, inputs)
+
+
 NATIVE: Final[Mapping[str, NativeUse]] = {
-    "actions/checkout": NativeUse(checkout, _CHECKOUT),
-    "actions/upload-artifact": NativeUse(upload_artifact, _UPLOAD),
-    "actions/download-artifact": NativeUse(download_artifact, _DOWNLOAD),
+    "actions/checkout": NativeUse(_checkout, _CHECKOUT),
+    "actions/upload-artifact": NativeUse(_upload, _UPLOAD),
+    "actions/download-artifact": NativeUse(_download, _DOWNLOAD),
 }
 """By the name of their repository. Each gets its inputs by their names in lower case, and raises StepError, SourceError, AgentError, TreeError."""
 

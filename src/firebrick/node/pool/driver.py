@@ -1,4 +1,4 @@
-"""The driver of a node, with the jail and the networks its settings ask for."""
+"""The driver of a node, with the jail and the networks its settings ask for. What it is not asked for is not imported."""
 
 from __future__ import annotations
 
@@ -7,20 +7,18 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from firebrick.home import Home
-from firebrick.machine import Allow, Driver, Firecracker, FirecrackerSettings, Network, NetworkPolicy, Qemu, Transport
-from firebrick.machine.jail.bubble import Bubble
-from firebrick.machine.jail.jailer import Jailer
-from firebrick.machine.network import leftovers
-from firebrick.machine.network.host import HostNetwork
-from firebrick.machine.network.pool import SlotPool
-from firebrick.machine.network.slot import Slot
-from firebrick.machine.pager import serving
+from firebrick.machine import Allow, Driver, Network, NetworkPolicy, Transport
 from firebrick.machine.seat import Seats
 from firebrick.node.errors import NodeError
 from firebrick.node.settings import DriverName, NodeSettings
 from firebrick.process import find_program
+
+if TYPE_CHECKING:
+    from firebrick.machine.network.pool import SlotPool
+    from firebrick.machine.network.slot import Slot
 
 Warn = Callable[[str], None]
 
@@ -33,26 +31,46 @@ async def open_driver(home: Home, settings: NodeSettings, warn: Warn = lambda _:
     check_privileges(settings)
     async with AsyncExitStack() as stack:
         seats = Seats()
-        network = None
-        if network_kind(settings) is Network.NAMESPACE:
-            network = LateSlots(lambda: SlotPool(seats, size=settings.slots, policy=policy_of(settings)), stack)
-            await (network.opened() if settings.network else _sweep(seats))
+        separate = network_kind(settings) is Network.NAMESPACE
+        network = await _networks(settings, seats, stack) if separate else None
         if settings.driver is DriverName.QEMU:
-            yield Qemu(home.cache, rooms=Bubble() if settings.jailed else None, seats=seats, network=network)
-            return
-        told = FirecrackerSettings.from_environment()
-        if not settings.jailed:
-            warn(
-                "Firecracker runs without its jail, as this user: that is for development, not for work nobody trusts."
-            )
-        yield Firecracker(
-            home.cache,
-            told,
-            rooms=Jailer(_program(told.binary), _program(told.jailer)) if settings.jailed else None,
-            seats=seats if settings.jailed else None,
-            network=network,
-            pager=serving if settings.page_server else None,
-        )
+            yield _qemu(home, settings, seats, network)
+        else:
+            yield _firecracker(home, settings, seats, network, warn)
+
+
+def _qemu(home: Home, settings: NodeSettings, seats: Seats, network: LateSlots | None) -> Driver:
+    from firebrick.machine.jail.bubble import Bubble
+    from firebrick.machine.qemu import Qemu
+
+    return Qemu(home.cache, rooms=Bubble() if settings.jailed else None, seats=seats, network=network)
+
+
+def _firecracker(home: Home, settings: NodeSettings, seats: Seats, network: LateSlots | None, warn: Warn) -> Driver:
+    from firebrick.machine.firecracker import Firecracker, FirecrackerSettings
+    from firebrick.machine.jail.jailer import Jailer
+    from firebrick.machine.pager import serving
+
+    told = FirecrackerSettings.from_environment()
+    if not settings.jailed:
+        warn("Firecracker runs without its jail, as this user: that is for development, not for work nobody trusts.")
+    return Firecracker(
+        home.cache,
+        told,
+        rooms=Jailer(_program(told.binary), _program(told.jailer)) if settings.jailed else None,
+        seats=seats if settings.jailed else None,
+        network=network,
+        pager=serving if settings.page_server else None,
+    )
+
+
+async def _networks(settings: NodeSettings, seats: Seats, stack: AsyncExitStack) -> LateSlots:
+    """Opened at once where jobs have networks; else what nodes that were killed have left of theirs is removed."""
+    from firebrick.machine.network.pool import SlotPool
+
+    slots = LateSlots(lambda: SlotPool(seats, size=settings.slots, policy=policy_of(settings)), stack)
+    await (slots.opened() if settings.network else _sweep(seats))
+    return slots
 
 
 class LateSlots:
@@ -81,6 +99,9 @@ class LateSlots:
 
 async def _sweep(seats: Seats) -> None:
     """Remove the networks of nodes that were killed. Where none was ever opened since this host's start there is nothing."""
+    from firebrick.machine.network import leftovers
+    from firebrick.machine.network.host import HostNetwork
+
     host = HostNetwork()
     if host.lock.exists():
         await leftovers.sweep(seats, host)

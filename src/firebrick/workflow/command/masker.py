@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
+import html
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
-from xml.sax.saxutils import escape
 
 from ahocorasick_rs import AhoCorasick, Implementation, MatchKind
 
@@ -168,8 +168,9 @@ def derived_forms(value: str) -> Iterator[str]:
     yield json.dumps(value)[1:-1]
     yield json.dumps(value, ensure_ascii=False)[1:-1]
     yield quote(value, safe="", errors="replace")
-    yield escape(value)
-    yield escape(value, {'"': "&quot;", "'": "&apos;"})
+    escaped = html.escape(value, quote=False)
+    yield escaped
+    yield escaped.replace('"', "&quot;").replace("'", "&apos;")
     if len(value) > 8 and value[0] == value[-1] == '"':
         yield value[1:-1]
     if "&" in value:

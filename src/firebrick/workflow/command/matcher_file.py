@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import re2
-
 from firebrick.workflow.command.matcher import MAX_MATCHERS, MAX_PATTERNS, SEVERITIES, Matcher, MatcherError, Pattern
 
 MAX_FILE: Final = 256 << 10
@@ -134,6 +132,8 @@ class _Reader:
         if not text or len(text) > _MAX_REGEXP:
             self.problems.append(f"{where}: 'regexp' must be a text of 1 to {_MAX_REGEXP} characters.")
             return None
+        import re2  # few jobs have matchers, and the others do not wait for it
+
         options = re2.Options()
         options.max_mem, options.log_errors = _MAX_MEMORY, False
         try:
