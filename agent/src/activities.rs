@@ -11,6 +11,7 @@ use crate::lane::LaneStream;
 use crate::listener::{Door, Listener, Waiting};
 use crate::outbox::Outbox;
 use crate::poll::{Slot, FIRST_KEY};
+use crate::preparing::Preparing;
 use crate::protocol::{Body, Code, Violation, INPUT, OUTPUT};
 use crate::proxy::Proxy;
 
@@ -20,6 +21,7 @@ const LIMIT: usize = 1024;
 const LISTENERS: usize = 128;
 
 pub enum Activity {
+    Preparing(Box<Preparing>),
     Exec(Box<Exec>),
     Lane(LaneStream),
     Proxy(Box<Proxy>),
@@ -33,7 +35,7 @@ impl Activity {
             Activity::Exec(exec) => exec.ready(slot),
             Activity::Proxy(proxy) => proxy.ready(),
             Activity::Listener(listener) => listener.ready(),
-            Activity::Lane(_) | Activity::Waiting(_) => {}
+            Activity::Preparing(_) | Activity::Lane(_) | Activity::Waiting(_) => {}
         }
     }
 
@@ -54,6 +56,9 @@ impl Activity {
             (Activity::Listener(_) | Activity::Waiting(_), Body::Data(_) | Body::Eof) => {
                 return Err(Violation("data for a connection that is not there yet".into()));
             }
+            (Activity::Preparing(_), Body::Data(_) | Body::Eof) => {
+                return Err(Violation("data for a program that has not started yet".into()));
+            }
             (_, Body::Credit(_) | Body::Control(_) | Body::Reset) => {}
         }
         Ok(())
@@ -71,7 +76,7 @@ impl Activity {
                 Some(false) => Progress::Waiting,
                 None => Progress::Finished,
             },
-            Activity::Listener(_) => Progress::Waiting,
+            Activity::Listener(_) | Activity::Preparing(_) => Progress::Waiting,
             Activity::Waiting(waiting) => match waiting.advance(out) {
                 Ok(Some(proxy)) => {
                     *self = Activity::Proxy(Box::new(proxy));
@@ -80,6 +85,13 @@ impl Activity {
                 Ok(None) => Progress::Waiting,
                 Err(()) => Progress::Finished,
             },
+        }
+    }
+
+    fn is_prepared(&mut self) -> bool {
+        match self {
+            Activity::Preparing(preparing) => preparing.is_over(),
+            _ => false,
         }
     }
 
@@ -180,6 +192,21 @@ impl Activities {
         };
         if due {
             out.message(stream, &Failure::reset().into_message());
+        }
+    }
+
+    /// The execs whose files are made, or cannot be: they are activities no longer.
+    pub fn take_prepared(&mut self) -> Vec<(u32, Preparing)> {
+        let over = self.all.iter_mut().filter_map(|(key, activity)| activity.is_prepared().then_some(*key));
+        let keys: Vec<u32> = over.collect();
+        keys.into_iter().filter_map(|key| self.take_preparing(key).map(|one| (key, one))).collect()
+    }
+
+    fn take_preparing(&mut self, key: u32) -> Option<Preparing> {
+        self.streams.retain(|_, other| *other != key);
+        match self.all.remove(&key)? {
+            Activity::Preparing(one) => Some(*one),
+            _ => None,
         }
     }
 

@@ -24,7 +24,10 @@ use crate::outbox::Outbox;
 use crate::pace::Pace;
 use crate::poll::{self, Poller, Ready, Slot, Token};
 use crate::power::{Power, Shutdown};
-use crate::protocol::{self, Body, Code, Decoder, FileRequest, Frame, Message, Order, Request, Violation};
+use crate::preparing::Preparing;
+use crate::protocol::{
+    self, Body, Code, Decoder, ExecRequest, FileRequest, Frame, Message, Order, Request, Violation,
+};
 use crate::proxy::Proxy;
 use crate::signals::Signals;
 use crate::spawn::Launcher;
@@ -55,7 +58,7 @@ pub struct Agent {
     scratch: Vec<u8>,
     activities: Activities,
     cells: Cells,
-    lanes: Lanes,
+    lanes: Rc<Lanes>,
     launcher: Launcher,
     guard: Guard,
     signals: Signals,
@@ -83,7 +86,7 @@ pub struct Parts {
 impl Agent {
     pub fn new(parts: Parts) -> Result<Self, Errno> {
         let poller = Rc::new(Poller::new()?);
-        let lanes = Lanes::new()?;
+        let lanes = Rc::new(Lanes::new()?);
         let null = rustix::fs::open(
             "/dev/null",
             rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
@@ -445,17 +448,9 @@ impl Agent {
 
     fn start(&mut self, stream: u32, key: u32, request: Request) -> Result<Activity, Failure> {
         match request {
+            Request::Exec(request) if request.before.is_empty() => self.start_exec(stream, key, &request),
             Request::Exec(request) => {
-                let around = Surroundings {
-                    poller: &self.poller,
-                    launcher: &mut self.launcher,
-                    guard: &self.guard,
-                    cells: &mut self.cells,
-                    null: &self.null,
-                };
-                let exec = Exec::start(stream, key, &request, around)?;
-                self.outbox.message(stream, &Message::Started { pid: exec.pid() });
-                Ok(Activity::Exec(Box::new(exec)))
+                Ok(Activity::Preparing(Box::new(Preparing::start(stream, request, &self.lanes)?)))
             }
             Request::Connect(request) => {
                 Ok(Activity::Proxy(Box::new(Proxy::start(stream, key, &request, &self.poller)?)))
@@ -473,6 +468,35 @@ impl Agent {
             Request::File(request) => self.start_lane(stream, request),
             Request::Signal { .. } | Request::Resize(_) => {
                 Err(Failure::bad("there is no exec on this stream"))
+            }
+        }
+    }
+
+    fn start_exec(&mut self, stream: u32, key: u32, request: &ExecRequest) -> Result<Activity, Failure> {
+        let around = Surroundings {
+            poller: &self.poller,
+            launcher: &mut self.launcher,
+            guard: &self.guard,
+            cells: &mut self.cells,
+            lanes: &self.lanes,
+            null: &self.null,
+        };
+        let exec = Exec::start(stream, key, request, around)?;
+        self.outbox.message(stream, &Message::Started { pid: exec.pid() });
+        Ok(Activity::Exec(Box::new(exec)))
+    }
+
+    /// Start what is prepared. Not while all stands still: a process born into a frozen cell would stop us with it.
+    fn start_prepared(&mut self) {
+        if !matches!(self.quiet, Quiet::No) {
+            return;
+        }
+        for (key, prepared) in self.activities.take_prepared() {
+            let (stream, request, result) = prepared.into_parts();
+            let started = result.and_then(|()| self.admit());
+            match started.and_then(|()| self.start_exec(stream, key, &request)) {
+                Ok(activity) => self.activities.insert(stream, key, activity),
+                Err(failure) => self.outbox.message(stream, &failure.into_message()),
             }
         }
     }
@@ -498,6 +522,7 @@ impl Agent {
         if matches!(self.quiet, Quiet::Yes) {
             return false;
         }
+        self.start_prepared();
         let cells = &mut self.cells;
         let more = self.activities.advance(&mut self.outbox, &mut self.scratch, |cell| cells.give_back(cell));
         match self.outbox.flooded {

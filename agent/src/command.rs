@@ -108,6 +108,8 @@ mod tests {
             timeout_ms: None,
             detach: false,
             merge: false,
+            before: Vec::new(),
+            listing: None,
         }
     }
 

@@ -6,6 +6,7 @@
 //! An exec whose stream is given up (reset, connection over) is killed, or with `detach` goes on, its output read and forgotten.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -16,6 +17,8 @@ use crate::ends::{winsize, Ends};
 use crate::failure::Failure;
 use crate::flow::{Sink, Source};
 use crate::guard::Guard;
+use crate::lane::Lanes;
+use crate::listing::Listing;
 use crate::outbox::Outbox;
 use crate::poll::{Poller, Slot};
 use crate::protocol::{ExecRequest, Exit, Message, PtySize, Violation};
@@ -35,7 +38,7 @@ enum Phase {
     Terminating {
         kill_at: Option<Instant>,
     },
-    /// The first process has ended; its leftovers may take until then to die.
+    /// The first process has ended; its leftovers may take until then to die, and a look at what it has left may take as long.
     Ended {
         give_up_at: Option<Instant>,
     },
@@ -54,6 +57,7 @@ pub struct Exec {
     phase: Phase,
     timed_out: bool,
     exit: Option<Exit>,
+    listing: Listing,
     /// The stream that was given up, and is told so when all of the exec is gone.
     given_up: Option<u32>,
     /// It has ended, and nothing of it runs any more, or has been waited for long enough.
@@ -82,6 +86,7 @@ pub struct Surroundings<'a> {
     pub launcher: &'a mut Launcher,
     pub guard: &'a Guard,
     pub cells: &'a mut Cells,
+    pub lanes: &'a Rc<Lanes>,
     pub null: &'a OwnedFd,
 }
 
@@ -116,7 +121,9 @@ impl Exec {
             }
             Ok(pid) => {
                 cell.enter(pid);
-                Ok(Self::running(pid, cell, ends, started, stream, request))
+                let listing = request.listing.as_ref().filter(|_| !request.detach).map(|path| &path[..]);
+                let exec = Self::running(pid, cell, ends, started, stream, request);
+                Ok(Self { listing: Listing::of(listing, around.lanes), ..exec })
             }
             Err(failed) => {
                 around.cells.give_back(cell);
@@ -146,6 +153,7 @@ impl Exec {
             phase: Phase::Running { deadline },
             timed_out: false,
             exit: None,
+            listing: Listing::Known(None),
             given_up: None,
             quiet: false,
         }
@@ -266,6 +274,7 @@ impl Exec {
             }
             Phase::Ended { .. } => {
                 self.quiet = true;
+                self.listing.give_up();
                 self.phase = Phase::Ended { give_up_at: None };
             }
         }
@@ -292,6 +301,7 @@ impl Exec {
             cpu_us: used.cpu_us.max(ended.cpu_us),
             memory_peak_bytes: if used.memory_peak > 0 { used.memory_peak } else { ended.max_rss },
             wall_us: self.started.elapsed().as_micros() as u64,
+            listing: None,
         });
         // What the host still sends to it is taken and dropped: it cannot know yet.
         if let Some(stdin) = &mut self.stdin {
@@ -302,7 +312,8 @@ impl Exec {
         if wait {
             self.kill();
         }
-        self.phase = Phase::Ended { give_up_at: wait.then(|| Instant::now() + LINGER) };
+        let bounded = wait || !self.listing.is_known();
+        self.phase = Phase::Ended { give_up_at: bounded.then(|| Instant::now() + LINGER) };
     }
 
     /// Some child of the agent's was reaped: it may have been the last of this cell.
@@ -324,7 +335,7 @@ impl Exec {
         if more {
             return Progress::More;
         }
-        if last && self.sources.iter().all(Source::ended) {
+        if last && !self.listing.is_awaited() && self.sources.iter().all(Source::ended) {
             self.report(out);
         }
         match self.stream {
@@ -356,7 +367,8 @@ impl Exec {
 
     fn report(&mut self, out: &mut Outbox) {
         if let (Some(stream), Some(exit)) = (self.stream.take(), &mut self.exit) {
-            out.message(stream, &Message::Exit(std::mem::take(exit)));
+            let listing = self.listing.take();
+            out.message(stream, &Message::Exit(Exit { listing, ..std::mem::take(exit) }));
         }
     }
 }

@@ -9,9 +9,16 @@ use serde_bytes::ByteBuf;
 
 use crate::failure::{show, Failure};
 use crate::lane::{Answer, LaneIo};
-use crate::protocol::{encode, Entry, EntryKind, FileRequest, Message, FRAME_LIMIT};
+use crate::protocol::{
+    encode, Code, Entry, EntryKind, FileRequest, Listed, Message, Preparation, FRAME_LIMIT,
+};
 use crate::tree::MAX_DEPTH;
 use crate::{tree_receive, tree_send};
+
+/// More entries than this are not told along with an exit.
+const FEW: usize = 16;
+/// Nor names and targets of links with more bytes together.
+const SHORT: usize = 8 * 1024;
 
 impl FileRequest {
     /// Whether it answers with data before its last message.
@@ -53,6 +60,58 @@ pub fn carry_out(request: &FileRequest, io: &mut LaneIo) -> Answer {
         FileRequest::Upload { path, uid, gid } => upload(path, *uid, *gid, io),
         FileRequest::Download { path, exclude } => download(path, exclude, io),
     }
+}
+
+/// Make what a program is to find, one after the other. Whatever fails, the program shall not start.
+pub fn prepare(all: &[Preparation]) -> Result<(), Failure> {
+    all.iter().try_for_each(prepare_one).map_err(|failure| Failure { code: Code::Unprepared, ..failure })
+}
+
+fn prepare_one(one: &Preparation) -> Result<(), Failure> {
+    match one {
+        Preparation::Put { path, data, mode } => put(path, data, *mode),
+        Preparation::Move { source, target, overwrite } => {
+            check_path(source)?;
+            rename(source, target, *overwrite).map(drop)
+        }
+    }
+}
+
+fn put(path: &[u8], data: &[u8], mode: Option<u32>) -> Result<(), Failure> {
+    check_path(path)?;
+    let fd = open_for_write(path, mode, true, false)?;
+    write_all(&fd, data).map_err(failed("write", path))?;
+    set_mode(&fd, mode).map_err(failed("change the mode of", path))
+}
+
+/// What a directory holds, where that is little.
+pub fn list_few(path: &[u8]) -> Option<Vec<Listed>> {
+    check_path(path).ok()?;
+    let directory = open_directory(path).ok()?;
+    let mut found = Vec::new();
+    let mut bytes = 0;
+    for name in few_names(&directory)? {
+        let entry = entry_in(&directory, &name)?;
+        bytes += name.len() + entry.target.as_ref().map_or(0, |target| target.len());
+        found.push(Listed::Entry(entry));
+    }
+    (bytes <= SHORT).then_some(found)
+}
+
+fn few_names(directory: &OwnedFd) -> Option<Vec<Vec<u8>>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory).ok()? {
+        let name = entry.ok()?.file_name().to_bytes().to_vec();
+        if name == b"." || name == b".." {
+            continue;
+        }
+        if names.len() == FEW {
+            return None;
+        }
+        names.push(name);
+    }
+    names.sort_unstable();
+    Some(names)
 }
 
 fn done() -> Message {
@@ -118,11 +177,17 @@ fn write(fd: OwnedFd, path: &[u8], mode: Option<u32>, owner: Owner, io: &mut Lan
     if owner != (None, None) {
         chown(&fd, owner).map_err(failed("change the owner of", path))?;
     }
-    if let Some(mode) = mode {
-        // The file may have been there with another mode, and the mode of a new one has met our umask.
-        rustix::fs::fchmod(&fd, permissions(mode)).map_err(failed("change the mode of", path))?;
-    }
+    set_mode(&fd, mode).map_err(failed("change the mode of", path))?;
     Ok(Message::Done { entries: None, bytes: Some(bytes) })
+}
+
+/// The file may have been there with another mode, and the mode of a new one has met our umask. Looking is cheaper than changing.
+fn set_mode(fd: &OwnedFd, mode: Option<u32>) -> Result<(), Errno> {
+    let Some(mode) = mode.map(permissions) else { return Ok(()) };
+    match Mode::from_raw_mode(rustix::fs::fstat(fd)?.st_mode & 0o7777) == mode {
+        true => Ok(()),
+        false => rustix::fs::fchmod(fd, mode),
+    }
 }
 
 pub fn chown(fd: impl AsFd, (uid, gid): Owner) -> Result<(), Errno> {
@@ -235,12 +300,17 @@ fn list(path: &[u8], io: &mut LaneIo) -> Answer {
     let directory = open_directory(path)?;
     for name in names(&directory).map_err(failed("list", path))? {
         // What has gone since is not there to be listed.
-        let Ok(stat) = rustix::fs::statat(&directory, &name[..], AtFlags::SYMLINK_NOFOLLOW) else { continue };
-        let target = read_target(&directory, &name, &stat);
-        let raw = encode(&Message::Entry(entry(&name, &stat, target)));
+        let Some(entry) = entry_in(&directory, &name) else { continue };
+        let raw = encode(&Message::Entry(entry));
         io.write_all(&raw).map_err(broken("send", path))?;
     }
     Ok(done())
+}
+
+fn entry_in(directory: &OwnedFd, name: &[u8]) -> Option<Entry> {
+    let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    let target = read_target(directory, name, &stat);
+    Some(entry(name, &stat, target))
 }
 
 fn mkdir(path: &[u8], mode: u32, parents: bool) -> Answer {

@@ -182,6 +182,28 @@ impl Lanes {
             bell.ring();
         }))
     }
+
+    /// As `run_and_ring`, for what has an answer.
+    pub fn ask<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Reply<T>, Failure> {
+        let (sender, receiver) = mpsc::channel();
+        self.run_and_ring(move || {
+            let _ = sender.send(work()); // whoever asked may be gone
+        })?;
+        Ok(Reply(receiver))
+    }
+}
+
+/// The answer to `Lanes::ask`.
+pub struct Reply<T>(Receiver<T>);
+
+impl<T> Reply<T> {
+    /// It, once it is there; it is given once.
+    pub fn take(&self) -> Option<T> {
+        self.0.try_recv().ok()
+    }
 }
 
 /// Nothing panics while holding the lock (and a panic ends the agent), so a poisoned one is as good.

@@ -16,7 +16,7 @@ pub const CONTROL_LIMIT: usize = 65_536;
 pub const INITIAL_CREDIT: u32 = 262_144;
 
 /// What `hello` offers.
-pub const FEATURES: [&str; 1] = ["listen"];
+pub const FEATURES: [&str; 2] = ["listen", "prepare"];
 
 pub const INPUT: u8 = 0;
 pub const OUTPUT: u8 = 1;
@@ -188,6 +188,20 @@ pub struct ExecRequest {
     pub timeout_ms: Option<u64>,
     pub detach: bool,
     pub merge: bool,
+    /// What is made of files before it starts, in this order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub before: Vec<Preparation>,
+    /// A directory: what it holds when all is over comes with the exit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listing: Option<ByteBuf>,
+}
+
+/// A change that is small enough to come along with an exec.
+#[derive(Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Preparation {
+    Put { path: ByteBuf, data: ByteBuf, mode: Option<u32> },
+    Move { source: ByteBuf, target: ByteBuf, overwrite: bool },
 }
 
 #[derive(Debug, Deserialize, Serialize, PartialEq, Eq)]
@@ -352,6 +366,7 @@ pub enum Code {
     Reset,
     NoSuchUser,
     NotExecutable,
+    Unprepared,
     Io,
 }
 
@@ -368,6 +383,13 @@ pub struct Entry {
     pub nlink: u64,
 }
 
+/// An entry that says what it is, as on its own.
+#[derive(Debug, Deserialize, Serialize, PartialEq, Eq)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Listed {
+    Entry(Entry),
+}
+
 #[derive(Debug, Default, Deserialize, Serialize, PartialEq, Eq)]
 pub struct Exit {
     pub code: Option<i32>,
@@ -377,6 +399,9 @@ pub struct Exit {
     pub cpu_us: u64,
     pub memory_peak_bytes: u64,
     pub wall_us: u64,
+    /// Nothing where it was not asked for, or is more than comes along with an exit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listing: Option<Vec<Listed>>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize, PartialEq, Eq)]

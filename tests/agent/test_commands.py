@@ -10,8 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from firebrick.guest.client import Agent, PtySize
-from firebrick.guest.errors import AgentError, FileMissingError, OutputTooLargeError, StreamClosedError
+from firebrick.guest.client import Agent, Move, PtySize, Put
+from firebrick.guest.errors import (
+    AgentError,
+    BadRequestError,
+    FileMissingError,
+    OutputTooLargeError,
+    PreparationError,
+    StreamClosedError,
+)
 from tests.agent.conftest import Guest
 
 
@@ -48,6 +55,64 @@ async def test_arguments_and_environment_are_bytes(agent: Agent) -> None:
     assert done.stdout == b"caf\xc3\xa9 \xff\n"
     done = await agent.run(["sh", "-c", "echo $A"], env={"A": os.fsdecode(b"\xfe")})
     assert done.stdout == b"\xfe\n"
+
+
+async def test_what_is_done_before_is_there(guest: Guest, agent: Agent) -> None:
+    place = os.fsencode(guest.place)
+    await agent.files.mkdir(f"{guest.place}/old")
+    before = (
+        Move(source=place + b"/old", target=place + b"/new", overwrite=False),
+        Put(path=place + b"/new/sub/file", data=b"put", mode=0o640),
+        Put(path=place + b"/new/sub/file", data=b"again"),
+        Put(path=place + b"/new/empty", data=b""),
+    )
+    done = await agent.run(["cat", f"{guest.place}/new/sub/file"], before=before, listing=f"{guest.place}/new")
+    assert (done.stdout, done.status.code) == (b"again", 0)
+    assert done.status.listing is not None
+    assert [(entry.name, entry.kind) for entry in done.status.listing] == [(b"empty", "file"), (b"sub", "directory")]
+    assert (done.status.listing[0].size, done.status.listing[0].nlink) == (0, 1)
+    assert (await agent.files.stat(f"{guest.place}/new/sub/file")).mode == 0o640
+    assert not await agent.files.exists(f"{guest.place}/old")
+
+
+async def test_what_cannot_be_done_before_keeps_a_command_from_starting(guest: Guest, agent: Agent) -> None:
+    place = os.fsencode(guest.place)
+    missing = Move(source=place + b"/none", target=place + b"/new", overwrite=False)
+    for before in ([missing], [Put(path=place, data=b"")]):
+        command = ["sh", "-c", f"echo ran > {guest.place}/ran"]
+        with pytest.raises(PreparationError, match="cannot"):
+            await agent.run(command, before=[*before, Put(path=place + b"/later", data=b"")])
+    assert await agent.files.list(str(guest.place)) == []
+
+
+async def test_a_program_that_is_missing_is_missing_after_what_was_done_before(guest: Guest, agent: Agent) -> None:
+    with pytest.raises(FileMissingError):
+        await agent.run(["no-such-program"], before=[Put(path=os.fsencode(guest.place / "put"), data=b"")])
+    assert await agent.files.exists(f"{guest.place}/put")
+
+
+async def test_a_listing_is_of_what_the_command_has_left(guest: Guest, agent: Agent) -> None:
+    done = await agent.run(["sh", "-c", "echo 12345 > file; exit 3"], cwd=str(guest.place), listing=str(guest.place))
+    assert done.status.code == 3
+    assert done.status.listing is not None
+    assert [(entry.name, entry.size) for entry in done.status.listing] == [(b"file", 6)]
+
+
+async def test_much_and_nothing_are_not_listed(guest: Guest, agent: Agent) -> None:
+    assert (await agent.run(["true"])).status.listing is None
+    assert (await agent.run(["true"], listing=f"{guest.place}/none")).status.listing is None
+    for number in range(17):
+        await agent.files.write(f"{guest.place}/{number}", b"")
+    assert (await agent.run(["true"], listing=str(guest.place))).status.listing is None
+
+
+async def test_no_preparation_is_refused(real: Guest, real_agent: Agent) -> None:
+    put = Put(path=os.fsencode(real.place / "put"), data=b"")
+    with pytest.raises(PreparationError, match="absolute"):
+        await real_agent.run(["true"], before=[Put(path=b"relative", data=b"")])
+    with pytest.raises(BadRequestError, match="64"):
+        await real_agent.run(["true"], before=[put] * 65)
+    assert not await real_agent.files.exists(f"{real.place}/put")
 
 
 async def test_a_clear_environment_is_clear(agent: Agent) -> None:

@@ -9,8 +9,9 @@ import socket
 import pytest
 
 from firebrick.guest import message, protocol
-from firebrick.guest.client import Agent, ByteStream, Identity
+from firebrick.guest.client import Agent, ByteStream, Identity, Put
 from firebrick.guest.errors import AgentError, ChannelError
+from firebrick.guest.execution import exec_request
 from firebrick.guest.protocol import Frame, FrameDecoder, Kind
 from tests.agent.conftest import Guest
 
@@ -88,7 +89,9 @@ async def test_usage(agent: Agent) -> None:
     assert usage.cpu_s >= 0
 
 
+EARLY = exec_request(["cat"], {"stdin": True, "before": [Put(path=b"/tmp/early", data=b"")]})
 WRONG = {
+    "data_before_the_start": protocol.control(1, EARLY) + protocol.data(1, 0, b"x"),
     "garbage": b"\xff" * 64,
     "unknown_kind": protocol.HEADER.pack(0, 1, 9, 0, 0),
     "too_long": protocol.HEADER.pack(1 << 30, 1, Kind.DATA, 0, 0),

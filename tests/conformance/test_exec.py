@@ -5,8 +5,14 @@ import signal
 
 import pytest
 
-from firebrick.guest.client import PtySize
-from firebrick.guest.errors import CommandError, FileMissingError, NoSuchUserError, OutputTooLargeError
+from firebrick.guest.client import Move, PtySize, Put
+from firebrick.guest.errors import (
+    CommandError,
+    FileMissingError,
+    NoSuchUserError,
+    OutputTooLargeError,
+    PreparationError,
+)
 from firebrick.machine import Machine
 from tests.conformance.ways import PACE
 
@@ -38,6 +44,22 @@ async def test_a_cleared_environment(m: Machine):
 
 async def test_working_directory(m: Machine):
     assert (await m.run(["pwd"], cwd="/tmp", check=True)).stdout == b"/tmp\n"
+
+
+@pytest.mark.every_way
+async def test_what_goes_before_and_what_is_left(m: Machine):
+    before = [
+        Put(path=b"/tmp/kept/script", data=b"echo said; echo more > /tmp/kept/left", mode=0o755),
+        Move(source=b"/tmp/kept", target=b"/tmp/moved", overwrite=False),
+        Put(path=b"/tmp/kept/other", data=b""),
+    ]
+    done = await m.run(["sh", "-c", "echo 12345 > /tmp/kept/left"], before=before, listing="/tmp/kept", check=True)
+    assert done.status.listing is not None
+    assert [(entry.name, entry.size) for entry in done.status.listing] == [(b"left", 6), (b"other", 0)]
+    assert (await m.run(["cat", "/tmp/moved/script"], check=True)).stdout == before[0].data
+    with pytest.raises(PreparationError, match="/tmp/moved"):
+        await m.run(["sh", "-c", "echo > /tmp/ran"], before=before[:2])
+    assert not await m.files.exists("/tmp/ran")
 
 
 async def test_standard_input(m: Machine):

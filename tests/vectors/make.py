@@ -73,6 +73,14 @@ EXEC_PTY = EXEC | {
     "timeout_ms": None,
     "detach": True,
 }
+EXEC_PREPARED = EXEC | {
+    "before": [
+        {"type": "move", "source": b"/old", "target": b"/new\xff", "overwrite": False},
+        {"type": "put", "path": b"/tmp/script.sh", "data": b"true\n\x00", "mode": 0o755},
+        {"type": "put", "path": b"/tmp/empty", "data": b"", "mode": None},
+    ],
+    "listing": b"/new\xff",
+}
 ENTRY = {
     "type": "entry", "name": b"a\xffb", "kind": "symlink", "size": 3, "mode": 0o777, "uid": 0, "gid": 65534, "mtime_ns": 1_700_000_000_123_456_789,
     "target": b"../x", "nlink": 1,
@@ -86,6 +94,9 @@ EXIT = {
     "cpu_us": 1234,
     "memory_peak_bytes": 1 << 33,
     "wall_us": 99,
+}
+EXIT_LISTING = EXIT | {
+    "listing": [ENTRY, ENTRY | {"name": b"b", "kind": "file", "target": None}],
 }
 ERROR = {"type": "error", "code": "not_found", "message": "cannot stat /nothing: no such file or directory", "errno": 2}
 
@@ -112,6 +123,7 @@ def messages() -> list[dict[str, Any]]:
         ("usage", 0, {"type": "usage"}),
         ("exec", 1, EXEC),
         ("exec_pty", 0xFFFFFFFF, EXEC_PTY),
+        ("exec_prepared", 2, EXEC_PREPARED),
         ("signal", 1, {"type": "signal", "number": 15, "group": True}),
         ("resize", 1, {"type": "resize", "rows": 50, "cols": 132}),
         (
@@ -144,7 +156,7 @@ def messages() -> list[dict[str, Any]]:
         ("accept", 17, {"type": "accept", "listener": 15}),
     ]
     guest = [
-        ("hello", 0, {"type": "hello", "version": 1, "minimum": 1, "agent": "0.1.0", "kernel": "6.1.0", "boot_id": "0f0e0d0c-0b0a-0908-0706-050403020100", "quiesced": True, "features": ["listen", "of another release"]}),
+        ("hello", 0, {"type": "hello", "version": 1, "minimum": 1, "agent": "0.1.0", "kernel": "6.1.0", "boot_id": "0f0e0d0c-0b0a-0908-0706-050403020100", "quiesced": True, "features": ["listen", "prepare", "of another release"]}),
         ("identity_done", 0, {"type": "identity_done", "boot_id": "0f0e0d0c-0b0a-0908-0706-050403020100"}),
         ("pong", 0, {"type": "pong", "token": 0}),
         ("quiesced", 0, {"type": "quiesced"}),
@@ -155,6 +167,8 @@ def messages() -> list[dict[str, Any]]:
         ("started", 1, {"type": "started", "pid": 4711}),
         ("exit", 1, EXIT),
         ("exit_signal", 1, EXIT | {"code": None, "signal": 9, "timed_out": True, "oom": True}),
+        ("exit_listing", 1, EXIT_LISTING),
+        ("exit_empty_listing", 1, EXIT | {"listing": []}),
         ("done", 2, {"type": "done"}),
         ("done_bytes", 2, {"type": "done", "bytes": 5}),
         ("done_tree", 11, {"type": "done", "entries": 7, "bytes": 1 << 34}),
@@ -165,6 +179,7 @@ def messages() -> list[dict[str, Any]]:
         ("listening_port", 15, {"type": "listening", "port": 40000}),
         ("listening_unix", 16, {"type": "listening", "port": None}),
         ("error", 4, ERROR),
+        ("error_unprepared", 2, ERROR | {"code": "unprepared"}),
         ("error_no_errno", 4, ERROR | {"code": "no_identity", "errno": None}),
     ]  # fmt: skip
     return [control(name, "host", stream, message) for name, stream, message in host] + [
@@ -206,6 +221,12 @@ def frames() -> list[dict[str, Any]]:
             frame(1, 1, msgspec.msgpack.encode({"type": "listening", "port": 65536})),
         ),
         bad("accept_of_nothing", "host", frame(1, 1, msgspec.msgpack.encode({"type": "accept"}))),
+        bad(
+            "exec_with_a_write_before",
+            "host",
+            frame(1, 1, msgspec.msgpack.encode(EXEC | {"before": [{"type": "write"}]})),
+        ),
+        bad("exit_with_no_listing", "guest", frame(1, 1, msgspec.msgpack.encode(EXIT | {"listing": "/"}))),
         bad("control_wrong_field", "host", frame(0, 1, msgspec.msgpack.encode({"type": "ping", "token": "x"}))),
     ]
 

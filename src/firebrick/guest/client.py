@@ -37,7 +37,7 @@ from firebrick.guest.execution import (
 )
 from firebrick.guest.files import Files
 from firebrick.guest.listener import Listener, listening
-from firebrick.guest.message import Entry, Hello, PtySize
+from firebrick.guest.message import Entry, Hello, Move, PtySize, Put
 from firebrick.guest.output import Output
 from firebrick.guest.stream import ByteStream, SocketStream, open_stream, stream_from
 from firebrick.guest.transfer import archive, download, upload, upload_entries
@@ -57,9 +57,11 @@ __all__ = [
     "Hello",
     "Identity",
     "Listener",
+    "Move",
     "Output",
     "Process",
     "PtySize",
+    "Put",
     "Record",
     "SocketStream",
     "TreeCount",
@@ -146,7 +148,7 @@ class Agent:
     def exec(self, argv: Sequence[Text], **options: Unpack[ExecOptions]) -> AbstractAsyncContextManager[Process]:
         """Run a command, no shell. The context begins when it has started and, unless it is detached, ends with it dead.
 
-        Raises AgentError when it cannot be started: FileMissingError, NotExecutableError, NoSuchUserError and others."""
+        Raises AgentError when it cannot be started: FileMissingError, NotExecutableError, NoSuchUserError, PreparationError and others."""
         return running(self._connection, exec_request(argv, options))
 
     async def run(

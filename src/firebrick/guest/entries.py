@@ -47,9 +47,14 @@ class EntryDecoder:
             entry = self._decode(data)
         except (msgspec.MsgspecError, RecursionError) as e:
             raise ProtocolError(f"the guest listed something that is no entry: {e}") from e
-        if entry.name in (b"", b".", b"..") or b"/" in entry.name or b"\0" in entry.name:
-            raise ProtocolError(f"the guest listed an entry with the name {entry.name!r}")
+        check_name(entry)
         return entry
+
+
+def check_name(entry: Entry) -> None:
+    """Raises ProtocolError for a name that no entry of a directory has."""
+    if entry.name in (b"", b".", b"..") or b"/" in entry.name or b"\0" in entry.name:
+        raise ProtocolError(f"the guest listed an entry with the name {entry.name!r}")
 
 
 def _map_end(data: bytes, at: int) -> int | None:

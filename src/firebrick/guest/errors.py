@@ -116,6 +116,10 @@ class NotExecutableError(AgentError):
     """The file exists and cannot be run."""
 
 
+class PreparationError(AgentError):
+    """What was to be done before a command could not be done: the command was not started."""
+
+
 class GuestIOError(AgentError):
     """An input/output error in the guest."""
 
@@ -136,6 +140,7 @@ _BY_CODE: dict[str, tuple[type[AgentError], str]] = {
     "reset": (StreamResetError, ""),
     "no_such_user": (NoSuchUserError, "Name a user of the guest's /etc/passwd, or a numeric uid or uid:gid."),
     "not_executable": (NotExecutableError, "Check its mode, its format and its interpreter."),
+    "unprepared": (PreparationError, ""),
     "io": (GuestIOError, ""),
 }
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from firebrick.guest import message, protocol
+from firebrick.guest.entries import check_name
 from firebrick.guest.errors import ProtocolError, StreamClosedError, agent_error
 from firebrick.guest.output import Output
 from firebrick.guest.protocol import Channel, Frame, Kind
@@ -49,6 +51,7 @@ class Stream:
         self.id = number
         self.name = type(request).__name__.lower()
         self._shape = _SHAPES.get(type(request), _Shape())
+        self._lists = isinstance(request, message.Exec) and request.listing is not None
         self.output = Output(lambda n: connection.grant(number, Channel.OUTPUT, n))
         self.error = Output(lambda n: connection.grant(number, Channel.ERROR, n))
         self._credit = protocol.INITIAL_CREDIT
@@ -156,8 +159,8 @@ class Stream:
             return False
         if not isinstance(record, (self._shape.last, message.Error)):
             raise ProtocolError(f"the guest answered a {self.name} with {type(record).__name__.lower()}")
-        if isinstance(record, message.Exit) and (record.code is None) == (record.signal is None):
-            raise ProtocolError("the guest did not say whether a command exited or was ended by a signal")
+        if isinstance(record, message.Exit):
+            _check_exit(record, lists=self._lists)
         self._last = record
         self._close()
         return True
@@ -187,3 +190,25 @@ class Stream:
         self._sendable.set()
         self.output.end()
         self.error.end()
+
+
+def _check_exit(record: message.Exit, *, lists: bool) -> None:
+    if (record.code is None) == (record.signal is None):
+        raise ProtocolError("the guest did not say whether a command exited or was ended by a signal")
+    if record.listing is not None and not lists:
+        raise ProtocolError("the guest listed a directory that nobody asked for")
+    for entry in record.listing or ():
+        check_name(entry)
+
+
+async def send_all(stream: Stream, data: bytes | AsyncIterable[bytes]) -> None:
+    """Send `data` and its end. Stops early, without an error, where the agent has ended the stream: its last message says why."""
+    try:
+        if isinstance(data, (bytes, bytearray, memoryview)):
+            await stream.send(data)
+        else:
+            async for chunk in data:
+                await stream.send(chunk)
+    except StreamClosedError:
+        return
+    await stream.send_eof()

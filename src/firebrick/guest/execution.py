@@ -15,7 +15,8 @@ from firebrick.guest import message
 from firebrick.guest.connection import Connection
 from firebrick.guest.errors import CommandError, StreamClosedError
 from firebrick.guest.exchange import Stream
-from firebrick.guest.message import PtySize
+from firebrick.guest.message import Entry, Move, PtySize, Put
+from firebrick.guest.preparation import prepared
 
 Text = str | bytes
 """What Linux keeps as bytes. A str is encoded like a file name: UTF-8, undecodable bytes as surrogates."""
@@ -26,7 +27,9 @@ RESET_PATIENCE = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """How a command ended: either `code` or `signal` is set. Times in seconds; the memory is the peak of all its processes."""
+    """How a command ended: either `code` or `signal` is set. Times in seconds; the memory is the peak of all its processes. `listing` is what the directory
+    held that was to be listed, sorted by name; None where none was, and where who wants to know has to ask for it: there was much in it, or the agent is
+    of an earlier release."""
 
     code: int | None
     signal: int | None
@@ -35,6 +38,7 @@ class ExitStatus:
     cpu_s: float
     wall_s: float
     memory_peak_bytes: int
+    listing: tuple[Entry, ...] | None = None
 
     @property
     def ok(self) -> bool:
@@ -104,6 +108,9 @@ class ExecOptions(TypedDict, total=False):
     `stdin` the command reads /dev/null. `pty` gives it a terminal of that size, and all its output is in `stdout`. After `timeout`
     seconds it and all it started gets SIGTERM, 2 s later SIGKILL. `merge` puts its error output into `stdout`, in order. With `detach`
     it goes on when its context, or the connection, ends.
+
+    `before` is done first, in this order, and on the same way to the guest where it is not long; what cannot be done raises PreparationError, and the
+    command is not started. `listing` is a directory: what it holds when nothing of the command runs any more is in `ExitStatus.listing`.
     """
 
     env: Mapping[str, str] | None
@@ -115,11 +122,13 @@ class ExecOptions(TypedDict, total=False):
     timeout: float | None
     detach: bool
     merge: bool
+    before: Sequence[Put | Move]
+    listing: Text | None
 
 
 def exec_request(argv: Sequence[Text], options: ExecOptions) -> message.Exec:
     """The request for a command."""
-    cwd, timeout = options.get("cwd"), options.get("timeout")
+    cwd, timeout, listing = options.get("cwd"), options.get("timeout"), options.get("listing")
     return message.Exec(
         argv=tuple(fsencode(a) for a in argv),
         env={fsencode(k): fsencode(v) for k, v in (options.get("env") or {}).items()},
@@ -131,13 +140,15 @@ def exec_request(argv: Sequence[Text], options: ExecOptions) -> message.Exec:
         timeout_ms=None if timeout is None else max(1, round(timeout * 1000)),
         detach=options.get("detach", False),
         merge=options.get("merge", False),
+        before=tuple(options.get("before", ())),
+        listing=None if listing is None else fsencode(listing),
     )
 
 
 @contextlib.asynccontextmanager
 async def running(connection: Connection, request: message.Exec) -> AsyncIterator[Process]:
     """Run a command. If it still runs at the end of the context, it and all it started is killed - unless it was detached."""
-    async with connection.stream(request) as stream:
+    async with connection.stream(await prepared(connection, request)) as stream:
         started = await stream.first()
         assert isinstance(started, message.Started)
         try:
@@ -203,6 +214,7 @@ def _status(end: message.Exit) -> ExitStatus:
         cpu_s=end.cpu_us / 1e6,
         wall_s=end.wall_us / 1e6,
         memory_peak_bytes=end.memory_peak_bytes,
+        listing=end.listing,
     )
 
 

@@ -8,8 +8,8 @@ from os import fsencode
 from firebrick.guest import message
 from firebrick.guest.connection import Connection
 from firebrick.guest.entries import EntryDecoder
-from firebrick.guest.errors import FileMissingError, OutputTooLargeError, ProtocolError, StreamClosedError
-from firebrick.guest.exchange import Stream
+from firebrick.guest.errors import FileMissingError, OutputTooLargeError, ProtocolError
+from firebrick.guest.exchange import Stream, send_all
 from firebrick.guest.execution import Text
 from firebrick.guest.message import Entry
 
@@ -123,16 +123,3 @@ async def _entries(stream: Stream, path: Text) -> list[Entry]:
     await stream.last(message.Done)
     decoder.finish()
     return found
-
-
-async def send_all(stream: Stream, data: bytes | AsyncIterable[bytes]) -> None:
-    """Send `data` and its end. Stops early, without an error, where the agent has ended the stream: its last message says why."""
-    try:
-        if isinstance(data, (bytes, bytearray, memoryview)):
-            await stream.send(data)
-        else:
-            async for chunk in data:
-                await stream.send(chunk)
-    except StreamClosedError:
-        return
-    await stream.send_eof()

@@ -119,7 +119,18 @@ class PtySize(Struct, frozen=True):
     cols: int
 
 
-class Exec(Message, frozen=True, kw_only=True):
+class Put(Message, frozen=True, kw_only=True):
+    """A file, whole: new or in place of the old content, in directories that are made where they are missing. Only before an exec."""
+
+    path: bytes
+    data: bytes
+    mode: int | None = None
+
+
+class Exec(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """`before` is done first, in this order; `listing` is a directory, and what it holds in the end is in `Exit.listing`. Both are for agents with the
+    feature `prepare`."""
+
     argv: tuple[bytes, ...]
     env: dict[bytes, bytes]
     clear_env: bool
@@ -130,6 +141,8 @@ class Exec(Message, frozen=True, kw_only=True):
     timeout_ms: int | None
     detach: bool
     merge: bool
+    before: tuple[Put | Move, ...] = ()
+    listing: bytes | None = None
 
 
 class Write(Message, frozen=True, kw_only=True):
@@ -234,6 +247,8 @@ class Started(Message, frozen=True, kw_only=True):
 
 
 class Exit(Message, frozen=True, kw_only=True):
+    """`listing` is None where the exec asked for none, and where it is more than comes along or could not be had."""
+
     code: Annotated[int, Meta(ge=0, le=255)] | None
     signal: Annotated[int, Meta(ge=1, le=255)] | None
     timed_out: bool
@@ -241,6 +256,7 @@ class Exit(Message, frozen=True, kw_only=True):
     cpu_us: Size
     memory_peak_bytes: Size
     wall_us: Size
+    listing: tuple[Entry, ...] | None = None
 
 
 class Done(Message, frozen=True, kw_only=True):

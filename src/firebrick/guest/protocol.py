@@ -21,6 +21,8 @@ MINIMUM_VERSION = 1
 
 LISTEN = "listen"
 """The feature of an agent that knows `listen` and `accept`."""
+PREPARE = "prepare"
+"""The feature of an agent that knows `before` and `listing` of an exec."""
 
 MAX_PAYLOAD = 262144
 MAX_CONTROL = 65536

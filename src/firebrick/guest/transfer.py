@@ -10,9 +10,8 @@ from pathlib import Path, PurePath
 
 from firebrick.guest import message
 from firebrick.guest.connection import Connection
-from firebrick.guest.exchange import Stream
+from firebrick.guest.exchange import Stream, send_all
 from firebrick.guest.execution import Text
-from firebrick.guest.files import send_all
 from firebrick.guest.tree import TreeCount, TreeLimits, in_thread, next_block
 from firebrick.guest.tree_archive import TreeArchive
 from firebrick.guest.tree_pack import TreeEntry, TreePack

@@ -13,7 +13,7 @@ from firebrick.guest.protocol import Frame, FrameDecoder, Kind
 from firebrick.guest.stream import ByteStream
 
 HELLO = message.Hello(
-    version=1, minimum=1, agent="peer", kernel="none", boot_id="b", quiesced=False, features=("listen",)
+    version=1, minimum=1, agent="peer", kernel="none", boot_id="b", quiesced=False, features=("listen", "prepare")
 )
 EXIT = message.Exit(code=0, signal=None, timed_out=False, oom=False, cpu_us=0, memory_peak_bytes=0, wall_us=0)
 HOST = protocol.Messages[message.Message](message.FromHostConnection | message.FromHostStream, "in a test")

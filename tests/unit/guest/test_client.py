@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from firebrick.guest import message, protocol
@@ -678,6 +679,22 @@ async def test_an_exit_that_says_nothing_is_refused() -> None:
         )
         await peer.say(nothing, stream=1)
         with pytest.raises(ChannelError, match="did not say"):
+            await run
+
+
+LISTED = message.Entry(
+    name=b"a", kind="file", size=0, mode=0o644, uid=0, gid=0, mtime_ns=0, target=None, nlink=1
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("asked", "name", "fault"), [(None, b"a", "nobody asked"), ("/d", b"../a", "the name")])
+async def test_a_listing_that_no_exec_can_have_is_refused(asked: str | None, name: bytes, fault: str) -> None:
+    async with connected() as (agent, peer):
+        run = asyncio.create_task(agent.run(["x"], listing=asked))
+        await peer.heard()
+        await peer.say(message.Started(pid=2), stream=1)
+        await peer.say(msgspec.structs.replace(EXIT, listing=(msgspec.structs.replace(LISTED, name=name),)), stream=1)
+        with pytest.raises(ChannelError, match=fault):
             await run
 
 

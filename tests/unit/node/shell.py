@@ -48,6 +48,11 @@ async def _line(task: Task, line: str) -> int | None:
     return None
 
 
+async def _remove(task: Task, path: str) -> None:
+    """With all that is below it."""
+    task.disk.remove(path.encode(), recursive=True, missing_ok=False)
+
+
 async def _show(task: Task, name: str) -> None:
     """A variable of any name."""
     value = task.env.get(name.encode())
@@ -129,6 +134,7 @@ async def _until_interrupted(task: Task, text: str) -> None:
 
 _WORDS = {
     "call": _call,
+    "remove": _remove,
     "show": _show,
     "printf": _printf,
     "flood": _flood,

@@ -53,7 +53,7 @@ class GuestDouble:
         self.identity: message.SetIdentity | None = None
         self.quiesced = False
         self.silent = False
-        self.features: tuple[str, ...] = (protocol.LISTEN,)
+        self.features: tuple[str, ...] = (protocol.LISTEN, protocol.PREPARE)
         self.violations: list[str] = []
         self.powered_off = asyncio.Event()
         self.next_pid = 1

@@ -8,6 +8,8 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from firebrick.guest import message, protocol
 from firebrick.guest.double import ports
 from firebrick.guest.double.disk import MemoryDisk, Node, Refusal
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 _PATH = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _ENVIRONMENT = {b"PATH": _PATH, b"HOME": b"/root", b"USER": b"root", b"LOGNAME": b"root"}
 _CHUNK = 1 << 16
+_FEW = 16
 
 
 async def answer(exchange: Exchange, request: message.Request) -> message.FromGuestStream:
@@ -122,6 +125,7 @@ async def _download(exchange: Exchange, source: DiskSource) -> message.Done:
 
 async def _exec(exchange: Exchange, request: message.Exec) -> message.Exit:
     guest = exchange.session.guest
+    _prepare(guest.disk, request.before)
     program = find_program(guest.programs, guest.disk, request.argv)
     cwd = request.cwd or b"/"
     guest.disk.directory(cwd)
@@ -142,11 +146,37 @@ async def _exec(exchange: Exchange, request: message.Exec) -> message.Exit:
         size=request.pty,
         dial=guest.dial,
     )
+    exchange.waits = False
     if not exchange.takes_input():
         exchange.input.end()
     await exchange.session.send(protocol.control(exchange.id, message.Started(pid=task.pid)))
     exchange.task = task
-    return await _run(exchange, Running(program, task), request.timeout_ms)
+    end = await _run(exchange, Running(program, task), request.timeout_ms)
+    return replace(end, listing=_listing(guest.disk, request))
+
+
+def _prepare(disk: MemoryDisk, before: tuple[message.Put | message.Move, ...]) -> None:
+    try:
+        for change in before:
+            match change:
+                case message.Put(path=path, data=data, mode=mode):
+                    node = disk.open(path, parents=True, truncate=True)
+                    node.mode = node.mode if mode is None else mode
+                    node.content.write(0, data)
+                case message.Move(source=source, target=target, overwrite=overwrite):
+                    disk.move(source, target, overwrite=overwrite)
+    except Refusal as refusal:
+        raise Refusal("unprepared", str(refusal), refusal.number) from refusal
+
+
+def _listing(disk: MemoryDisk, request: message.Exec) -> tuple[message.Entry, ...] | None:
+    if request.listing is None or request.detach:
+        return None
+    try:
+        names = disk.directory(request.listing).names
+    except Refusal:
+        return None
+    return tuple(node.entry(name) for name, node in sorted(names.items())) if len(names) <= _FEW else None
 
 
 async def _run(exchange: Exchange, running: Running, timeout_ms: int | None) -> message.Exit:

@@ -35,7 +35,7 @@ class Exchange:
         self._credit = {Channel.OUTPUT: protocol.INITIAL_CREDIT, Channel.ERROR: protocol.INITIAL_CREDIT}
         self._change = asyncio.Event()
         self._unheard = False
-        self.waits = isinstance(request, (message.Accept, message.Listen))
+        self.waits = isinstance(request, (message.Accept, message.Listen)) or bool(_before(request))
         self.door: Door | None = None
         self.task: Task | None = None
         self.running: Running | None = None
@@ -160,6 +160,10 @@ class Exchange:
             with contextlib.suppress(OSError):  # the host is gone: this will be ended, or is detached
                 await self.session.send(protocol.data(self.id, channel, data[:size]))
             data = data[size:]
+
+
+def _before(request: message.Request) -> tuple[message.Put | message.Move, ...]:
+    return request.before if isinstance(request, message.Exec) else ()
 
 
 _NAMELESS = message.Error(code="no_identity", message="cannot do anything yet: the machine has no identity", errno=None)

@@ -18,6 +18,7 @@ from firebrick.node.step.script import Program, Result, run_program
 
 if TYPE_CHECKING:
     from firebrick.node.step.bench import Bench
+    from firebrick.node.step.filecommand import StepFiles
 
 _NEEDS: Final = f"It needs an image with glibc 2.28 or newer, or one with a program of its own at {EXTERNALS}/bin/node."
 _MOST_HANDED: Final = 24 << 10
@@ -38,9 +39,10 @@ async def run_javascript(
     *,
     inputs: Inputs,
     env: Mapping[str, str],
+    files: StepFiles,
     deadline: Deadline | None,
 ) -> Result:
-    """Run the file of this phase; the action is in its place. `env` is what a script would have; what the action is given comes to it.
+    """Run the file of this phase; the action is in its place. `env` is what a script would have; what the action is given comes to it. `files` are made.
 
     Raises StepError, AgentError."""
     script = use.script(phase)
@@ -51,6 +53,8 @@ async def run_javascript(
         directory=bench.paths.workspace,
         env={**env, **bench.runtime, **variables},
         deadline=deadline,
+        before=files.preparation,
+        listing=files.directory,
         exit_is_told=False,  # what went wrong, an action says itself
     )
     try:

@@ -13,6 +13,7 @@ from firebrick.node.content import find_content
 from firebrick.node.errors import StepError, told
 from firebrick.node.log import NODE_STEP
 from firebrick.node.step.bench import Bench
+from firebrick.node.step.filecommand import StepFiles
 from firebrick.node.step.launch import with_files
 from firebrick.node.step.script import Program, Result, run_program
 from firebrick.workflow.outcome import FAILURE, StepOutcome
@@ -63,11 +64,17 @@ async def _run(bench: Bench, path: str) -> None:
         raise StepError(f"the hook '{path}' cannot be run", hint="Name a file of the machine by its absolute path.")
     shell = BUILT_IN["pwsh"] if posixpath.splitext(path)[1] == ".ps1" else DEFAULT
 
-    async def start(environment: Mapping[str, str]) -> Result:
+    async def start(environment: Mapping[str, str], files: StepFiles) -> Result:
         if not await bench.guest.files.exists(path):
             raise StepError(f"the hook '{path}' cannot be run: there is no such file in the machine")
-        argv = shell.argv(path)
-        program = Program(argv=argv, directory=bench.paths.workspace, env=environment, deadline=None)
+        program = Program(
+            argv=shell.argv(path),
+            directory=bench.paths.workspace,
+            env=environment,
+            deadline=None,
+            before=files.preparation,
+            listing=files.directory,
+        )
         return await run_program(bench, NODE_STEP, program)
 
     ending = await with_files(bench, NODE_STEP, {}, start)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
+from firebrick.guest.errors import PreparationError
 from firebrick.node.context import HOME, PATH, run_facts
 from firebrick.node.step.bench import Bench, place_context
 from firebrick.node.step.deadline import Deadline
 from firebrick.node.step.filecommand import StepFiles
 from firebrick.node.step.script import Result, Script, run_script
-from firebrick.task import together
 from firebrick.workflow.context import default_environment, step_environment
 from firebrick.workflow.outcome import CANCELLED, FAILURE, SUCCESS
 from firebrick.workflow.shell import find_shell
@@ -41,10 +40,10 @@ async def run_step_script(
 
     script = Script(text=text, shell=find_shell(shell), directory=directory, deadline=deadline)
 
-    async def start(environment: Mapping[str, str]) -> Result:
-        return await run_script(bench, number, script, environment)
+    async def start(environment: Mapping[str, str], files: StepFiles) -> Result:
+        return await run_script(bench, number, script, environment, files)
 
-    return await with_files(bench, number, env, start, script.write(bench.guest))
+    return await with_files(bench, number, env, start)
 
 
 async def _default(bench: Bench, own: Template | None, key: str, env: Mapping[str, str]) -> str:
@@ -56,18 +55,21 @@ async def _default(bench: Bench, own: Template | None, key: str, env: Mapping[st
     return "" if template is None else await bench.evaluate(template.text, env)
 
 
-async def with_files(
-    bench: Bench,
-    number: int,
-    env: Mapping[str, str],
-    start: Callable[[Mapping[str, str]], Awaitable[Result]],
-    *before: Coroutine[Any, Any, object],
-) -> Ending:
-    """Start a program with files for its commands; they are read after it, even where it failed. What must be done `before` is done meanwhile."""
+Start = Callable[[Mapping[str, str], StepFiles], Awaitable[Result]]
+"""Makes the files, and runs a program with this environment. Raises PreparationError where they could not be made."""
+
+
+async def with_files(bench: Bench, number: int, env: Mapping[str, str], start: Start) -> Ending:
+    """Start a program with files for its commands; they are read after it, even where it failed."""
     files, bench.variables.spare = StepFiles(bench.variables.spare), ""
-    await together(files.create(bench.guest), *before)
-    result = await start(_environment(bench, env, files))
-    left = await files.collect(bench, number, result.outputs, result.state)
+    environment = _environment(bench, env, files)
+    try:
+        result = await start(environment, files)
+    except PreparationError:
+        if not files.give_up_spare():
+            raise
+        result = await start(environment, files)  # a step has removed the spare ones
+    left = await files.collect(bench, number, result.outputs, result.state, result.listing)
     bench.variables.spare = files.directory if files.untouched else ""
     outcome = FAILURE if left.failed and result.outcome == SUCCESS else result.outcome
     if result.interrupted:

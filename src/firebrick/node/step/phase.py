@@ -34,6 +34,7 @@ from firebrick.node.action.use import (
 from firebrick.node.errors import NodeError, told
 from firebrick.node.step.bench import Bench, Caller
 from firebrick.node.step.deadline import Deadline, earlier
+from firebrick.node.step.filecommand import StepFiles
 from firebrick.node.step.intime import StepCancelledError, in_time
 from firebrick.node.step.launch import Ending, run_step_script, with_files
 from firebrick.node.step.outputs import StepOutputs
@@ -185,9 +186,9 @@ async def _javascript(turn: _Turn, use: JavaScriptUse, inputs: dict[str, str]) -
     bench = turn.bench
     await in_time(bench, turn.deadline, bench.supplies.actions.place(use.place, bench.guest, node=True))
 
-    async def start(environment: Mapping[str, str]) -> Result:
+    async def start(environment: Mapping[str, str], files: StepFiles) -> Result:
         return await run_javascript(
-            bench, turn.number, use, turn.phase, inputs=inputs, env=environment, deadline=turn.deadline
+            bench, turn.number, use, turn.phase, inputs=inputs, env=environment, files=files, deadline=turn.deadline
         )
 
     return await with_files(bench, turn.number, turn.env, start)
@@ -197,7 +198,8 @@ async def _docker(turn: _Turn, use: DockerUse, inputs: dict[str, str]) -> Ending
     bench = turn.bench
     call = await find_call(bench.within(_caller(turn, use.place, inputs)), use, turn.phase, inputs)
 
-    async def start(environment: Mapping[str, str]) -> Result:
+    async def start(environment: Mapping[str, str], files: StepFiles) -> Result:
+        await files.create(bench.guest)  # those of the job: the image's machine has its own
         return await run_docker(bench, turn.number, use, call, inputs=inputs, env=environment, deadline=turn.deadline)
 
     return await with_files(bench, turn.number, turn.env, start)

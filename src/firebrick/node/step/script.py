@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from typing import Final
 
-from firebrick.guest.client import ExitStatus, Process
+from firebrick.guest.client import Entry, ExitStatus, Move, Process, Put
 from firebrick.guest.errors import FileMissingError
 from firebrick.node.context import TEMP
 from firebrick.node.errors import StepError
-from firebrick.node.guest import Guest
 from firebrick.node.lines import LineSplitter
 from firebrick.node.step.bench import Bench, Command
 from firebrick.node.step.deadline import Deadline
+from firebrick.node.step.filecommand import StepFiles
 from firebrick.node.step.listener import Heard, Listener
 from firebrick.node.step.outputs import StepOutputs
 from firebrick.task import end_tasks
@@ -43,42 +43,53 @@ class Script:
     def path(self) -> str:
         return f"{TEMP}/{self.name}{self.shell.extension}"
 
-    async def write(self, guest: Guest) -> None:
-        """Raises AgentError."""
-        await guest.files.write(self.path, self.shell.script(self.text), mode=0o755, parents=True)
+    @property
+    def preparation(self) -> Put:
+        """What makes its file."""
+        return Put(path=self.path.encode(), data=self.shell.script(self.text), mode=0o755)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Program:
-    """A command line in the machine; `directory` is absolute, `env` complete, `text` the script it runs, where it runs one. `exit_is_told`: a
-    status other than 0 is an error in the log."""
+    """A command line in the machine; `directory` is absolute, `env` complete, `text` the script it runs, where it runs one. `before` is done first;
+    `listing` is a directory, or empty: what it holds in the end is in the result. `exit_is_told`: a status other than 0 is an error in the log."""
 
     argv: Sequence[str]
     directory: str
     env: Mapping[str, str]
     deadline: Deadline | None
     text: str = ""
+    before: Sequence[Put | Move] = ()
+    listing: str = ""
     exit_is_told: bool = True
 
 
 @dataclass(slots=True)
 class Result:
-    """`interrupted`: it was ended because the run was cancelled. `state` is what the later phases of an action get."""
+    """`interrupted`: it was ended because the run was cancelled. `state` is what the later phases of an action get. `listing` is None where it was not
+    asked for, or is not known."""
 
     outcome: str = SUCCESS
     exit_code: int | None = None
     outputs: StepOutputs = field(default_factory=StepOutputs)
     state: StepOutputs = field(default_factory=StepOutputs)
     interrupted: bool = False
+    listing: Sequence[Entry] | None = None
 
 
-async def run_script(bench: Bench, number: int, script: Script, env: Mapping[str, str]) -> Result:
-    """Run what was written to its end; `env` is complete. Raises StepError for a shell the machine has not, FileMissingError and its like for what else
-    cannot be started."""
+async def run_script(bench: Bench, number: int, script: Script, env: Mapping[str, str], files: StepFiles) -> Result:
+    """Write it, and run it to its end; `env` is complete, `files` are made. Raises PreparationError, StepError for a shell the machine has not,
+    FileMissingError and its like for what else cannot be started."""
     shell = script.shell
     directory = posixpath.normpath(posixpath.join(bench.paths.workspace, script.directory))
     program = Program(
-        argv=shell.argv(script.path), directory=directory, env=env, deadline=script.deadline, text=script.text
+        argv=shell.argv(script.path),
+        directory=directory,
+        env=env,
+        deadline=script.deadline,
+        text=script.text,
+        before=(*files.preparation, script.preparation),
+        listing=files.directory,
     )
     try:
         return await run_program(bench, number, program)
@@ -88,7 +99,7 @@ async def run_script(bench: Bench, number: int, script: Script, env: Mapping[str
         if shell.fallback is None:
             hint = "Name another `shell`, or in `runs-on` an image that has it."
             raise StepError(f"cannot run {shell.program!r}: the image has no such program", hint=hint) from error
-        return await run_program(bench, number, replace(program, argv=shell.fallback.argv(script.path)))
+        return await run_program(bench, number, replace(program, argv=shell.fallback.argv(script.path), before=()))
 
 
 class _Cause(Enum):
@@ -114,6 +125,8 @@ async def run_program(bench: Bench, number: int, program: Program, state: StepOu
         cwd=program.directory,
         timeout=timeout_s + slack if timeout_s is not None else None,
         merge=True,
+        before=program.before,
+        listing=program.listing or None,
     )
     async with started as process, _ended_in_time(bench, process, timeout_s) as end:
         splitter = LineSplitter(masker=bench.log.masker)
@@ -161,7 +174,7 @@ def _conclude(
     """How it ended, and in words where that is a failure."""
     code = status.code if status.code is not None else 128 + (status.signal or 0)
     outcome = SUCCESS if status.ok and cause is None and not heard.refused else FAILURE
-    result = Result(outcome, code, heard.outputs, heard.state, cause is _Cause.CANCELLED)
+    result = Result(outcome, code, heard.outputs, heard.state, cause is _Cause.CANCELLED, status.listing)
     log = bench.log
     if cause is _Cause.CANCELLED:
         if not bench.stopped:  # else somebody wanted it so

@@ -4,8 +4,12 @@ import hashlib
 
 import pytest
 
+from firebrick.guest import message
+from firebrick.guest.double import GuestDouble
+from firebrick.guest.double.exchange import Exchange
 from firebrick.node.event import Annotation, LogLine, StepFinished, StepStarted
 from firebrick.node.lines import CONTINUED
+from firebrick.node.step.filecommand import StepFiles
 
 
 def job(*steps: str, before: str = "") -> str:
@@ -222,3 +226,69 @@ async def test_a_directory_that_is_not_there_is_not_a_missing_shell(bed):
     [line] = told.lines(step=0)
     assert line.startswith("##[error]cannot ")
     assert "nowhere" in line
+
+
+async def test_a_step_is_one_request(bed, monkeypatch):
+    asked = []
+
+    class Recorded(Exchange):
+        def __init__(self, session, number, request, *, named):
+            asked.append(request)
+            super().__init__(session, number, request, named=named)
+
+    monkeypatch.setattr("firebrick.guest.double.agent.Exchange", Recorded)
+    told = await bed.run(job("run: echo 1", "run: echo 2", "run: echo 3"))
+    assert told.steps() == ["success"] * 3
+    steps = [number for number, request in enumerate(asked) if isinstance(request, message.Exec)]
+    assert steps == list(range(steps[0], steps[0] + 3))
+    first, second, third = (asked[number] for number in steps)
+    assert [type(change) for change in first.before] == [message.Put] * 6
+    assert [type(change) for change in third.before] == [message.Move, message.Put]
+    assert (second.before[0].source, second.before[0].target) == (first.listing, second.listing)
+    assert len({first.listing, second.listing, third.listing}) == 3
+
+
+async def test_spare_files_that_are_gone_are_made_anew(bed, monkeypatch):
+    """As when a program takes them away between two steps: what the first has removed counts as spare."""
+    monkeypatch.setattr(StepFiles, "untouched", property(lambda _: True, lambda _, value: None), raising=False)
+    told = await bed.run(
+        job(
+            "run: remove /home/runner/work/_temp/_runner_file_commands",
+            "id: a\n        run: echo b=c >> $GITHUB_OUTPUT",
+            "run: echo ${{ steps.a.outputs.b }}",
+        )
+    )
+    assert told.steps() == ["success"] * 3
+    assert told.lines(step=2) == ["c"]
+
+
+async def test_with_an_agent_of_an_earlier_release_a_step_is_what_it_was(bed, monkeypatch):
+    made = GuestDouble.__init__
+
+    def earlier(self, **options):
+        made(self, **options)
+        self.features = ("listen",)
+
+    monkeypatch.setattr(GuestDouble, "__init__", earlier)
+    steps = ("run: 'true'", "id: a\n        run: echo b=c >> $GITHUB_OUTPUT", "run: echo ${{ steps.a.outputs.b }}")
+    told = await bed.run(job(*steps))
+    assert told.steps() == ["success"] * 3
+    assert told.lines(step=2) == ["c"]
+
+
+async def test_a_script_that_no_message_holds_runs(bed):
+    told = await bed.run(
+        job("run: |\n" + f"          # {'x' * 100}\n" * 1000 + "          echo large", "run: echo next")
+    )
+    assert told.steps() == ["success"] * 2
+    assert told.lines(step=0)[-1] == "large"
+
+
+async def test_files_that_cannot_be_made_fail_their_step(bed):
+    place = "/home/runner/work/_temp/_runner_file_commands"
+    blocked = f"run: |\n          remove {place}\n          echo in the way >> {place}"
+    told = await bed.run(job(blocked, "run: echo never", "if: failure()\n        run: echo neither"))
+    assert told.steps() == ["success", "failure", "failure"]
+    [line] = told.lines(step=1)
+    assert line.startswith("##[error]")
+    assert "never" not in line
