@@ -21,6 +21,7 @@ use crate::lane::Lanes;
 use crate::link::Link;
 use crate::listener::{Listener, Waiting};
 use crate::outbox::Outbox;
+use crate::pace::Pace;
 use crate::poll::{self, Poller, Ready, Slot, Token};
 use crate::power::{Power, Shutdown};
 use crate::protocol::{self, Body, Code, Decoder, FileRequest, Frame, Message, Order, Request, Violation};
@@ -49,6 +50,7 @@ pub struct Agent {
     link: Link,
     decoder: Decoder,
     outbox: Outbox,
+    pace: Pace,
     input: Vec<u8>,
     scratch: Vec<u8>,
     activities: Activities,
@@ -97,6 +99,7 @@ impl Agent {
             link: parts.link,
             decoder: Decoder::default(),
             outbox,
+            pace: Pace::default(),
             input: vec![0; READ_PIECE * READ_PIECES],
             scratch: Vec::new(),
             activities: Activities::new(),
@@ -291,6 +294,10 @@ impl Agent {
 
     fn take(&mut self, frame: Frame) -> Result<(), Violation> {
         let stream = frame.stream;
+        if matches!(frame.body, Body::Control(_)) {
+            self.outbox.flooded = false;
+            self.pace.hurry();
+        }
         match frame.body {
             Body::Control(raw) if stream == 0 => self.obey(protocol::decode(&raw)?),
             // Of somebody who does not know yet that he must say first who he is.
@@ -493,6 +500,10 @@ impl Agent {
         }
         let cells = &mut self.cells;
         let more = self.activities.advance(&mut self.outbox, &mut self.scratch, |cell| cells.give_back(cell));
+        match self.outbox.flooded {
+            true => self.pace.wait_for_turn(),
+            false => self.pace.hurry(),
+        }
         more && self.outbox.has_room()
     }
 

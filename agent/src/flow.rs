@@ -22,6 +22,8 @@ pub struct Source {
     channel: u8,
     /// Its bytes come in pages that can be moved.
     pipe: bool,
+    /// The pipe was full once, and is larger now.
+    wide: bool,
     credit: u32,
     /// The host has been told of the end, though a process may still hold the other side.
     over: bool,
@@ -30,7 +32,15 @@ pub struct Source {
 
 impl Source {
     pub fn new(fd: OwnedFd, channel: u8) -> Self {
-        Self { fd: Some(fd), channel, pipe: false, credit: INITIAL_CREDIT, over: false, ready: true }
+        Self {
+            fd: Some(fd),
+            channel,
+            pipe: false,
+            wide: false,
+            credit: INITIAL_CREDIT,
+            over: false,
+            ready: true,
+        }
     }
 
     pub fn of_pipe(fd: OwnedFd, channel: u8) -> Self {
@@ -66,8 +76,10 @@ impl Source {
         };
         if let Ok(length) = read {
             self.credit -= length as u32; // at most `limit`, which came from it
-            if length == NEW_PIPE && self.pipe {
+            out.flooded = self.pipe && length >= NEW_PIPE;
+            if out.flooded && !self.wide {
                 widen(fd);
+                self.wide = true;
             }
         }
         self.over = last && read == Err(Errno::AGAIN);

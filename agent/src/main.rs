@@ -25,6 +25,7 @@ mod listener;
 mod modules;
 mod network;
 mod outbox;
+mod pace;
 mod poll;
 mod power;
 mod protocol;

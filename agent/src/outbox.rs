@@ -24,6 +24,8 @@ pub struct Outbox {
     bytes: Vec<u8>,
     sent: usize,
     port: Option<Port>,
+    /// The last output that was read was as much as a pipe holds: its program writes faster than is read.
+    pub flooded: bool,
 }
 
 /// A link that takes pages: a virtio-serial port, and a pipe to collect them in.
@@ -39,7 +41,7 @@ impl Outbox {
             Some(link) => Some(Port { link, pages: pages()? }),
             None => None,
         };
-        Ok(Self { bytes: Vec::with_capacity(64 * 1024), sent: 0, port })
+        Ok(Self { bytes: Vec::with_capacity(64 * 1024), sent: 0, port, flooded: false })
     }
 
     pub fn clear(&mut self) {

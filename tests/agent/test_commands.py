@@ -258,6 +258,21 @@ async def test_a_large_output_is_whole(real_agent: Agent) -> None:
     assert size == 64 << 20
 
 
+async def test_only_the_agent_is_patient_while_a_program_floods(real: Guest, real_agent: Agent) -> None:
+    """It does not interrupt who writes; what is started meanwhile interrupts as ever, and so does the agent once somebody asks for something."""
+    assert real.process is not None
+    agent = real.process.pid
+    async with real_agent.exec(["cat", "/dev/zero"]) as process:
+        async with asyncio.timeout(20):
+            while os.sched_getscheduler(agent) != os.SCHED_BATCH:
+                assert await process.stdout.read()
+        started = await real_agent.run(["cat", "/proc/self/stat"], check=True)
+    policy = int(started.stdout.rpartition(b")")[2].split()[38])
+    assert policy == os.SCHED_OTHER
+    await real_agent.ping()
+    assert os.sched_getscheduler(agent) == os.SCHED_OTHER
+
+
 async def test_a_line_without_an_end(real_agent: Agent) -> None:
     done = await real_agent.run(["sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x"])
     assert done.stdout == b"x" * 3_000_000
