@@ -22,6 +22,11 @@ MINIMUM_VERSION = 1
 LISTEN = "listen"
 """The feature of an agent that knows `listen` and `accept`."""
 
+SEED = "seed"
+"""The feature of an agent that knows `seed`."""
+
+MAX_SEED = 512
+
 MAX_PAYLOAD = 262144
 MAX_CONTROL = 65536
 INITIAL_CREDIT = 262144

@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 
 from firebrick.node.order import Fixed
-from firebrick.node.pool.pool import identity_of
+from firebrick.node.pool.fixed import identity_of
 from tests.unit.node.forks import RESOURCES
 from tests.unit.node.matrices import MARK, flow
 
