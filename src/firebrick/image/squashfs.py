@@ -41,14 +41,14 @@ async def squash_archive(directory: Path, target: Path) -> None:
 
 
 async def read_modules(archive: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """Kernel modules, by their names, out of the `modules.squashfs` of a kernel.
+    """Kernel modules out of the `modules.squashfs` of a kernel, by their names: where they are in its source, as in `fs/fuse/fuse`.
 
     Raises BuildError for one it does not have as it is loaded, ProcessError, HostLacksError."""
     return {name: await _read_module(archive, name) for name in names}
 
 
 async def _read_module(archive: Path, name: str) -> bytes:
-    argv: list[str | Path] = ["unsquashfs", "-cat", archive, f"*/{name}.ko"]
+    argv: list[str | Path] = ["unsquashfs", "-cat", archive, f"*/kernel/{name}.ko"]
     done = await run(argv, timeout=_MODULE_TIMEOUT_S, limit=_MODULE_LIMIT, check=False, hint=_TOOLS)
     if not done.stdout:
         raise BuildError(f"there is no module {name}.ko in {archive}")

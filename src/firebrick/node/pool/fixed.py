@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from pathlib import Path
 from typing import Final
 
 from firebrick.guest.client import Identity
@@ -20,7 +21,7 @@ from firebrick.process import ProcessError
 
 _LAYOUT: Final = "/proc/sys/kernel/randomize_va_space"
 # The agent's devices are CUSE's. Debian's kernel has that as modules, which no other machine needs.
-_MODULES: Final = ("fuse", "cuse")
+_MODULES: Final = ("fs/fuse/fuse", "fs/fuse/cuse")
 _PLACE: Final = "/run/firebrick-modules"
 
 
@@ -54,6 +55,6 @@ async def _send_modules(machine: Machine, kernel: Kernel) -> list[str]:
         return []
     paths = []
     for name, content in (await read_modules(kernel.modules, _MODULES)).items():
-        paths.append(f"{_PLACE}/{name}.ko")
+        paths.append(f"{_PLACE}/{Path(name).name}.ko")
         await machine.files.write(paths[-1], content, parents=True)
     return paths
