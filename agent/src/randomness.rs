@@ -8,11 +8,13 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{socketpair, AddressFamily, SocketFlags, SocketType};
+use rustix::time::Timespec;
 use serde_bytes::ByteBuf;
 
 use crate::births::Births;
@@ -26,6 +28,8 @@ use crate::protocol::Code;
 use crate::seed::Key;
 
 const STACK: usize = 256 * 1024;
+/// Tens of thousands of events fit into the queue.
+const PAUSE: Duration = Duration::from_millis(100);
 const SEED_LIMIT: usize = 512;
 const MODULES: usize = 8;
 
@@ -70,8 +74,16 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn watch(&self, fd: BorrowedFd<'_>, key: u64) -> Result<(), Errno> {
-        epoll::add(&self.epoll, fd, EventData::new_u64(key), EventFlags::IN)
+    /// `once`: after an event it is not watched until `watch_births`.
+    fn watch(&self, fd: BorrowedFd<'_>, key: u64, once: bool) -> Result<(), Errno> {
+        let flags = if once { EventFlags::IN | EventFlags::ONESHOT } else { EventFlags::IN };
+        epoll::add(&self.epoll, fd, EventData::new_u64(key), flags)
+    }
+
+    fn watch_births(&self) {
+        let flags = EventFlags::IN | EventFlags::ONESHOT;
+        // It was added, and is open: it cannot fail.
+        let _ = epoll::modify(&self.epoll, self.lock().births.as_fd(), EventData::new_u64(BIRTHS), flags);
     }
 
     /// The key that `of` finds for a task, or none where nothing is to be the same any more.
@@ -157,7 +169,7 @@ impl Drop for Birth<'_> {
         self.state.lineage.expect(false);
         let Some(listener) = filter::take_listener(self.ours.as_fd()) else { return };
         let key = self.state.next_filter;
-        match self.shared.watch(listener.as_fd(), key) {
+        match self.shared.watch(listener.as_fd(), key, false) {
             Ok(()) => {
                 self.state.next_filter += 1;
                 self.state.filters.insert(key, Arc::new(listener));
@@ -171,7 +183,7 @@ impl Shared {
     fn new(state: State) -> Result<Self, Errno> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let shared = Self { epoll, state: Mutex::new(state), over: AtomicBool::new(false) };
-        shared.watch(shared.lock().births.as_fd(), BIRTHS)?;
+        shared.watch(shared.lock().births.as_fd(), BIRTHS, true)?;
         Ok(shared)
     }
 }
@@ -190,7 +202,7 @@ fn load(path: &ByteBuf) -> Result<(), Failure> {
 fn make_devices(shared: &Shared) -> Result<Vec<Device>, Failure> {
     let make = |(key, (name, kind, mode, _)): (u64, (&str, Kind, u32, _))| {
         let device = Device::make(name, kind, mode)?;
-        shared.watch(device.as_fd(), key).map(|()| device)
+        shared.watch(device.as_fd(), key, false).map(|()| device)
     };
     let made: Result<_, Errno> = (FIRST_DEVICE..).zip(DEVICES).map(make).collect();
     made.map_err(|errno| unsupported("make a device", errno))
@@ -222,23 +234,38 @@ impl Drop for Laid {
     }
 }
 
+/// Births are looked at when somebody asks, and else now and then, so that the queue does not overflow: to be woken by each would slow them down.
 fn serve(shared: &Shared, mut devices: Vec<Device>) {
     let mut events = Vec::with_capacity(16);
+    let mut look: Option<Instant> = None;
     loop {
         events.clear();
-        if epoll::wait(&shared.epoll, spare_capacity(&mut events), None).is_err() {
+        if look.is_some_and(|at| at <= Instant::now()) {
+            look = None;
+            shared.watch_births();
+        }
+        let timeout = look.map(timeout_until);
+        if epoll::wait(&shared.epoll, spare_capacity(&mut events), timeout.as_ref()).is_err() {
             continue; // interrupted
         }
         for event in &events {
             let flags = event.flags;
             match event.data.u64() {
-                BIRTHS => shared.lock().catch_up(),
+                BIRTHS => {
+                    shared.lock().catch_up();
+                    look = Some(Instant::now() + PAUSE);
+                }
                 key @ FIRST_FILTER.. => serve_filter(shared, key, flags.contains(EventFlags::IN)),
                 key => devices[(key - FIRST_DEVICE) as usize]
                     .serve(|task| Source::of(shared.key(|lineage| lineage.open(task)))),
             }
         }
     }
+}
+
+fn timeout_until(at: Instant) -> Timespec {
+    let left = at.saturating_duration_since(Instant::now());
+    Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) }
 }
 
 /// One call, or the end of all that could make one.

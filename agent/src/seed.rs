@@ -1,9 +1,12 @@
 //! Random numbers that follow from a seed. Each task of a machine has a key, made of that of the task that started it and of how many that one had
 //! started before, so that what one reads does not depend on who was faster. Nothing here is secret: whoever knows the seed knows it all.
 
+use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use rand_xoshiro::Xoshiro256PlusPlus;
 use sha2::{Digest, Sha256};
 
-const BLOCK: usize = 32;
+const KEY: usize = 32;
+const WORD: usize = 8;
 
 /// What one key leads to others by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +28,7 @@ pub enum Branch {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Key([u8; BLOCK]);
+pub struct Key([u8; KEY]);
 
 impl Key {
     pub fn of_seed(seed: &[u8]) -> Self {
@@ -33,39 +36,44 @@ impl Key {
     }
 
     pub fn branch(&self, branch: Branch, number: u64) -> Self {
-        Self(self.block(branch as u8, number))
+        let parts = Sha256::new().chain_update(self.0).chain_update([branch as u8]);
+        Self(parts.chain_update(number.to_le_bytes()).finalize().into())
     }
 
     pub fn stream(self) -> Stream {
-        Stream { key: self, position: 0 }
-    }
-
-    fn block(&self, label: u8, number: u64) -> [u8; BLOCK] {
-        Sha256::new()
-            .chain_update(self.0)
-            .chain_update([label])
-            .chain_update(number.to_le_bytes())
-            .finalize()
-            .into()
+        Stream { source: Xoshiro256PlusPlus::from_seed(self.0), rest: [0; WORD], left: 0 }
     }
 }
 
-/// Endless bytes. How they are read, in large pieces or small ones, makes no difference.
+/// Endless bytes, by a generator that is quick and no more than that. How they are read, in large pieces or small ones, makes no difference.
 pub struct Stream {
-    key: Key,
-    position: u64,
+    source: Xoshiro256PlusPlus,
+    rest: [u8; WORD],
+    /// How many bytes at the end of `rest` are still to be read.
+    left: usize,
 }
 
 impl Stream {
-    pub fn fill(&mut self, mut target: &mut [u8]) {
-        while !target.is_empty() {
-            let block = self.key.block(b'#', self.position / BLOCK as u64);
-            let rest = &block[(self.position % BLOCK as u64) as usize..];
-            let length = rest.len().min(target.len());
-            target[..length].copy_from_slice(&rest[..length]);
-            target = &mut target[length..];
-            self.position += length as u64;
+    pub fn fill(&mut self, target: &mut [u8]) {
+        let (begun, fresh) = target.split_at_mut(self.left.min(target.len()));
+        self.take(begun);
+        let mut words = fresh.chunks_exact_mut(WORD);
+        for word in &mut words {
+            word.copy_from_slice(&self.source.next_u64().to_le_bytes());
         }
+        let last = words.into_remainder();
+        if !last.is_empty() {
+            self.rest = self.source.next_u64().to_le_bytes();
+            self.left = WORD;
+            self.take(last);
+        }
+    }
+
+    /// What is left of a word, or a part of that.
+    fn take(&mut self, target: &mut [u8]) {
+        let from = WORD - self.left;
+        target.copy_from_slice(&self.rest[from..from + target.len()]);
+        self.left -= target.len();
     }
 }
 
@@ -95,7 +103,7 @@ mod tests {
     fn the_size_of_pieces_makes_no_difference() {
         let key = Key::of_seed(b"seed");
         let whole = read(key, &[1000]);
-        assert_eq!(read(key, &[1, 31, 32, 33, 900, 3]), whole);
+        assert_eq!(read(key, &[1, 2, 4, 1, 31, 32, 33, 893, 3]), whole);
         assert!(whole.windows(32).all(|window| window.iter().any(|byte| *byte != window[0])));
     }
 
