@@ -102,8 +102,8 @@ pub struct Randomness {
 }
 
 impl Randomness {
-    /// From now on. `modules` are files of kernel modules this needs, in the order to load them; they are removed. A failure leaves the
-    /// machine as it was, apart from modules.
+    /// From now on. `modules` are files of kernel modules this needs, in the order to load them; they are removed. After a failure
+    /// the machine has the kernel's random numbers still; modules, and devices that lie over nothing, may be there.
     pub fn begin(seed: &[u8], modules: &[ByteBuf]) -> Result<Self, Failure> {
         if seed.is_empty() || seed.len() > SEED_LIMIT || modules.len() > MODULES {
             return Err(Failure::bad("a seed has 1 to 512 bytes, and at most 8 modules"));
