@@ -25,8 +25,6 @@ LISTEN = "listen"
 SEED = "seed"
 """The feature of an agent that knows `seed`."""
 
-MAX_SEED = 512
-
 MAX_PAYLOAD = 262144
 MAX_CONTROL = 65536
 INITIAL_CREDIT = 262144
