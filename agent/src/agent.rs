@@ -4,7 +4,7 @@
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -26,9 +26,11 @@ use crate::poll::{self, Poller, Ready, Slot, Token};
 use crate::power::{Power, Shutdown};
 use crate::preparing::Preparing;
 use crate::protocol::{
-    self, Body, Code, Decoder, ExecRequest, FileRequest, Frame, Message, Order, Request, Violation,
+    self, Body, Code, Decoder, ExecRequest, FileRequest, Frame, Message, Order, Request, SeedRequest,
+    Violation,
 };
 use crate::proxy::Proxy;
+use crate::randomness::Randomness;
 use crate::signals::Signals;
 use crate::spawn::Launcher;
 use crate::usage;
@@ -65,6 +67,10 @@ pub struct Agent {
     null: OwnedFd,
     identities: Identities,
     has_identity: bool,
+    /// Where random numbers come from, once the host has given a seed.
+    randomness: Arc<OnceLock<Randomness>>,
+    /// It has, or has tried to.
+    seeded: bool,
     /// The connection was lost while the machine was quiesced: whose its streams are is not known before an identity comes, or a
     /// `continue`. Nothing moves meanwhile.
     held: bool,
@@ -114,6 +120,8 @@ impl Agent {
             null,
             identities: parts.identities,
             has_identity: false,
+            randomness: Arc::default(),
+            seeded: false,
             held: false,
             quiet: Quiet::No,
             power: parts.power,
@@ -373,6 +381,9 @@ impl Agent {
             self.held = false;
             self.activities.let_go_of_all(true);
             self.has_identity = false;
+            if !self.identities.is(&identity.machine_id) {
+                self.randomness.get().into_iter().for_each(Randomness::forget);
+            }
         }
         self.identities.apply(identity, quiet).map_err(|failure| Violation(failure.message))?;
         self.has_identity = true;
@@ -465,6 +476,7 @@ impl Agent {
                 let door = self.activities.door_of(request.listener)?;
                 Ok(Activity::Waiting(Waiting::new(stream, key, door)))
             }
+            Request::Seed(request) => self.start_seed(stream, request),
             Request::File(request) => self.start_lane(stream, request),
             Request::Signal { .. } | Request::Resize(_) => {
                 Err(Failure::bad("there is no exec on this stream"))
@@ -480,6 +492,7 @@ impl Agent {
             cells: &mut self.cells,
             lanes: &self.lanes,
             null: &self.null,
+            randomness: self.randomness.get(),
         };
         let exec = Exec::start(stream, key, request, around)?;
         self.outbox.message(stream, &Message::Started { pid: exec.pid() });
@@ -504,6 +517,23 @@ impl Agent {
     fn start_lane(&mut self, stream: u32, request: FileRequest) -> Result<Activity, Failure> {
         let output = request.has_output();
         let lane = self.lanes.start(stream, output, move |io| files::carry_out(&request, io))?;
+        Ok(Activity::Lane(lane))
+    }
+
+    /// What is started before the answer may have random numbers of either kind.
+    fn start_seed(&mut self, stream: u32, request: SeedRequest) -> Result<Activity, Failure> {
+        if !self.identities.of_machine() {
+            return Err(Failure::new(Code::Unsupported, "only the first process of a machine can be seeded"));
+        }
+        if std::mem::replace(&mut self.seeded, true) {
+            return Err(Failure::new(Code::Exists, "this machine has a seed already"));
+        }
+        let randomness = self.randomness.clone();
+        let lane = self.lanes.start(stream, false, move |_| {
+            let begun = Randomness::begin(&request.seed, &request.modules)?;
+            let _ = randomness.set(begun); // there is one request of this kind
+            Ok(Message::Done { entries: None, bytes: None })
+        })?;
         Ok(Activity::Lane(lane))
     }
 

@@ -47,6 +47,7 @@ impl Command {
     pub fn explain(&self, (step, errno): (Step, Errno)) -> Failure {
         match (step, errno) {
             (Step::Directory, _) => Failure::system("enter", show(self.cwd.to_bytes()), errno),
+            (Step::Filter, _) => self.failed("seed the random numbers of", errno),
             (Step::User, _) => self.failed("change the user for", errno),
             (Step::Execute, Errno::ACCESS | Errno::NOEXEC | Errno::ISDIR | Errno::LIBBAD) => {
                 Failure { code: Code::NotExecutable, ..self.failed("run", errno) }

@@ -22,6 +22,7 @@ use crate::listing::Listing;
 use crate::outbox::Outbox;
 use crate::poll::{Poller, Slot};
 use crate::protocol::{ExecRequest, Exit, Message, PtySize, Violation};
+use crate::randomness::{Birth, Randomness};
 use crate::spawn::{Launch, Launcher};
 
 /// Between SIGTERM and SIGKILL when the time is over.
@@ -88,6 +89,8 @@ pub struct Surroundings<'a> {
     pub cells: &'a mut Cells,
     pub lanes: &'a Rc<Lanes>,
     pub null: &'a OwnedFd,
+    /// Where random numbers are to be the same each time.
+    pub randomness: Option<&'a Randomness>,
 }
 
 impl Exec {
@@ -100,6 +103,8 @@ impl Exec {
         let command = Command::of(request)?;
         let ends = Ends::open(request).map_err(|errno| command.failed("make the streams of", errno))?;
         ends.watch(key, around.poller).map_err(|errno| command.failed("watch", errno))?;
+        let birth = around.randomness.map(Randomness::birth).transpose();
+        let birth = birth.map_err(|errno| command.failed("seed the random numbers of", errno))?.flatten();
         let mut cell = around.cells.take().map_err(|errno| command.failed("make a cell for", errno))?;
         let launch = Launch {
             candidates: &command.candidates,
@@ -110,10 +115,12 @@ impl Exec {
             stdio: ends.stdio(around.null.as_fd()),
             terminal: request.pty.is_some(),
             cgroup: cell.directory(),
+            filter: birth.as_ref().map(Birth::door),
             dies_with_us: cell.directory().is_none(),
         };
         let started = Instant::now();
         let (result, killed) = around.guard.over(launch.cgroup, || around.launcher.start(&launch));
+        drop(birth);
         match result {
             Ok(_) if killed => {
                 around.cells.give_back(cell);

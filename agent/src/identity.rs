@@ -9,6 +9,7 @@ use rustix::time::{ClockId, Timespec};
 use crate::console::say;
 use crate::failure::Failure;
 use crate::protocol::Identity;
+use crate::seed::uuid;
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Laid over the kernel's in a fork, which would otherwise say that it is the boot of its template.
@@ -31,6 +32,11 @@ impl Identities {
         let random = of_machine.then(|| rustix::fs::open("/dev/random", flags, Mode::empty())).transpose()?;
         let boot_id = std::fs::read_to_string(BOOT_ID).unwrap_or_default().trim().to_string();
         Ok(Self { random, boot_id, boot_id_laid: false, machine_id: String::new() })
+    }
+
+    /// Whether this process is the machine's first, and may change it.
+    pub fn of_machine(&self) -> bool {
+        self.random.is_some()
     }
 
     pub fn boot_id(&self) -> &str {
@@ -165,10 +171,7 @@ fn overwrite(path: &str, text: &str) -> Result<(), Errno> {
 fn new_boot_id() -> Result<String, Errno> {
     let mut raw = [0u8; 16];
     rustix::rand::getrandom(&mut raw, rustix::rand::GetRandomFlags::NONBLOCK)?;
-    raw[6] = raw[6] & 0x0f | 0x40;
-    raw[8] = raw[8] & 0x3f | 0x80;
-    let hex: String = raw.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok([&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-"))
+    Ok(uuid(raw))
 }
 
 #[cfg(test)]

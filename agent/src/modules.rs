@@ -38,7 +38,7 @@ fn parse(line: &str) -> Step<(&str, Vec<u32>)> {
     ))
 }
 
-fn load_file(path: &str) -> Step<()> {
+pub fn load_file(path: &str) -> Step<()> {
     let file = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|errno| format!("cannot open the module {path}: {errno}"))?;
     match rustix::system::finit_module(&file, c"", 0) {

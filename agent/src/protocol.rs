@@ -16,7 +16,7 @@ pub const CONTROL_LIMIT: usize = 65_536;
 pub const INITIAL_CREDIT: u32 = 262_144;
 
 /// What `hello` offers.
-pub const FEATURES: [&str; 2] = ["listen", "prepare"];
+pub const FEATURES: [&str; 3] = ["listen", "prepare", "seed"];
 
 pub const INPUT: u8 = 0;
 pub const OUTPUT: u8 = 1;
@@ -232,6 +232,14 @@ pub struct AcceptRequest {
     pub listener: u32,
 }
 
+/// Random numbers that follow from `seed`, for all that is started from now on.
+#[derive(Debug, Deserialize, Serialize, PartialEq, Eq)]
+pub struct SeedRequest {
+    pub seed: ByteBuf,
+    /// Files of kernel modules this needs.
+    pub modules: Vec<ByteBuf>,
+}
+
 /// A request that touches files: each runs on a lane, off the event loop.
 #[derive(Debug, Deserialize, Serialize, PartialEq, Eq)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -327,6 +335,7 @@ pub enum Request {
     Connect(ConnectRequest),
     Listen(ListenRequest),
     Accept(AcceptRequest),
+    Seed(SeedRequest),
     Signal {
         number: i32,
         group: bool,

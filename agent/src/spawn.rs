@@ -9,6 +9,7 @@ use std::ptr;
 use libc::{c_char, c_int, c_void};
 use rustix::io::Errno;
 
+use crate::filter;
 use crate::user::User;
 
 const STACK: usize = 64 * 1024;
@@ -29,6 +30,8 @@ pub struct Launch<'a> {
     /// Standard input is a terminal and becomes the controlling one.
     pub terminal: bool,
     pub cgroup: Option<BorrowedFd<'a>>,
+    /// Where it sends the listener of a filter on its random numbers; `None` has no filter.
+    pub filter: Option<BorrowedFd<'a>>,
     /// It is killed when we end. The first process of a machine never does; one in a test may.
     pub dies_with_us: bool,
 }
@@ -38,6 +41,7 @@ pub struct Launch<'a> {
 pub enum Step {
     Clone,
     Prepare,
+    Filter,
     User,
     Directory,
     Execute,
@@ -51,6 +55,7 @@ struct Child {
     ids: Option<(u32, u32, *const u32, usize)>,
     stdio: [RawFd; 3],
     terminal: bool,
+    filter: Option<RawFd>,
     /// Who must be our parent still, where the child dies with it.
     parent: Option<libc::pid_t>,
     failed: Option<(Step, c_int)>,
@@ -81,6 +86,7 @@ impl Launcher {
             ids: launch.user.map(|user| (user.uid, user.gid, user.groups.as_ptr(), user.groups.len())),
             stdio: launch.stdio.map(|fd| fd.as_raw_fd()),
             terminal: launch.terminal,
+            filter: launch.filter.map(|door| door.as_raw_fd()),
             // SAFETY: asks for our own number and cannot fail.
             parent: launch.dies_with_us.then(|| unsafe { libc::getpid() }),
             failed: None,
@@ -169,6 +175,12 @@ fn become_program(child: &Child) -> (Step, c_int) {
     unsafe {
         if libc::setsid() < 0 || !place_stdio(child) {
             return (Step::Prepare, errno());
+        }
+        // Before the user, who may not without giving up sudo.
+        if let Some(door) = child.filter {
+            if let Err(errno) = filter::install(BorrowedFd::borrow_raw(door)) {
+                return (Step::Filter, errno.raw_os_error());
+            }
         }
         if let Some((uid, gid, groups, count)) = child.ids {
             let failed = libc::syscall(libc::SYS_setgroups, count, groups) < 0

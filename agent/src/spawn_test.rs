@@ -21,6 +21,7 @@ fn run(argv: &[&str], cwd: &str) -> Result<(String, Option<i32>), (Step, Errno)>
         stdio: [null.as_fd(), write.as_fd(), write.as_fd()],
         terminal: false,
         cgroup: None,
+        filter: None,
         dies_with_us: true,
     };
     let pid = Launcher::new().expect("a stack").start(&launch)?;

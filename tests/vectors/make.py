@@ -154,6 +154,7 @@ def messages() -> list[dict[str, Any]]:
         ("listen_port", 15, {"type": "listen", "port": 0, "host": "127.1.0.1", "unix": None}),
         ("listen_unix", 16, {"type": "listen", "port": None, "host": None, "unix": b"/run/y.sock"}),
         ("accept", 17, {"type": "accept", "listener": 15}),
+        ("seed", 19, {"type": "seed", "seed": bytes(range(32)), "modules": [b"/run/fuse.ko"]}),
     ]
     guest = [
         ("hello", 0, {"type": "hello", "version": 1, "minimum": 1, "agent": "0.1.0", "kernel": "6.1.0", "boot_id": "0f0e0d0c-0b0a-0908-0706-050403020100", "quiesced": True, "features": ["listen", "prepare", "of another release"]}),

@@ -57,7 +57,7 @@ def run(
         bool,
         typer.Option(
             "--verify-reproducible",
-            help="Run it twice, in machines with the same time and names, and compare the artifacts.",
+            help="Run it twice, in machines with the same time, names and random numbers, and compare the artifacts.",
         ),
     ] = False,
     driver: DriverOption = None,

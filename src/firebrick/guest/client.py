@@ -39,6 +39,7 @@ from firebrick.guest.files import Files
 from firebrick.guest.listener import Listener, listening
 from firebrick.guest.message import Entry, Hello, Move, PtySize, Put
 from firebrick.guest.output import Output
+from firebrick.guest.seed import seed as seed_machine
 from firebrick.guest.stream import ByteStream, SocketStream, open_stream, stream_from
 from firebrick.guest.transfer import archive, download, upload, upload_entries
 from firebrick.guest.tree import Record, TreeCount, TreeLimits
@@ -278,6 +279,15 @@ class Agent:
     async def identify(self, identity: Identity) -> None:
         """Give the machine another identity while it runs: names, entropy, clock. What runs goes on, and may have seen the old names."""
         await self._connection.ask(_identity_message(identity), message.IdentityDone)
+
+    async def seed(self, seed: bytes, modules: Sequence[Text] = ()) -> None:
+        """Have what is started from now on read random numbers, from `getrandom` and the random devices, that follow from `seed` (1 to 512 bytes)
+        and from who asks: the same each time, and so for nothing that is to be secret. Once a machine; its copies have their own again. `modules`
+        are files in the guest, of the kernel modules fuse and cuse, which are removed.
+
+        Raises AgentError, and nothing is changed then: UnsupportedError where agent or kernel do not know how."""
+        paths = tuple(fsencode(path) for path in modules)
+        await seed_machine(self._connection, message.Seed(seed=seed, modules=paths))
 
     async def quiesce(self) -> None:
         """Freeze the user's processes and sync the disks, for a snapshot. When this returns no byte is on its way in either direction,

@@ -226,6 +226,13 @@ class Accept(Message, frozen=True, kw_only=True):
     listener: int
 
 
+class Seed(Message, frozen=True, kw_only=True):
+    """`modules` are files in the guest, of kernel modules, in the order to load them."""
+
+    seed: bytes
+    modules: tuple[bytes, ...]
+
+
 # --- host to guest, on the open stream of an exec ---
 
 
@@ -322,6 +329,7 @@ Request = (
     | Connect
     | Listen
     | Accept
+    | Seed
 )
 """What opens a stream."""
 

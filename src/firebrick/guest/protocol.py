@@ -24,6 +24,9 @@ LISTEN = "listen"
 PREPARE = "prepare"
 """The feature of an agent that knows `before` and `listing` of an exec."""
 
+SEED = "seed"
+"""The feature of an agent that knows `seed`."""
+
 MAX_PAYLOAD = 262144
 MAX_CONTROL = 65536
 INITIAL_CREDIT = 262144

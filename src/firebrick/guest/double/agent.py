@@ -39,7 +39,8 @@ class GuestDouble:
     """A guest: a disk, programs, and an agent that one host at a time may connect to.
 
     `programs` may be changed at any time. `identity` is the last one a host has set, `violations` what hosts did wrong, `powered_off` is set when a
-    host has ended the machine. With `silent` set it reads and never says a word. `ports` are what listens for the host's `connect`, on a TCP port
+    host has ended the machine. With `silent` set it reads and never says a word. `seed` is the one it
+    was given; with the feature for it, since nothing in it is random, it takes one. `ports` are what listens for the host's `connect`, on a TCP port
     or a unix path; `doors` what listens for the guest, which comes in by `dial`. `grace_s` is what a program that ran out of time has between
     SIGTERM and SIGKILL."""
 
@@ -54,6 +55,7 @@ class GuestDouble:
         self.quiesced = False
         self.silent = False
         self.features: tuple[str, ...] = (protocol.LISTEN, protocol.PREPARE)
+        self.seed: message.Seed | None = None
         self.violations: list[str] = []
         self.powered_off = asyncio.Event()
         self.next_pid = 1

@@ -37,6 +37,8 @@ async def answer(exchange: Exchange, request: message.Request) -> message.FromGu
             return await ports.listen(exchange, request)
         case message.Accept():
             return await ports.accept(exchange, request)
+        case message.Seed():
+            exchange.session.guest.seed = request
         case message.Stat(path=path, follow=follow):
             node = exchange.session.guest.disk.find(path, follow=follow)
             return node.entry(path.rstrip(b"/").rpartition(b"/")[2])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import hashlib
 import shutil
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -15,7 +14,6 @@ from typing import Final
 import msgspec
 
 from firebrick.guest.client import Identity
-from firebrick.guest.protocol import MAX_ENTROPY
 from firebrick.home import Home
 from firebrick.image.store import ImageStore
 from firebrick.machine import (
@@ -36,8 +34,9 @@ from firebrick.node.errors import NodeError, ToolLostError, told
 from firebrick.node.guest import Loan, Say
 from firebrick.node.kept.quota import Quota
 from firebrick.node.kept.shelf import Entry, Kept, KeptShelf
-from firebrick.node.order import Fixed, Resources
+from firebrick.node.order import Resources
 from firebrick.node.pool.driver import network_kind, policy_of
+from firebrick.node.pool.fixed import fix, identity_of
 from firebrick.node.pool.template import Recipe, TemplateShelf, machine_spec
 from firebrick.node.pool.turns import Turns
 from firebrick.node.settings import NodeSettings
@@ -48,7 +47,6 @@ from firebrick.workflow.container.container import Login
 
 _KERNEL: Final = "debian"
 _DISK_SPARED_MIB: Final = 1024
-_LAYOUT: Final = "/proc/sys/kernel/randomize_va_space"
 
 
 class Pool:
@@ -144,8 +142,8 @@ class Pool:
             recipe = dataclasses.replace(plain, node=node, tools=tools, tenant=tenant)
             machine, milliseconds = await self._start(stack, recipe, identity_of(resources.fixed), say)
             stack.enter_context(self.roster.registered(machine, image, purpose))
-            if resources.fixed is not None:  # programs that order things by their addresses do it the same each time
-                await machine.files.write(_LAYOUT, b"0\n", parents=True)
+            if resources.fixed is not None:
+                await fix(machine, resources.fixed, recipe.kernel, purpose=purpose, say=say)
             yield self._loan(machine, image, milliseconds)
 
     @asynccontextmanager
@@ -289,19 +287,6 @@ class Pool:
         """With the policy of `spec`: what may be reached can change after a template was made."""
         today = dataclasses.replace(template, spec=dataclasses.replace(template.spec, policy=spec.policy))
         return restore(today, self._driver, home=self._home.root, identity=identity)
-
-
-def identity_of(fixed: Fixed | None) -> Identity | None:
-    """The same for the same `fixed`, for a machine that gets it now; None where each machine is to be itself."""
-    if fixed is None:
-        return None
-    stream = hashlib.shake_256(f"{fixed.seed}\0{fixed.hostname}".encode()).digest(MAX_ENTROPY // 2 + 16)
-    return Identity(
-        entropy=stream[16:],
-        clock_offset_ns=fixed.time_s * 1_000_000_000 - time.time_ns(),
-        hostname=fixed.hostname,
-        machine_id=stream[:16].hex(),
-    )
 
 
 class _Spoken:

@@ -3,13 +3,18 @@
 import time
 from dataclasses import replace
 
+from firebrick.guest import protocol
+from firebrick.guest.double import GuestDouble
+from firebrick.machine import fake
+from firebrick.node.event import LogLine
 from firebrick.node.order import Fixed
-from firebrick.node.pool.pool import identity_of
+from firebrick.node.pool.fixed import identity_of
 from tests.unit.node.forks import RESOURCES
 from tests.unit.node.matrices import MARK, flow
 
 FIXED = Fixed(time_s=1_600_000_000, hostname="brick", seed="a" * 40)
 LAYOUT = b"/proc/sys/kernel/randomize_va_space"
+SAID = "Random numbers will differ from run to run: "
 FLOW = """
 on: push
 env: {PYTHONHASHSEED: '7'}
@@ -62,3 +67,43 @@ async def test_others_are_themselves(forks):
     first, second = (machine.guest.identity for machine in forks.driver.machines[1:])
     assert first.machine_id != second.machine_id
     assert first.entropy != second.entropy
+
+
+class Seedable(GuestDouble):
+    """One whose agent knows how."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.features = (*self.features, protocol.SEED)
+
+
+async def test_their_random_numbers_follow_from_seed_and_purpose(forks, monkeypatch):
+    monkeypatch.setattr(fake, "GuestDouble", Seedable)
+    forks.resources = replace(RESOURCES, fixed=FIXED)
+    for _ in range(2):
+        told = await forks.run(flow(MARK))
+        assert told.result.conclusion == "success"
+        assert not node_lines(told, SAID)
+    seeds = [machine.guest.seed for machine in forks.driver.machines]
+    assert seeds[0] is None  # the template
+    assert seeds[1:4] == seeds[4:]
+    assert len({each.seed for each in seeds[1:4]}) == 3
+
+
+async def test_a_machine_that_cannot_be_seeded_says_so(forks):
+    forks.resources = replace(RESOURCES, fixed=FIXED)
+    told = await forks.run(FLOW)
+    assert told.result.conclusion == "success"
+    assert len(node_lines(told, SAID)) == 1
+
+
+async def test_others_are_not_seeded(forks, monkeypatch):
+    monkeypatch.setattr(fake, "GuestDouble", Seedable)
+    told = await forks.run(FLOW)
+    assert told.result.conclusion == "success"
+    assert [machine.guest.seed for machine in forks.driver.machines] == [None, None]
+
+
+def node_lines(told, text):
+    """What the node said in any job."""
+    return [event.text for event in told.events if isinstance(event, LogLine) and text in event.text]
