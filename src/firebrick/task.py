@@ -21,10 +21,17 @@ async def race(work: Coroutine[Any, Any, T], end: Coroutine[Any, Any, U], *, nam
         first, second = tasks
         return first.result() if first.done() else second.result()
     finally:
-        await end_tasks(*tasks)
-        for task in tasks:
-            if not task.cancelled():
-                task.exception()  # else asyncio reports it as one that nobody has asked for
+        try:
+            await end_tasks(*tasks)
+        finally:  # also where somebody cancels this meanwhile
+            _ask(tasks)
+
+
+def _ask(tasks: Sequence[asyncio.Future[Any]]) -> None:
+    """For what they have raised, which asyncio reports where nobody does."""
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()
 
 
 @asynccontextmanager

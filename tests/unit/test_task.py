@@ -66,6 +66,24 @@ async def test_errors_that_count_for_nothing_are_not_reported() -> None:
     assert reported == []
 
 
+async def test_they_are_not_reported_where_who_cleans_up_is_cancelled_too() -> None:
+    reported: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context))
+    work = Stubborn(ValueError("late"))
+    both = asyncio.create_task(race(work.run(), asyncio.Event().wait(), name="test"))
+    await work.began.wait()
+    both.cancel()
+    await asyncio.sleep(0)
+    both.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await both
+    assert work.cleaned.is_set()
+    del both
+    await asyncio.sleep(0.01)  # the loop forgets it
+    gc.collect()
+    assert reported == []
+
+
 async def test_who_is_cancelled_in_a_race_leaves_nobody_running() -> None:
     work, end = Stubborn(), Stubborn()
     both = asyncio.create_task(race(work.run(), end.run(), name="test"))
