@@ -433,6 +433,20 @@ async def test_a_full_queue_says_so(start: Start) -> None:
             await service.ended(build_id)
 
 
+async def test_no_more_builds_wait_than_may_where_many_come_at_once(start: Start) -> None:
+    async with start(DoubleNode(machines=1), max_queued=2) as service:
+        repository = service.repository("gate go")
+        first = await service.submit(repository)
+        await asyncio.wait_for(service.node.at_gate["go"].wait(), 20)
+        body = {"repo_url": str(repository.path)}
+        answers = await asyncio.gather(*(service.client.post("/build", json=body) for _ in range(12)))
+        assert sorted(answer.status_code for answer in answers) == [200] * 2 + [503] * 10
+        assert (await service.client.get("/health")).json()["queued"] == 2
+        service.node.gates["go"].set()
+        for build_id in (first, *(answer.json()["build_id"] for answer in answers if answer.is_success)):
+            await service.ended(build_id)
+
+
 async def test_the_description_is_complete_and_the_page_needs_nothing_else(service: Service) -> None:
     openapi = (await service.client.get("/openapi.json")).json()
     assert {"/build", "/build/{build_id}", "/builds", "/health", "/build/{build_id}/cancel"} <= set(openapi["paths"])

@@ -77,7 +77,8 @@ class Planner(Protocol):
 @dataclass(frozen=True, slots=True)
 class Dependencies:
     """What every attempt works with. `publish` tells followers of a build's new state; `news` is set where there is more to do for the queue,
-    `gates` where a build has come to wait."""
+    `gates` where a build has come to wait. `adding` is held from the question whether the queue is full until a build is in it: of many who ask
+    at once, all would be told that it is not."""
 
     store: Store
     node: RunHost
@@ -87,6 +88,7 @@ class Dependencies:
     clock: Clock = field(default_factory=SystemClock)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     gates: asyncio.Event = field(default_factory=asyncio.Event)
+    adding: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def is_full(self) -> bool:
         """Whether as many builds wait as may: whoever asked for them, no other is added."""
@@ -201,16 +203,18 @@ class Attempt:
     async def _have_built(self, path: str, checkout: Checkout) -> str:
         """A build of its own for another workflow; the same one, should this attempt be repeated. Empty where too many wait."""
         build_id = derived_id("event", self._build.id, path)
-        if await self._deps.store.find(build_id) is None:
+        if await self._deps.store.find(build_id) is not None:
+            return build_id
+        branch = checkout.ref if checkout.ref.startswith("refs/") else ""
+        request = dataclasses.replace(self._build.request, workflow=path, branch=branch, commit=checkout.sha)
+        place = self._place.beside(build_id)
+        papers = Papers(self._place.credential(), self._place.payload())
+        async with self._deps.adding:
             if await self._deps.is_full():
                 return ""
-            branch = checkout.ref if checkout.ref.startswith("refs/") else ""
-            request = dataclasses.replace(self._build.request, workflow=path, branch=branch, commit=checkout.sha)
-            place = self._place.beside(build_id)
             await asyncio.to_thread(place.remove)
-            papers = Papers(self._place.credential(), self._place.payload())
             await keep(place, papers, lambda: self._deps.store.add(build_id, request))
-            self._deps.news.set()
+        self._deps.news.set()
         return build_id
 
     def _address(self) -> Address:

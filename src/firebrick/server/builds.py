@@ -222,9 +222,10 @@ class Builds:
             )
 
     async def _keep(self, build_id: str, papers: Papers, add: Callable[[str], Awaitable[Build]]) -> Build:
-        if await self._deps.is_full():
-            raise QueueFullError(f"{self._settings.max_queued} builds are waiting already", hint="Try again later.")
-        build = await keep(Place(self._home, build_id), papers, lambda: add(build_id))
+        async with self._deps.adding:
+            if await self._deps.is_full():
+                raise QueueFullError(f"{self._settings.max_queued} builds are waiting already", hint="Try again later.")
+            build = await keep(Place(self._home, build_id), papers, lambda: add(build_id))
         self._queue.wake()
         return build
 

@@ -113,6 +113,10 @@ class Timetable:
         return True
 
     async def _start(self, due: Due, address: Address, now: datetime) -> None:
+        async with self._deps.adding:
+            await self._add(due, address, now)
+
+    async def _add(self, due: Due, address: Address, now: datetime) -> None:
         place = Place(self._home, due.build_id)
         if await self._deps.store.find(due.build_id) is not None or await self._is_full():
             await self._deps.store.schedules.start(due, now, lambda _: None)
