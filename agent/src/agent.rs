@@ -504,7 +504,11 @@ impl Agent {
         if !matches!(self.quiet, Quiet::No) {
             return;
         }
-        for (key, prepared) in self.activities.take_prepared() {
+        let all = self.activities.take_prepared();
+        if !all.is_empty() {
+            self.pace.hurry(); // they would inherit patience
+        }
+        for (key, prepared) in all {
             let (stream, request, result) = prepared.into_parts();
             let started = result.and_then(|()| self.admit());
             match started.and_then(|()| self.start_exec(stream, key, &request)) {

@@ -2,7 +2,7 @@
 //! each time, and two switches of address space cost more than the piece. While a program floods, the agent waits instead until the program
 //! stops by itself, its pipe full, or its turn is over: then there is more to move at once. What is moved is bounded by credit as ever.
 
-/// Of the event loop's thread. Threads and processes inherit it: it is `eager` again before one is started.
+/// Of the event loop's thread. Threads and processes inherit it: it hurries before a process is started, and a thread sees to it itself.
 #[derive(Default)]
 pub struct Pace {
     patient: bool,
@@ -23,12 +23,20 @@ impl Pace {
         if self.patient == patient {
             return;
         }
-        let policy = if patient { libc::SCHED_BATCH } else { libc::SCHED_OTHER };
-        let parameters = libc::sched_param { sched_priority: 0 };
-        // SAFETY: reads a complete structure of ours; the thread is this one. Where it fails everything works, some of it slower.
-        unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) };
+        adopt(if patient { libc::SCHED_BATCH } else { libc::SCHED_OTHER });
         self.patient = patient;
     }
+}
+
+/// For a thread that the event loop may have started while it was patient.
+pub fn hurry_for_ever() {
+    adopt(libc::SCHED_OTHER);
+}
+
+fn adopt(policy: libc::c_int) {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: reads a complete structure of ours; the thread is this one. Where it fails everything works, some of it slower.
+    unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) };
 }
 
 #[cfg(test)]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
+from collections.abc import AsyncIterable
 from pathlib import Path
 
 import pytest
@@ -336,6 +338,31 @@ async def test_only_the_agent_is_patient_while_a_program_floods(real: Guest, rea
     assert policy == os.SCHED_OTHER
     await real_agent.ping()
     assert os.sched_getscheduler(agent) == os.SCHED_OTHER
+
+
+async def test_what_is_prepared_while_a_program_floods_is_no_more_patient_than_others(
+    real: Guest, real_agent: Agent
+) -> None:
+    """Its files are there in the middle of a turn in which the agent is patient: it is not to inherit that, nor is who looks at what it has left."""
+    assert real.process is not None
+    put = Put(path=os.fsencode(real.place / "put"), data=b"")
+    async with real_agent.exec(["cat", "/dev/zero"]) as process:
+        drain = asyncio.create_task(_read_all(process.stdout), name="test-drain")
+        for _ in range(20):
+            command = ["cat", "/proc/self/stat"]
+            started = await real_agent.run(command, check=True, before=[put], listing=os.fspath(real.place))
+            assert int(started.stdout.rpartition(b")")[2].split()[38]) == os.SCHED_OTHER
+        tasks = (Path("/proc") / str(real.process.pid) / "task").iterdir()
+        lanes = [int(task.name) for task in tasks if (task / "comm").read_text() == "lane\n"]
+        assert lanes
+        assert {os.sched_getscheduler(lane) for lane in lanes} == {os.SCHED_OTHER}
+    await drain
+
+
+async def _read_all(output: AsyncIterable[bytes]) -> None:
+    with contextlib.suppress(StreamClosedError):
+        async for _ in output:
+            pass
 
 
 async def test_a_line_without_an_end(real_agent: Agent) -> None:
