@@ -93,6 +93,13 @@ impl Births {
     }
 }
 
+#[cfg(test)]
+impl From<OwnedFd> for Births {
+    fn from(socket: OwnedFd) -> Self {
+        Self { socket }
+    }
+}
+
 impl AsFd for Births {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()

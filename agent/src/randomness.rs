@@ -135,7 +135,8 @@ impl Randomness {
         self.shared.over.store(true, Ordering::Relaxed);
     }
 
-    /// For a process that is about to be started; `None` where it is to be like any other. Nobody gets random numbers meanwhile.
+    /// For a process that is about to be started; `None` where it is to be like any other. Others get their random numbers meanwhile: its start may
+    /// wait for one of them, which has mounted the file system it is on.
     pub fn birth(&self) -> Result<Option<Birth<'_>>, Errno> {
         if self.shared.over.load(Ordering::Relaxed) {
             return Ok(None);
@@ -144,14 +145,13 @@ impl Randomness {
         let mut state = self.shared.lock();
         state.catch_up();
         state.lineage.expect(true);
-        Ok(Some(Birth { shared: &self.shared, state, ours, theirs }))
+        Ok(Some(Birth { shared: &self.shared, ours, theirs }))
     }
 }
 
 /// A process is being started. The end of this is that of the start, whether it succeeded or not.
 pub struct Birth<'a> {
     shared: &'a Shared,
-    state: MutexGuard<'a, State>,
     ours: OwnedFd,
     theirs: OwnedFd,
 }
@@ -165,14 +165,15 @@ impl Birth<'_> {
 
 impl Drop for Birth<'_> {
     fn drop(&mut self) {
-        self.state.catch_up();
-        self.state.lineage.expect(false);
+        let mut state = self.shared.lock();
+        state.catch_up();
+        state.lineage.expect(false);
         let Some(listener) = filter::take_listener(self.ours.as_fd()) else { return };
-        let key = self.state.next_filter;
+        let key = state.next_filter;
         match self.shared.watch(listener.as_fd(), key, false) {
             Ok(()) => {
-                self.state.next_filter += 1;
-                self.state.filters.insert(key, Arc::new(listener));
+                state.next_filter += 1;
+                state.filters.insert(key, Arc::new(listener));
             }
             Err(errno) => say(&format!("a process will get no random numbers: {errno}")),
         }
@@ -280,5 +281,46 @@ fn serve_filter(shared: &Shared, key: u64, asked: bool) {
     match shared.key(|lineage| lineage.call(call.task)) {
         Some(key) => call.answer(listener.as_fd(), &mut key.stream()),
         None => call.hand_on(listener.as_fd()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// Without the kernel's events, of which nobody tells us here.
+    fn randomness() -> (Randomness, OwnedFd) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (ours, kernels) =
+            socketpair(AddressFamily::UNIX, SocketType::DGRAM, flags, None).expect("sockets");
+        let state = State {
+            births: ours.into(),
+            lineage: Lineage::new(Key::of_seed(b"seed"), 1),
+            filters: HashMap::new(),
+            next_filter: FIRST_FILTER,
+        };
+        let shared = Shared::new(state).expect("something to wait with");
+        (Randomness { shared: Arc::new(shared) }, kernels)
+    }
+
+    #[test]
+    fn who_asks_while_a_process_is_started_is_answered() {
+        let (randomness, _kernels) = randomness();
+        let birth = randomness.birth().expect("sockets").expect("a birth");
+        let (answered, answer) = mpsc::channel();
+        let shared = randomness.shared.clone();
+        std::thread::spawn(move || answered.send(shared.key(|lineage| lineage.call(7)).is_some()));
+        assert_eq!(answer.recv_timeout(Duration::from_secs(10)), Ok(true));
+        drop(birth);
+    }
+
+    #[test]
+    fn a_copy_has_no_births() {
+        let (randomness, _kernels) = randomness();
+        randomness.forget();
+        assert!(randomness.birth().expect("nothing was asked for").is_none());
+        assert!(randomness.shared.key(|lineage| lineage.call(7)).is_none());
     }
 }
