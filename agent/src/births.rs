@@ -1,17 +1,32 @@
-//! The queue the kernel's process events come in: a netlink socket of the connector `cn_proc`.
+//! The queue the kernel's process events come in: a netlink socket of the connector `cn_proc`. Whatever runs in the machine can fill it as fast as it
+//! can call the kernel, so what is of no interest never reaches it, and nobody reads it for ever.
 
 use std::mem::size_of;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use libc::sock_filter;
 use rustix::io::Errno;
 
-use crate::lineage::Event;
+use crate::filter::{equal, give, load};
+use crate::lineage::{Event, EXEC, EXIT, FORK, HEADERS};
 
 const CONNECTOR: libc::c_int = 11;
 const PROCESSES: u32 = 1;
 const LISTEN: u32 = 1;
 /// Room for the births of tens of thousands of processes while nobody reads.
-static QUEUE: libc::c_int = 64 << 20;
+const QUEUE: libc::c_int = 64 << 20;
+/// More messages than fit into it, of which the kernel counts each as more than 512 bytes, and the size twice.
+const MOST: usize = (2 * QUEUE as usize) / 512;
+
+/// Programs change their names and users as often as they like: births, new programs and ends are let in, and nothing else.
+static OF_INTEREST: [sock_filter; 6] = [
+    load(HEADERS as u32),
+    equal(FORK.to_be(), 2, 0),
+    equal(EXEC.to_be(), 1, 0),
+    equal(EXIT.to_be(), 0, 1),
+    give(u32::MAX),
+    give(0),
+];
 
 #[repr(C)]
 struct Subscription {
@@ -37,6 +52,7 @@ impl Births {
         let raw = checked(unsafe { libc::socket(libc::AF_NETLINK, kind, CONNECTOR) })?;
         // SAFETY: it has just been made, and nobody else knows it.
         let socket = unsafe { OwnedFd::from_raw_fd(raw) };
+        only_of_interest(&socket)?;
         // SAFETY: all fields of this structure are integers, for which zero is a value.
         let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
         address.nl_family = libc::AF_NETLINK as u16;
@@ -44,10 +60,7 @@ impl Births {
         let length = size_of::<libc::sockaddr_nl>() as u32;
         // SAFETY: the kernel reads an address of that length.
         checked(unsafe { libc::bind(raw, (&raw const address).cast(), length) })?;
-        // SAFETY: the kernel reads an int of that length.
-        checked(unsafe {
-            libc::setsockopt(raw, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, (&raw const QUEUE).cast(), 4)
-        })?;
+        set_option(&socket, libc::SO_RCVBUFFORCE, &QUEUE)?;
         let births = Self { socket };
         births.subscribe()?;
         Ok(births)
@@ -77,20 +90,41 @@ impl Births {
         checked(sent as i32).map(drop)
     }
 
-    /// Hand on all that has happened. Returns whether something is missing, because too much did.
-    pub fn drain(&self, mut observe: impl FnMut(Event)) -> bool {
-        let mut lost = false;
-        let mut message = [0; 256];
-        loop {
-            match rustix::io::read(&self.socket, &mut message) {
-                Ok(0) | Err(Errno::AGAIN) => return lost,
-                Ok(length) => Event::parse(&message[..length]).into_iter().for_each(&mut observe),
-                Err(Errno::NOBUFS) => lost = true,
-                Err(Errno::INTR) => {}
-                Err(_) => return true,
-            }
+    /// Hand on all that has happened until now. Returns whether something is missing, because too much did.
+    pub fn drain(&self, observe: impl FnMut(Event)) -> bool {
+        drain(|message| rustix::io::read(&self.socket, message), observe)
+    }
+}
+
+/// What comes meanwhile may be as much as is read: it is left.
+fn drain(mut read: impl FnMut(&mut [u8]) -> Result<usize, Errno>, mut observe: impl FnMut(Event)) -> bool {
+    let mut lost = false;
+    let mut message = [0; 256];
+    for _ in 0..MOST {
+        match read(&mut message) {
+            Ok(0) | Err(Errno::AGAIN) => break,
+            Ok(length) => Event::parse(&message[..length]).into_iter().for_each(&mut observe),
+            Err(Errno::NOBUFS) => lost = true,
+            Err(Errno::INTR) => {}
+            Err(_) => return true,
         }
     }
+    lost
+}
+
+fn only_of_interest(socket: &OwnedFd) -> Result<(), Errno> {
+    let filter = OF_INTEREST.as_ptr().cast_mut();
+    let program = libc::sock_fprog { len: OF_INTEREST.len() as u16, filter };
+    set_option(socket, libc::SO_ATTACH_FILTER, &program)
+}
+
+fn set_option<T>(socket: &OwnedFd, option: libc::c_int, value: &T) -> Result<(), Errno> {
+    let length = size_of::<T>() as u32;
+    // SAFETY: the kernel reads a value of that length, and the filter it may point to, which is there for ever.
+    checked(unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, option, (&raw const *value).cast(), length)
+    })
+    .map(drop)
 }
 
 #[cfg(test)]
@@ -110,5 +144,54 @@ fn checked(result: libc::c_int) -> Result<libc::c_int, Errno> {
     match result < 0 {
         true => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
         false => Ok(result),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+
+    const COMM: u32 = 0x200;
+
+    fn message(what: u32) -> Vec<u8> {
+        let mut raw = vec![0; HEADERS + 40];
+        raw[HEADERS..HEADERS + 4].copy_from_slice(&what.to_ne_bytes());
+        raw
+    }
+
+    #[test]
+    fn what_is_of_no_interest_does_not_reach_the_queue() {
+        let (kernel, ours) = UnixDatagram::pair().expect("sockets");
+        ours.set_nonblocking(true).expect("a socket");
+        let births = Births::from(OwnedFd::from(ours));
+        only_of_interest(&births.socket).expect("a filter");
+        for what in [COMM, FORK, COMM, EXEC, EXIT, 0, 4] {
+            kernel.send(&message(what)).expect("sent");
+        }
+        let mut seen = Vec::new();
+        assert!(!births.drain(|event| seen.push(event)));
+        let expected = [
+            Event::Birth { parent: 0, task: 0, process: 0 },
+            Event::Program { process: 0 },
+            Event::Exit { task: 0, process: 0 },
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_flood_is_not_read_for_ever() {
+        let raw = message(FORK);
+        let mut seen = 0;
+        let lost = drain(
+            |target| {
+                target[..raw.len()].copy_from_slice(&raw);
+                Ok(raw.len())
+            },
+            |_| seen += 1,
+        );
+        assert!(!lost);
+        assert_eq!(seen, MOST);
     }
 }

@@ -41,7 +41,7 @@ const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const FLAGS_OF_MMAP: u32 = 16 + 3 * 8;
 
-const fn load(offset: u32) -> sock_filter {
+pub const fn load(offset: u32) -> sock_filter {
     sock_filter { code: (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16, jt: 0, jf: 0, k: offset }
 }
 
@@ -49,11 +49,11 @@ const fn mask(bits: u32) -> sock_filter {
     sock_filter { code: (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16, jt: 0, jf: 0, k: bits }
 }
 
-const fn equal(value: u32, jt: u8, jf: u8) -> sock_filter {
+pub const fn equal(value: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt, jf, k: value }
 }
 
-const fn give(action: u32) -> sock_filter {
+pub const fn give(action: u32) -> sock_filter {
     sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: action }
 }
 

@@ -8,10 +8,10 @@ use std::collections::{HashMap, HashSet};
 use crate::seed::{Branch, Key};
 
 /// Header of netlink and of the connector, before the event.
-const HEADERS: usize = 16 + 20;
-const FORK: u32 = 1;
-const EXEC: u32 = 2;
-const EXIT: u32 = 0x8000_0000;
+pub const HEADERS: usize = 16 + 20;
+pub const FORK: u32 = 1;
+pub const EXEC: u32 = 2;
+pub const EXIT: u32 = 0x8000_0000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
