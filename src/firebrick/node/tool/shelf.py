@@ -178,6 +178,8 @@ class ToolShelf:
         for found, most in ((file.parent.glob("[!.]*.json"), MOST_JOBS), (jobs.glob("*/[!.]*.json"), MOST_JOBS_OF_ALL)):
             for old in sorted(found, key=last_use)[:-most]:
                 old.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # others are in it
+                    old.parent.rmdir()
 
     # --- what an administrator does ---
 

@@ -215,6 +215,9 @@ async def test_a_repository_pushes_no_record_of_another_out(shelf: ToolShelf, mo
     assert list(found(shelf, job(tenant="quiet", name="build"), searching=False)) == ["node/20.1.0/x64"]
     await note("another", map(str, range(3)))
     assert sum(kept()) == 5, "and never more of all together"
+    for number in range(8):
+        await note(f"many-{number}", ["build"])
+    assert kept() == [1] * 5, "and nothing of those that have none any more"
 
 
 def hole(tree: Path) -> None:
