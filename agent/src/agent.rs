@@ -505,6 +505,7 @@ impl Agent {
             return;
         }
         for (key, prepared) in self.activities.take_prepared() {
+            self.pace.hurry(); // another program may have begun to flood since the request came
             let (stream, request, result) = prepared.into_parts();
             let started = result.and_then(|()| self.admit());
             match started.and_then(|()| self.start_exec(stream, key, &request)) {
