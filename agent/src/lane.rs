@@ -15,6 +15,7 @@ use rustix::io::Errno;
 use crate::failure::Failure;
 use crate::flow::{spend, GRANT};
 use crate::outbox::Outbox;
+use crate::pace::Pace;
 use crate::protocol::{Code, Message, Violation, FRAME_LIMIT, INITIAL_CREDIT, INPUT, OUTPUT};
 
 /// More requests at once than this are refused as busy: one that hangs stays lost.
@@ -212,6 +213,7 @@ fn lock(mutex: &Mutex<Queue>) -> MutexGuard<'_, Queue> {
 }
 
 fn live(shared: &(Mutex<Queue>, Condvar)) {
+    Pace::begin();
     let (mutex, condition) = shared;
     let mut queue = lock(mutex);
     loop {

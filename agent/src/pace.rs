@@ -2,13 +2,18 @@
 //! each time, and two switches of address space cost more than the piece. While a program floods, the agent waits instead until the program
 //! stops by itself, its pipe full, or its turn is over: then there is more to move at once. What is moved is bounded by credit as ever.
 
-/// Of the event loop's thread. Threads and processes inherit it: it is `eager` again before one is started.
+/// Of the event loop's thread. Processes inherit it: it hurries again before one is started. A lane is told by itself.
 #[derive(Default)]
 pub struct Pace {
     patient: bool,
 }
 
 impl Pace {
+    /// For a thread that has just begun, and may have been started by one that waits for its turn.
+    pub fn begin() {
+        Self { patient: true }.hurry();
+    }
+
     /// A program floods: do not interrupt it.
     pub fn wait_for_turn(&mut self) {
         self.set(true);
@@ -49,5 +54,18 @@ mod tests {
         assert_eq!(policy(), libc::SCHED_OTHER);
         let inherited = std::thread::spawn(policy).join().expect("a thread that ends");
         assert_eq!(inherited, libc::SCHED_OTHER);
+    }
+
+    #[test]
+    fn a_thread_that_begins_inherits_no_patience() {
+        let mut pace = Pace::default();
+        pace.wait_for_turn();
+        let begun = std::thread::spawn(|| {
+            let inherited = policy();
+            Pace::begin();
+            (inherited, policy())
+        });
+        assert_eq!(begun.join().expect("a thread that ends"), (libc::SCHED_BATCH, libc::SCHED_OTHER));
+        pace.hurry();
     }
 }
