@@ -529,8 +529,8 @@ impl Agent {
         if !self.identities.of_machine() {
             return Err(Failure::new(Code::Unsupported, "only the first process of a machine can be seeded"));
         }
-        if std::mem::replace(&mut self.seeded, true) {
-            return Err(Failure::new(Code::Exists, "this machine has a seed already"));
+        if self.seeded {
+            return Err(Failure::new(Code::Exists, "this machine was given a seed before"));
         }
         let randomness = self.randomness.clone();
         let lane = self.lanes.start(stream, false, move |_| {
@@ -538,6 +538,7 @@ impl Agent {
             let _ = randomness.set(begun); // there is one request of this kind
             Ok(Message::Done { entries: None, bytes: None })
         })?;
+        self.seeded = true;
         Ok(Activity::Lane(lane))
     }
 

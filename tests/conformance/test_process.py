@@ -123,10 +123,14 @@ async def test_cancelling_run_kills_and_leaks_no_descriptor():
     assert set(_children()) <= others
 
 
-async def test_the_program_dies_with_its_owner():
+@pytest.mark.parametrize("tethered", [True, False])
+async def test_the_program_dies_with_its_owner(tethered: bool):
+    """By the tether, or by setpriv where nothing was built yet."""
     code = (
         "import asyncio, os, signal\n"
+        "from firebrick import process\n"
         "from firebrick.process import spawn\n"
+        f"process._TETHERED = {tethered}\n"
         "async def main():\n"
         "    async with spawn(['sleep', '60']) as p:\n"
         "        while not open(f'/proc/{p.pid}/cmdline').read().endswith('sleep\\0' + '60\\0'): pass\n"
@@ -137,13 +141,6 @@ async def test_the_program_dies_with_its_owner():
     )
     done = await run([sys.executable, "-c", code], check=False)
     await gone(int(done.text))
-
-
-async def test_without_the_tether_setpriv_ties_the_program(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(process, "_TETHERED", False)
-    async with spawn(["sleep", "60"]) as p:
-        while not _argv(p.pid)[0].endswith(b"sleep"):
-            await asyncio.sleep(0.001)
 
 
 @pytest.mark.parametrize(

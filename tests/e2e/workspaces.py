@@ -46,15 +46,15 @@ class Workspaces:
     @asynccontextmanager
     async def made(self, **inputs: str):
         wish = read_wish(hyphens(inputs), workspace=WORKSPACE, own=self.source.repository)
-        scratch = self.directory / f"scratch-{self.count}"
-        async with open_source(self.source, scratch, limit=64 << 20) as reader:
-            room = Scratch(scratch / "room", self.limits)
-            room.directory.mkdir()
-            room.prepare()
+        directory = self.directory / f"source-{self.count}"
+        async with open_source(self.source, directory, limit=64 << 20) as reader:
+            scratch = Scratch(directory / "scratch", self.limits)
+            scratch.directory.mkdir()
+            scratch.prepare()
             origins = Origins(self.source, NodeSettings(**self.settings), SERVER)
-            work = Making(wish, reader, origins, room).make()
-            yield await bounded(work, "x", room.directory, room.limits)
-        assert not scratch.exists()
+            work = Making(wish, reader, origins, scratch).make()
+            yield await bounded(work, "x", scratch.directory, scratch.limits)
+        assert not directory.exists()
 
 
 def hyphens(inputs: Mapping[str, str]) -> dict[str, str]:

@@ -115,7 +115,11 @@ async def test_what_is_killed_leaves_nothing(seeded: Machine) -> None:
         done = await seeded.run(["sh", "-c", busy], timeout=1.0)
         assert done.status.timed_out
     assert len((await said(seeded, DRAW)).split()) == 2
-    assert int(await said(seeded, OPEN)) == before
+    async with asyncio.timeout(
+        PATIENCE_S
+    ):  # what is left of a filter goes when the agent hears that nobody has it any more
+        while int(await said(seeded, OPEN)) > before:
+            await asyncio.sleep(0.1)
     assert "sh -c for" not in await said(seeded, "cat /proc/*/cmdline | tr '\\0' ' '")
 
 

@@ -102,7 +102,13 @@ ERROR = {"type": "error", "code": "not_found", "message": "cannot stat /nothing:
 
 
 def messages() -> list[dict[str, Any]]:
-    host = [
+    return [control(name, "host", stream, message) for name, stream, message in of_host()] + [
+        control(name, "guest", stream, message) for name, stream, message in of_guest()
+    ]
+
+
+def of_host() -> list[tuple[str, int, dict[str, Any]]]:
+    return [
         ("hello_request", 0, {"type": "hello_request"}),
         (
             "identity",
@@ -156,7 +162,10 @@ def messages() -> list[dict[str, Any]]:
         ("accept", 17, {"type": "accept", "listener": 15}),
         ("seed", 19, {"type": "seed", "seed": bytes(range(32)), "modules": [b"/run/fuse.ko"]}),
     ]
-    guest = [
+
+
+def of_guest() -> list[tuple[str, int, dict[str, Any]]]:
+    return [
         ("hello", 0, {"type": "hello", "version": 1, "minimum": 1, "agent": "0.1.0", "kernel": "6.1.0", "boot_id": "0f0e0d0c-0b0a-0908-0706-050403020100", "quiesced": True, "features": ["listen", "prepare", "of another release"]}),
         ("identity_done", 0, {"type": "identity_done", "boot_id": "0f0e0d0c-0b0a-0908-0706-050403020100"}),
         ("pong", 0, {"type": "pong", "token": 0}),
@@ -183,9 +192,6 @@ def messages() -> list[dict[str, Any]]:
         ("error_unprepared", 2, ERROR | {"code": "unprepared"}),
         ("error_no_errno", 4, ERROR | {"code": "no_identity", "errno": None}),
     ]  # fmt: skip
-    return [control(name, "host", stream, message) for name, stream, message in host] + [
-        control(name, "guest", stream, message) for name, stream, message in guest
-    ]
 
 
 def frames() -> list[dict[str, Any]]:

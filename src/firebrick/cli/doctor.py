@@ -63,10 +63,8 @@ def _settings(home: Home) -> tuple[NodeSettings, list[Finding]]:
 
 def _server(home: Home, node: NodeSettings, said: Sequence[Finding]) -> list[Finding]:
     """Whether `firebrick serve` would start with its settings; nothing more where the file cannot be read at all. Machines run without."""
-    from firebrick.cli.settings import (
-        check_network,
-        server_settings,
-    )  # what a server needs takes longer to import than all else here
+    # What a server needs takes longer to import than all else here.
+    from firebrick.cli.settings import check_network, server_settings
 
     try:
         settings = server_settings(home=home.root)

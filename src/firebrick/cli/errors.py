@@ -61,7 +61,9 @@ def _hint(error: BaseException) -> str:
 
 
 def _is_usage(error: BaseException) -> bool:
-    return isinstance(error, UsageError) or type(error).__name__ in _USAGE_ERRORS
+    return isinstance(error, UsageError) or (
+        isinstance(error, FirebrickError) and type(error).__name__ in _USAGE_ERRORS
+    )
 
 
 def _paint(text: str, code: str) -> str:

@@ -182,8 +182,9 @@ def git() -> Finding:
     return _tools("git", {"git": ("git", "checking repositories out")}, Verdict.MISSING)
 
 
-def death_signal() -> Finding:
-    return _tools("setpriv", {"setpriv": ("util-linux", "machines that die with their owner")}, Verdict.MISSING)
+def setpriv() -> Finding:
+    """Without the tether it is also what ties programs to their owner."""
+    return _tools("setpriv", {"setpriv": ("util-linux", "jails and networks of machines")}, Verdict.MISSING)
 
 
 def user_namespaces() -> Finding:
@@ -240,6 +241,6 @@ def agent() -> Finding:
 
 
 LOCAL: Final[Sequence[Callable[[], Finding]]] = (
-    python, processor, memory, control_groups, vsock, death_signal, scratch_tool, git, agent, image_tools, foreign_image_tools, network_tools,
+    python, processor, memory, control_groups, vsock, setpriv, scratch_tool, git, agent, image_tools, foreign_image_tools, network_tools,
     user_namespaces,
 )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from firebrick.cli.errors import UsageError
 from firebrick.home import Home
@@ -23,6 +24,11 @@ def server_settings(**given: object) -> ServeSettings:
         wrong = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False))
         hint = f"Look into the environment (FIREBRICK_...) and {Home.find().config_file}."
         raise UsageError(f"a setting is not as it must be: {wrong}", hint=hint) from None
+    except SettingsError as error:
+        # Lists and tables of the environment are JSON. `from None`: the cause holds the text, and a credential may be in it.
+        raise UsageError(
+            f"a setting cannot be read: {error}", hint="In the environment (FIREBRICK_...) it must be JSON."
+        ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         what = "it is not text in UTF-8" if isinstance(error, UnicodeDecodeError) else error
         raise UsageError(f"cannot read {Home.find().config_file}: {what}", hint="The file must be TOML.") from error

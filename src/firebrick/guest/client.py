@@ -285,7 +285,8 @@ class Agent:
         and from who asks: the same each time, and so for nothing that is to be secret. Once a machine; its copies have their own again. `modules`
         are files in the guest, of the kernel modules fuse and cuse, which are removed.
 
-        Raises AgentError, and nothing is changed then: UnsupportedError where agent or kernel do not know how."""
+        Raises AgentError, and random numbers are what they were: UnsupportedError where agent or kernel do not know
+        how, FileExistsInGuestError for a second seed."""
         paths = tuple(fsencode(path) for path in modules)
         await seed_machine(self._connection, message.Seed(seed=seed, modules=paths))
 

@@ -134,6 +134,19 @@ def test_mistakes_in_the_settings_of_a_server_are_told_as_it_tells_them(tmp_path
     assert (found.found, found.advice) == (str(done.exception), done.exception.hint)
 
 
+@pytest.mark.parametrize("name", ["CLONE_PROTOCOLS", "GIT_CREDENTIALS"])
+def test_what_is_no_json_in_the_environment_is_told_without_its_text(tmp_path, monkeypatch, name):
+    monkeypatch.setenv("FIREBRICK_HOME", str(tmp_path))
+    monkeypatch.setenv(f"FIREBRICK_{name}", '{"example.org": "me:s3cret"')
+    [found] = doctor._server(Home(tmp_path), NodeSettings(), [])
+    assert (found.name, found.verdict) == ("server settings", Verdict.NOTE)
+    assert name.lower() in found.found
+    assert "s3cret" not in found.found + found.advice
+    done = CliRunner().invoke(app, ["serve"])
+    assert isinstance(done.exception, UsageError)
+    assert done.exception.__cause__ is None
+
+
 def test_the_settings_of_a_server_that_are_well(tmp_path, monkeypatch):
     monkeypatch.setenv("FIREBRICK_HOME", str(tmp_path))
     (tmp_path / "config.toml").write_text('port = 81\n[repositories."https://example.org/o/n"]\nschedules = true\n')

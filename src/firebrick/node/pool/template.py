@@ -23,7 +23,7 @@ from firebrick.node.context import EXTERNALS, TOOL_CACHE
 from firebrick.node.errors import ToolLostError
 from firebrick.node.guest import Say
 from firebrick.node.order import Resources
-from firebrick.node.pool.place import beyond, note_user, use_of
+from firebrick.node.pool.quota import beyond, note_user, use_of
 from firebrick.node.tool.name import MARKER, StoredTool
 from firebrick.node.tool.shelf import ToolShelf
 

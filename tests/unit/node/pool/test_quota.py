@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from firebrick.node.pool.place import Use, beyond, note_user, use_of
+from firebrick.node.pool.quota import Use, beyond, note_user, use_of
 
 
 def template(name: str, at: float, *users: str) -> Use:
