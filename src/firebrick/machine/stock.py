@@ -93,7 +93,8 @@ class Stock(Generic[T]):
         else:
             taken = self._ready.popleft()
         self._taken = time.monotonic()
-        self._filled.clear()
+        if len(self._ready) < self._size:  # else it was filled while this one was made
+            self._filled.clear()
         self._wanted.set()
         return taken
 
