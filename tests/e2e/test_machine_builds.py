@@ -43,7 +43,7 @@ async def firebrick_serve(home: Home, **more: str) -> AsyncIterator[Process]:
         assert line.startswith("Firebrick serves builds on http://"), log.read_text()
         assert str(home.root) in line
         async with httpx.AsyncClient(base_url=line.split()[4], timeout=60) as client:
-            yield Process(process, client, log)
+            yield Process(client, process, log)
     finally:
         if process.returncode is None:
             process.kill()

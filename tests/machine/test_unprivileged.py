@@ -19,7 +19,7 @@ PROGRAM = """
 import asyncio, concurrent.futures.thread, ctypes, encodings.idna, os, sys
 from pathlib import Path
 from firebrick import machine
-from firebrick.machine import owner
+from firebrick.machine import owner, qemu  # now: a Python of root alone has nothing to import later
 home, kernel, initrd, root = map(Path, sys.argv[1:5])
 if os.geteuid() == 0:
     os.setgroups([]); os.setgid(65534); os.setuid(65534)
