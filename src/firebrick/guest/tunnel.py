@@ -34,6 +34,10 @@ class Tunnel:
         """Say that nothing more will be written."""
         await self._stream.send_eof()
 
+    async def settle(self) -> None:
+        """Once this end has ended: wait until the other has, and all that was written here has been passed on there, or it is lost."""
+        await self._stream.settle()
+
     async def close(self) -> None:
         """Give the connection up. Idempotent."""
         self._stream.give_up()

@@ -20,7 +20,7 @@ from typing import Final, Protocol
 from firebrick.guest.client import Listener
 from firebrick.guest.errors import BusyError, GuestError
 from firebrick.node.guest import Guest
-from firebrick.task import alongside, end_tasks
+from firebrick.task import alongside, end_tasks, together
 from firebrick.unix import short_path
 
 CONNECTIONS: Final = 64
@@ -28,6 +28,7 @@ CONNECTIONS: Final = 64
 
 _PIECE: Final = 1 << 16
 _BUSY_S: Final = 0.1
+_LINGER_S: Final = 5.0
 
 
 class Stream(Protocol):
@@ -38,6 +39,9 @@ class Stream(Protocol):
     async def write(self, data: bytes | memoryview) -> None: ...
 
     async def end(self) -> None: ...
+
+    async def settle(self) -> None:
+        """After `end`: wait until what was written has arrived, or cannot any more. `close` may lose it before."""
 
     async def close(self) -> None:
         """Give it up, in both directions. Idempotent."""
@@ -60,6 +64,7 @@ class HostSocket:
     async def open(self) -> AsyncIterator[Stream]:
         with short_path(self.path.parent) as near:
             reader, writer = await asyncio.open_unix_connection(f"{near}/{self.path.name}")
+        writer.transport.set_write_buffer_limits(0)  # what `drain` returns after has gone
         pair = _Pair(reader, writer)
         try:
             yield pair
@@ -93,6 +98,9 @@ class _Pair:
 
     async def end(self) -> None:
         self.writer.write_eof()
+
+    async def settle(self) -> None:
+        """Nothing to wait for: `write` has."""
 
     async def close(self) -> None:
         self.writer.transport.abort()
@@ -171,7 +179,7 @@ class _Way:
 
 
 async def _bridge(one: Stream, other: Stream) -> None:
-    """Carry both ways until both have ended."""
+    """Carry both ways until both have ended, and what was said has arrived. Where one end reads no more, the other has a moment to hear the rest."""
     ways = (_Way(one, other), _Way(other, one))
     running = {asyncio.create_task(way.run(), name="relay-way"): way for way in ways}
     try:
@@ -180,5 +188,8 @@ async def _bridge(one: Stream, other: Stream) -> None:
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LINGER_S if pending else None):
+                await together(one.settle(), other.settle())
     finally:
         await end_tasks(*running)

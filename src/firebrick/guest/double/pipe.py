@@ -63,6 +63,9 @@ class PipeEnd:
         """Write no more; the other end may."""
         await self._outgoing.end()
 
+    async def settle(self) -> None:
+        """What was written is at the other end."""
+
     async def close(self) -> None:
         await self._incoming.end()
         await self._outgoing.end()
