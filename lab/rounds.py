@@ -62,9 +62,10 @@ def test_files(project: Path, named: Sequence[str]) -> list[str]:
 
 
 def shared(files: Sequence[str]) -> list[tuple[str, ...]]:
-    """Those of each host, in this order. What was asked for in particular, a test in a file, has a host too."""
+    """Those of each host, in this order: the brief ones together take as long as the longest. What was asked for in particular, a test in a file,
+    has a host too."""
     brief = tuple(file for file in files if file in _BRIEF)
-    return [(file,) for file in files if file not in brief] + ([brief] if brief else [])
+    return ([brief] if brief else []) + [(file,) for file in files if file not in brief]
 
 
 async def run_rounds(session: Session, place: Place) -> int:

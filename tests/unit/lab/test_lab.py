@@ -104,7 +104,7 @@ def test_files_are_found_by_name_or_folder_and_the_long_ones_begin(tmp_path):
 def test_brief_files_share_a_host():
     brief = ["tests/conformance/test_listen.py", "tests/conformance/test_standby.py"]
     files = ["tests/lab/test_node.py", *brief, "tests/conformance/test_listen.py::test_one"]
-    assert rounds.shared(files) == [(files[0],), (files[3],), tuple(brief)]
+    assert rounds.shared(files) == [tuple(brief), (files[0],), (files[3],)]
     assert rounds.shared(files[:1]) == [(files[0],)]
 
 
