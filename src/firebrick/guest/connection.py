@@ -145,6 +145,15 @@ class Connection:
 
     # --- streams ---
 
+    def offers(self, feature: str) -> bool:
+        """Whether the agent has said that it knows this."""
+        return self.hello is not None and feature in self.hello.features
+
+    async def do(self, request: message.Request) -> None:
+        """A request that has no more to it than its end. Raises AgentError where it fails."""
+        async with self.stream(request) as stream:
+            await stream.last(message.Done)
+
     @contextlib.asynccontextmanager
     async def stream(self, request: message.Request) -> AsyncIterator[Stream]:
         """Open a stream with a request. A stream that has not ended at the end of the context is reset: the agent gives up what it

@@ -92,25 +92,21 @@ class Files:
 
     async def mkdir(self, path: Text, *, mode: int = 0o755, parents: bool = False) -> None:
         """Make a directory. With `parents` missing ones above it too, and it may exist."""
-        await self._do(message.Mkdir(path=fsencode(path), mode=mode, parents=parents))
+        await self._connection.do(message.Mkdir(path=fsencode(path), mode=mode, parents=parents))
 
     async def remove(self, path: Text, *, recursive: bool = False, missing_ok: bool = False) -> None:
         """Remove a file, a link or an empty directory; with `recursive` whatever is there. Links are never followed."""
-        await self._do(message.Remove(path=fsencode(path), recursive=recursive, missing_ok=missing_ok))
+        await self._connection.do(message.Remove(path=fsencode(path), recursive=recursive, missing_ok=missing_ok))
 
     async def move(self, source: Text, target: Text, *, overwrite: bool = False) -> None:
-        await self._do(message.Move(source=fsencode(source), target=fsencode(target), overwrite=overwrite))
+        await self._connection.do(message.Move(source=fsencode(source), target=fsencode(target), overwrite=overwrite))
 
     async def symlink(self, path: Text, target: Text) -> None:
         """Make a symbolic link at `path` that says `target`."""
-        await self._do(message.Symlink(path=fsencode(path), target=fsencode(target)))
+        await self._connection.do(message.Symlink(path=fsencode(path), target=fsencode(target)))
 
     async def chmod(self, path: Text, mode: int) -> None:
-        await self._do(message.Chmod(path=fsencode(path), mode=mode))
-
-    async def _do(self, request: message.Request) -> None:
-        async with self._connection.stream(request) as stream:
-            await stream.last(message.Done)
+        await self._connection.do(message.Chmod(path=fsencode(path), mode=mode))
 
 
 async def _entries(stream: Stream, path: Text) -> list[Entry]:

@@ -64,7 +64,7 @@ class Listener:
 @contextlib.asynccontextmanager
 async def listening(connection: Connection, request: message.Listen) -> AsyncIterator[Listener]:
     """A listener as long as the context lasts. Raises UnsupportedError for an agent that cannot, AgentError where it may not."""
-    if connection.hello is None or protocol.LISTEN not in connection.hello.features:
+    if not connection.offers(protocol.LISTEN):
         raise UnsupportedError(
             "cannot listen in the guest: its agent is of an earlier release",
             code="unsupported",

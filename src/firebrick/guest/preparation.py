@@ -24,15 +24,12 @@ async def prepared(connection: Connection, request: message.Exec) -> message.Exe
 
 def _comes_along(connection: Connection, request: message.Exec) -> bool:
     """Whether the agent knows how, and a frame holds it."""
-    hello = connection.hello
-    known = hello is not None and protocol.PREPARE in hello.features
-    return known and len(message.pack(request)) <= protocol.MAX_CONTROL
+    return connection.offers(protocol.PREPARE) and len(message.pack(request)) <= protocol.MAX_CONTROL
 
 
 async def _carry_out(connection: Connection, change: message.Put | message.Move) -> None:
     if isinstance(change, message.Move):
-        async with connection.stream(change) as stream:
-            await stream.last(message.Done)
+        await connection.do(change)
         return
     written = message.Write(path=change.path, mode=change.mode, uid=None, gid=None, parents=True, append=False)
     async with connection.stream(written) as stream:

@@ -9,11 +9,10 @@ from firebrick.guest.errors import UnsupportedError
 
 async def seed(connection: Connection, request: message.Seed) -> None:
     """Raises UnsupportedError for an agent or a kernel that cannot."""
-    if connection.hello is None or protocol.SEED not in connection.hello.features:
+    if not connection.offers(protocol.SEED):
         raise UnsupportedError(
             "cannot seed random numbers in the guest: its agent does not know how",
             code="unsupported",
             hint="Make the template anew with the agent of this release.",
         )
-    async with connection.stream(request) as stream:
-        await stream.last(message.Done)
+    await connection.do(request)
