@@ -47,6 +47,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=lambda item: place_of(item.nodeid))
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes that are no text are named by where they stand: lanes must give a test one name, and a time may be packed in them."""
+    return argname if isinstance(val, bytes) and not val.isascii() else None
+
+
 def _part(item: pytest.Item) -> str:
     """The folder of tests/ the test is in."""
     return item.path.relative_to(item.config.rootpath / "tests").parts[0]
