@@ -16,7 +16,6 @@ from typing import Final
 from firebrick.guest.errors import GuestError
 from firebrick.lock import hold_lock
 from firebrick.machine import Machine, MachineError
-from lab.drives import PACKAGES
 from lab.ground import Ground
 from lab.host import EVIDENCE, PROJECT, PYTHON_SOCKET, Place, restored
 from lab.project import staged
@@ -86,12 +85,7 @@ async def run_session(session: Session, place: Place, hear: Hear = _pass_on) -> 
             tree = await staged(session.project, place.cache)
             await lab.machine.upload(tree, PROJECT, uid=0, gid=0)
         _say(f"ready after {time.monotonic() - began:.1f} s")
-        environment = {
-            **pytest_environment(lab.ground, EVIDENCE),
-            "PYTHONPATH": f"{PROJECT}/src:{PROJECT}:{PACKAGES}",
-            "HOME": "/root",
-            **session.environment,
-        }
+        environment = {**lab.environment, **pytest_environment(lab.ground, EVIDENCE), **session.environment}
         try:
             if session.argv:
                 status = await _run_command(lab.machine, session.argv, environment, hear)

@@ -16,7 +16,6 @@ from firebrick import process
 from firebrick.guest.errors import GuestError
 from firebrick.lock import hold_lock
 from firebrick.machine import MachineError
-from lab.drives import PACKAGES
 from lab.host import PROJECT, ROOT, Lab, Place, restored
 from lab.project import staged
 
@@ -72,8 +71,7 @@ async def _measured(host: Lab) -> list[Row]:
     place = Place.of_tree()
     async with hold_lock(place.cache / "project.lock"):
         await host.machine.upload(await staged(ROOT, place.cache), PROJECT, uid=0, gid=0)
-    environment = {**host.ground.environment(), "PYTHONPATH": f"{PROJECT}/src:{PROJECT}:{PACKAGES}", "HOME": "/root"}
-    done = await host.machine.run(_COMMAND, cwd=PROJECT, env=environment, timeout=_DEADLINE_S)
+    done = await host.machine.run(_COMMAND, cwd=PROJECT, env=host.environment, timeout=_DEADLINE_S)
     if not done.status.ok:
         raise LabError(f"measuring in the lab {done.status}:\n{done.stderr[-_TAIL:].decode(errors='replace')}")
     return [Row(**json.loads(line)) for line in done.stdout.splitlines()]

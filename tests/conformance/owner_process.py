@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 from firebrick import machine
@@ -14,6 +15,8 @@ from firebrick.machine.firecracker.config import SnapshotType
 from tests.conformance.drivers import driver_of
 
 IDENTITY = "{ hostname; cat /etc/machine-id /proc/sys/kernel/random/boot_id; } > /tmp/identity"
+
+HELD = AsyncExitStack()  # never left: this process is killed
 
 
 async def own(driver: Driver, home: Path, template: Path, step: str) -> None:
@@ -40,6 +43,7 @@ async def write(vm: FirecrackerMachine) -> None:
     """All but the last step of a save: it is written, and nobody has taken it."""
     vm._saves += 1
     vm._note()
+    await HELD.enter_async_context(vm._vmm.room.saving())
     vm._vmm.room.prepare("save1", (config.STATE, config.MEMORY))
     await vm._send(config.create_snapshot(SnapshotType.FULL, "save1"))
 

@@ -129,6 +129,9 @@ async def test_an_owner_killed_in_the_middle_of_a_snapshot(way: Way, tmp_path: P
     async with owned_by_another(way, step) as (process, directory, _):
         await killed(process)
         async with machine.adopt(directory, way.made, home=way.home) as m:
+            jailed = record.read(directory)
+            if jailed is not None and jailed.memory is not None:
+                assert int((Path(jailed.group) / "memory.max").read_text()) == jailed.memory
             before = (await m.files.read("/tmp/identity")).decode().split()
             assert (await names(m)).decode().split() == before
             await m.files.write("/tmp/after", b"x" * 100_000)

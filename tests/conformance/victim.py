@@ -26,7 +26,7 @@ from firebrick.machine import MachineSpec, Snapshot, disk, owner, trust
 from firebrick.machine import snapshot as snapshots
 from firebrick.machine.fake import FakeMachine
 from firebrick.machine.firecracker import Firecracker, FirecrackerMachine, disks, vmm
-from firebrick.machine.jail.group import Groups
+from firebrick.machine.jail.group import Group, Groups
 from firebrick.machine.jail.jailer import Jailer, JailerRoom
 from firebrick.machine.jail.record import Record
 from firebrick.machine.network import slot
@@ -83,6 +83,7 @@ JAILED: dict[str, tuple[Any, str, str]] = {
     "with a control group without limits": (Groups, "_limit", "before"),
     "with a control group": (Groups, "make", "after"),
     "with files in the chroot": (JailerRoom, "argv", "before"),
+    "with memory that nothing limits": (Group, "limit_memory", "after"),
     "before the jailer is known": (JailerRoom, "pid_of", "before"),
     "with the jailer known": (JailerRoom, "pid_of", "after"),
     "with a Firecracker that answers": (vmm.Vmm, "ready", "after"),

@@ -14,7 +14,7 @@ import pytest
 from firebrick import machine
 from firebrick.machine import Drive, ExitCause, Firecracker, FirecrackerSettings, MachineSpec, Snapshot
 from firebrick.machine.jail import record
-from firebrick.machine.jail.jailer import Jailer
+from firebrick.machine.jail.jailer import OVERHEAD_MIB, Jailer
 from firebrick.machine.seat import SEATS, Seats
 from lab.ground import Ground
 from tests.lab.conftest import Evidence
@@ -100,6 +100,25 @@ async def test_a_life_in_jail(
     assert disk.read_bytes()[:2] == b"x\n"
     for file in Snapshot.load(taken.path).path.iterdir():
         assert file.stat().st_uid == 0, "nothing of a snapshot belongs to a jail"
+
+
+async def test_snapshots_one_after_another_do_not_run_into_the_limit_on_memory(
+    ground: Ground, driver: Firecracker, home: Path, tmp_path: Path, evidence: Evidence
+) -> None:
+    """What is kept of their files counts as the machine's, and fills its group: see `JailerRoom.saving`."""
+    async with machine.launch(spec_of(ground), driver, home=home, deadline=DEADLINE_S) as m:
+        evidence.add("console.txt", m.console)
+        kept = record.read(m.directory)
+        group = Path(kept.group)
+        for number in range(4):
+            before = times_at_the_limit(group)
+            await m.snapshot(tmp_path / str(number))
+            assert times_at_the_limit(group) - before < 50, "with the limit it is 200 to 800"
+            assert int((group / "memory.max").read_text()) == kept.memory == (128 + OVERHEAD_MIB) << 20
+
+
+def times_at_the_limit(group: Path) -> int:
+    return int(dict(line.split() for line in (group / "memory.events").read_text().splitlines())["max"])
 
 
 async def test_ends_are_told_apart(ground: Ground, driver: Firecracker, home: Path, evidence: Evidence) -> None:

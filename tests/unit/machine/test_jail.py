@@ -1,5 +1,6 @@
 """The parts of a jail that touch nothing: command lines, limits, and whose status is whose."""
 
+import contextlib
 import errno
 import mmap
 import os
@@ -76,6 +77,31 @@ def test_kills_for_memory_are_counted(tmp_path):
     assert Group(tmp_path).kills_for_memory() == 0
     (tmp_path / "memory.events").write_text("low 0\nhigh 0\nmax 12\noom 2\noom_kill 1\noom_group_kill 1\n")
     assert Group(tmp_path).kills_for_memory() == 1
+
+
+def test_memory_is_limited_anew_where_it_is_limited(tmp_path):
+    group = Group(tmp_path)
+    group.limit_memory(MIB)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "memory.max").write_text("1")
+    group.limit_memory(MIB)
+    assert (tmp_path / "memory.max").read_text() == str(MIB)
+    group.limit_memory(None)
+    assert (tmp_path / "memory.max").read_text() == "max"
+
+
+@pytest.mark.parametrize("wrong", [[], [OSError]])
+async def test_memory_is_not_limited_during_a_save_however_it_ends(tmp_path, wrong):
+    limit = tmp_path / "memory.max"
+    limit.write_text(str(5 * MIB))
+    made = Jailer(Path("/opt/firecracker-v1.12.1"), Path("/opt/jailer-v1.12.1"))
+    room = JailerRoom(made, tmp_path, SEAT, Group(tmp_path), 1000, 5 * MIB)
+    with contextlib.suppress(OSError):
+        async with room.saving():
+            assert limit.read_text() == "max"
+            for error in wrong:
+                raise error
+    assert limit.read_text() == str(5 * MIB)
 
 
 def room_of_jailer(directory: Path) -> JailerRoom:

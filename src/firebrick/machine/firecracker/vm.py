@@ -246,11 +246,12 @@ class FirecrackerMachine:
         self._saves += 1
         self._since_known = False
         self._note()
-        try:
-            self._vmm.room.prepare(saved.name, (config.STATE, config.MEMORY))
-            await self._send(config.create_snapshot(SnapshotType.FULL, saved.name))
-        finally:
-            await asyncio.to_thread(tree.remove, saved)
+        async with self._vmm.room.saving():
+            try:
+                self._vmm.room.prepare(saved.name, (config.STATE, config.MEMORY))
+                await self._send(config.create_snapshot(SnapshotType.FULL, saved.name))
+            finally:
+                await asyncio.to_thread(tree.remove, saved)
 
     async def _hang_up(self) -> None:
         stream, self._stream = self._stream, None
@@ -278,6 +279,10 @@ class FirecrackerMachine:
         return SnapshotType.DIFF
 
     async def _save(self, kind: SnapshotType, saved: Path, target: Path) -> None:
+        async with self._vmm.room.saving():  # until what could not be saved whole is removed
+            await self._save_in(saved, kind, target)
+
+    async def _save_in(self, saved: Path, kind: SnapshotType, target: Path) -> None:
         try:
             self._vmm.room.prepare(saved.name, (config.STATE, config.MEMORY))
             try:

@@ -15,7 +15,7 @@ import asyncio
 import os
 import stat
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -143,6 +143,10 @@ class BubbleRoom:
         os.mknod(node, stat.S_IFCHR | 0o600, _KVM.stat().st_rdev)
         files.own(node, self._seat)
         self._devices.append((node, _KVM))
+
+    def saving(self) -> AbstractAsyncContextManager[None]:
+        """See Room. QEMU writes its devices alone; its memory is read from outside."""
+        return nullcontext()
 
     def argv(self, arguments: Sequence[str], *, netns: Path | None = None) -> list[str]:
         enter = ["nsenter", f"--net={netns}", "--"] if netns is not None else []

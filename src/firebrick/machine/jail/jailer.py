@@ -58,11 +58,11 @@ class Jailer:
             raise HostError(f"cannot jail the machine in {directory}: it has no seat")
         self._check()
         groups = self.groups or need_groups()
-        room = JailerRoom(self, directory, seat, groups.of(seat), self.limits.longest_file(spec))
-        record = Record.of(seat, groups.of(seat))
+        memory = self.limits.memory_bytes(spec, OVERHEAD_MIB)
+        room = JailerRoom(self, directory, seat, groups.of(seat), self.limits.longest_file(spec), memory)
+        record = Record.of(seat, groups.of(seat), memory=memory)
         async with ended(record, directory, lambda: room.left):
             record.write(directory)
-            memory = self.limits.memory_bytes(spec, OVERHEAD_MIB)
             await shielded(asyncio.to_thread(groups.make, seat, self.limits, memory))
             room.root.mkdir(parents=True)
             room.root.chmod(0o700)
@@ -78,9 +78,10 @@ class Jailer:
                 f"cannot take over the machine in {directory} with its jail: it has none",
                 hint="Make the driver without rooms, as the machine's was.",
             )
-        room = JailerRoom(self, directory, seat, Group(Path(record.group)), 0)
+        room = JailerRoom(self, directory, seat, Group(Path(record.group)), 0, record.memory)
         room.root, room._is_built = roots[0], True  # noqa: SLF001 - its maker
         async with ended(record, directory, lambda: room.left):
+            await room.limit_memory()  # its owner may have died during a save
             yield room
 
     def _check(self) -> None:
@@ -101,7 +102,15 @@ class Jailer:
 class JailerRoom:
     """One room; made by `Jailer.open`. `root` is the chroot's."""
 
-    def __init__(self, jailer: Jailer, directory: Path, seat: Seat, group: Group, longest_file: int) -> None:
+    def __init__(
+        self,
+        jailer: Jailer,
+        directory: Path,
+        seat: Seat,
+        group: Group,
+        longest_file: int,
+        memory: int | None = None,
+    ) -> None:
         self._jailer = jailer
         self._directory = directory
         self._base = directory / CHROOTS
@@ -109,6 +118,7 @@ class JailerRoom:
         self._group = group
         self._mount = group.path.parent.parent
         self._longest_file = longest_file
+        self._memory = memory
         self.seat: Seat | None = seat
         self._seat = seat
         self.root = self._base / jailer.firecracker.name / self._id / "root"
@@ -155,6 +165,22 @@ class JailerRoom:
     def closing(self, *made: str) -> AbstractContextManager[None]:
         return walls.rising(self.root, self._seat, frozenset(made))
 
+    @asynccontextmanager
+    async def saving(self) -> AsyncIterator[None]:
+        """See Room. A group that is full of the pages of earlier snapshots would let Firecracker write half a megabyte a second: the kernel holds who
+        dirties more than a fifth of his memory back until that is on the disk, and does not know that these files are his, as root made them."""
+        if self._memory is not None:
+            self._group.limit_memory(None)
+        try:
+            yield
+        finally:
+            await self.limit_memory()
+
+    async def limit_memory(self) -> None:
+        """To what it may have, from now on."""
+        if self._memory is not None:
+            await shielded(asyncio.to_thread(self._group.limit_memory, self._memory))
+
     def argv(self, arguments: Sequence[str], *, netns: Path | None = None) -> list[str]:
         self._is_built = True
         return [
@@ -180,7 +206,7 @@ class JailerRoom:
         """See Room: waits until the jailer has changed its user, the last it does before it becomes Firecracker."""
         pid = await starter.first_child(await starter.first_child(starter_pid))
         await starter.becomes(pid, self._seat.uid)
-        Record.of(self._seat, self._group, pid).write(self._directory)
+        Record.of(self._seat, self._group, pid, self._memory).write(self._directory)
         return pid
 
     def status(self, returncode: int) -> int:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
 from pathlib import Path
 
 from firebrick.machine.errors import HostError, SpecError
@@ -49,6 +49,10 @@ class OpenRoom:
 
     def closing(self, *made: str) -> AbstractContextManager[None]:  # noqa: ARG002 - the contract's signature
         """Nothing keeps it from anything here."""
+        return contextlib.nullcontext()
+
+    def saving(self) -> AbstractAsyncContextManager[None]:
+        """Nobody counts here."""
         return contextlib.nullcontext()
 
     def argv(self, arguments: Sequence[str], *, netns: Path | None = None) -> list[str]:

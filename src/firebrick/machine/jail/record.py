@@ -36,7 +36,8 @@ _TELLING = frozenset({b"--bind", b"--dev-bind", b"--chroot-base-dir"})
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """`seat` is its number and `lock` the seat's file, `uid` whom its processes belong to, `group` the control group's path where there is one.
-    `pid` is the VMM's own process, and `started` when that was started, in ticks since the host was; 0 until it runs."""
+    `pid` is the VMM's own process, and `started` when that was started, in ticks since the host was; 0 until it runs. `memory` is what the group is
+    limited to, in bytes, where an owner may lift that limit: it may die meanwhile."""
 
     seat: int
     uid: int
@@ -45,9 +46,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     group: str | None
     pid: int = 0
     started: int = 0
+    memory: int | None = None
 
     @classmethod
-    def of(cls, seat: Seat, group: Group | None, pid: int = 0) -> Record:
+    def of(cls, seat: Seat, group: Group | None, pid: int = 0, memory: int | None = None) -> Record:
         return cls(
             seat=seat.number,
             uid=seat.uid,
@@ -56,6 +58,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
             group=str(group.path) if group else None,
             pid=pid,
             started=start_of(pid) or 0,
+            memory=memory,
         )
 
     def write(self, directory: Path) -> None:

@@ -37,6 +37,10 @@ class Room(Protocol):
 
         Raises HostError where it has made something else meanwhile: to be ended at once."""
 
+    def saving(self) -> AbstractAsyncContextManager[None]:
+        """As long as the context, what the host keeps of the files the VMM writes does not count against its memory: its guest stands still.
+        Raises HostError."""
+
     def argv(self, arguments: Sequence[str], *, netns: Path | None = None) -> list[str]:
         """The whole command line that starts the VMM with `arguments` in this room, in the network namespace `netns` where there is one."""
 
