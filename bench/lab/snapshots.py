@@ -19,19 +19,25 @@ _ROUNDS: Final = 5
 
 
 async def snapshots(place: Place) -> list[Row]:
-    floor, floor_digested, standing, whole = [], [], [], []
+    floor, floor_digested, standing, whole, jailed_standing = [], [], [], [], []
     with restored_bare(place) as theirs:
-        async with restored(place, place.plain, place.open) as ours:
-            stopwatch = _Stopwatch(ours)
+        async with (
+            restored(place, place.plain, place.open) as ours,
+            restored(place, place.linked, place.jailed) as jailed,
+        ):
+            stopwatch, jailed_stopwatch = _Stopwatch(ours), _Stopwatch(jailed)
             for _ in range(_ROUNDS + 1):
                 written, digested = _bare(place, theirs)
                 floor.append(written)
                 floor_digested.append(digested)
                 whole.append(await _own(place, ours))
                 standing.append(stopwatch.took)
+                await _own(place, jailed)
+                jailed_standing.append(jailed_stopwatch.took)
     return [
         compared("snapshot: the machine stands still", "s", floor[1:], standing[1:], 1.1),
         compared("snapshot: the whole call, with digests", "s", floor_digested[1:], whole[1:], 1.1),
+        compared("snapshot in jail: the machine stands still", "s", floor[1:], jailed_standing[1:], 1.5),
     ]
 
 

@@ -83,7 +83,7 @@ JAILED: dict[str, tuple[Any, str, str]] = {
     "with a control group without limits": (Groups, "_limit", "before"),
     "with a control group": (Groups, "make", "after"),
     "with files in the chroot": (JailerRoom, "argv", "before"),
-    "with memory that nothing limits": (Group, "limit_memory", "after"),
+    "with more memory": (Group, "limit_memory", "after"),
     "before the jailer is known": (JailerRoom, "pid_of", "before"),
     "with the jailer known": (JailerRoom, "pid_of", "after"),
     "with a Firecracker that answers": (vmm.Vmm, "ready", "after"),

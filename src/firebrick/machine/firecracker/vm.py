@@ -124,9 +124,10 @@ class FirecrackerMachine:
 
     async def pick_up(self) -> None:
         """After another process: a snapshot it was in the middle of is given up, and the machine runs."""
-        state = _mapping(await self._get("/")).get("state")
-        for saved in self._vmm.room.root.glob("save*"):
-            await asyncio.to_thread(tree.remove, saved)
+        async with self._vmm.room.saving():  # until what the other process wanted to have is written, and removed
+            state = _mapping(await self._get("/")).get("state")
+            for saved in self._vmm.room.root.glob("save*"):
+                await asyncio.to_thread(tree.remove, saved)
         if state not in ("Running", "Paused"):
             raise MachineGoneError(f"cannot take over the machine: it was never started, Firecracker says {state!r}")
         if state == "Paused":

@@ -54,13 +54,13 @@ class Group:
             return int(events.get("oom_kill", 0))
         return 0
 
-    def limit_memory(self, size: int | None) -> None:
-        """Limit it to `size` bytes, or not at all; nothing where memory is not limited. What it has beyond that is taken from it: first the pages of
-        files, 32,000 of them in a hundredth of a second. Raises HostError."""
+    def limit_memory(self, size: int) -> None:
+        """Limit it to `size` bytes; nothing where memory is not limited. What it has beyond that is taken from it, the pages of files first. Raises
+        HostError."""
         file = self.path / "memory.max"
         if file.exists():
             with _told(f"limit the memory of {self.path}"):
-                file.write_text("max" if size is None else str(size))
+                file.write_text(str(size))
 
     def end(self) -> None:
         """Kill all in it and remove it. Blocks up to some seconds. Idempotent. Raises HostError where something cannot be killed."""

@@ -34,6 +34,8 @@ from firebrick.process import find_program
 from firebrick.task import shielded
 
 OVERHEAD_MIB: Final = 64
+# So many times a machine's memory is there while it is saved: the kernel begins to hold back at 15 hundredths of it, and must let all of it be written.
+_ROOM: Final = 8
 _NAME_PART: Final = "firecracker"
 _ID: Final = re.compile(r"[a-zA-Z0-9-]{1,64}")
 _NULL: Final = Path("/dev/null")
@@ -81,7 +83,6 @@ class Jailer:
         room = JailerRoom(self, directory, seat, Group(Path(record.group)), 0, record.memory)
         room.root, room._is_built = roots[0], True  # noqa: SLF001 - its maker
         async with ended(record, directory, lambda: room.left):
-            await room.limit_memory()  # its owner may have died during a save
             yield room
 
     def _check(self) -> None:
@@ -169,17 +170,16 @@ class JailerRoom:
     async def saving(self) -> AsyncIterator[None]:
         """See Room. A group that is full of the pages of earlier snapshots would let Firecracker write half a megabyte a second: the kernel holds who
         dirties more than a fifth of his memory back until that is on the disk, and does not know that these files are his, as root made them."""
-        if self._memory is not None:
-            self._group.limit_memory(None)
         try:
+            await self._limit_memory(_ROOM)
             yield
         finally:
-            await self.limit_memory()
+            await self._limit_memory(1)
 
-    async def limit_memory(self) -> None:
-        """To what it may have, from now on."""
+    async def _limit_memory(self, times: int) -> None:
+        """To what it may have, so many times."""
         if self._memory is not None:
-            await shielded(asyncio.to_thread(self._group.limit_memory, self._memory))
+            await shielded(asyncio.to_thread(self._group.limit_memory, times * self._memory))
 
     def argv(self, arguments: Sequence[str], *, netns: Path | None = None) -> list[str]:
         self._is_built = True

@@ -37,7 +37,7 @@ _TELLING = frozenset({b"--bind", b"--dev-bind", b"--chroot-base-dir"})
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """`seat` is its number and `lock` the seat's file, `uid` whom its processes belong to, `group` the control group's path where there is one.
     `pid` is the VMM's own process, and `started` when that was started, in ticks since the host was; 0 until it runs. `memory` is what the group is
-    limited to, in bytes, where an owner may lift that limit: it may die meanwhile."""
+    limited to, in bytes, where an owner may raise that limit for a while, and die meanwhile."""
 
     seat: int
     uid: int

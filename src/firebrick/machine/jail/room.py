@@ -38,8 +38,8 @@ class Room(Protocol):
         Raises HostError where it has made something else meanwhile: to be ended at once."""
 
     def saving(self) -> AbstractAsyncContextManager[None]:
-        """As long as the context, what the host keeps of the files the VMM writes does not count against its memory: its guest stands still.
-        Raises HostError."""
+        """As long as the context there is room for what the host keeps of the files the VMM writes, which counts as the VMM's memory. Its guest
+        stands still. Raises HostError."""
 
     def argv(self, arguments: Sequence[str], *, netns: Path | None = None) -> list[str]:
         """The whole command line that starts the VMM with `arguments` in this room, in the network namespace `netns` where there is one."""
