@@ -24,7 +24,7 @@ TOGETHER: Final = 2
 ATTEMPTS: Final = 3
 # What takes longest begins first, so that nobody waits for it at the end.
 _LONG: Final = (
-    *("test_kill_points", "test_life", "test_many", "test_exec", "test_adoption", "test_firecracker_network"),
+    *("test_many", "test_kill_points", "test_life", "test_exec", "test_adoption", "test_firecracker_network"),
     *("test_production_host", "test_hostile", "test_files", "test_differences", "test_node"),
 )
 _BRIEF: Final = tuple(
