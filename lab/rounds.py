@@ -1,5 +1,5 @@
-"""All tests of the lab: each file in a host nobody has used, two hosts at a time, and again where the emulated host itself was lost. Files that take
-less than the machine they begin with share a host.
+"""All tests of the lab: each file in a host nobody has used, two hosts at a time, and again where the emulated host itself was lost. Some files of the
+corpus share a host, and with it the machine all of them begin with.
 
 An emulated processor that emulates virtualisation is not as steady as one made of silicon: its kernel may fall over. That says nothing of the
 tests, so their file is run again, and the last lines say how often that was. A test that fails is never run again.
@@ -24,18 +24,21 @@ TOGETHER: Final = 2
 ATTEMPTS: Final = 3
 # What takes longest begins first, so that nobody waits for it at the end.
 _LONG: Final = (
-    *("test_many", "test_kill_points", "test_life", "test_exec", "test_adoption", "test_firecracker_network"),
-    *("test_production_host", "test_hostile", "test_files", "test_differences", "test_node"),
+    *("test_many", "test_exec", "test_files", "test_kill_points", "test_adoption", "test_hostile", "test_life"),
+    *("test_differences", "test_node", "test_firecracker_network", "test_production_host"),
 )
-_BRIEF: Final = tuple(
-    f"tests/conformance/test_{name}.py" for name in ("differences", "faults", "listen", "process", "standby")
+# Together none of them takes longer than the longest file.
+_SHARING: Final = (
+    ("test_exec.py", "test_files.py"),
+    ("test_adoption.py", "test_hostile.py"),
+    ("test_differences.py", "test_faults.py", "test_listen.py", "test_process.py", "test_standby.py"),
 )
 _NO_TESTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """A file, or the brief ones: how it ended, in how many hosts, after how many seconds of the last."""
+    """A file, or those that share a host: how it ended, in how many hosts, after how many seconds of the last."""
 
     name: str
     status: int
@@ -62,10 +65,11 @@ def test_files(project: Path, named: Sequence[str]) -> list[str]:
 
 
 def shared(files: Sequence[str]) -> list[tuple[str, ...]]:
-    """Those of each host, in this order: the brief ones together take as long as the longest. What was asked for in particular, a test in a file,
-    has a host too."""
-    brief = tuple(file for file in files if file in _BRIEF)
-    return ([brief] if brief else []) + [(file,) for file in files if file not in brief]
+    """Those of each host, in the order of the first of each. What was asked for in particular, a test in a file, has a host of its own."""
+    hosts: dict[object, list[str]] = {}
+    for file in files:
+        hosts.setdefault(next((names for names in _SHARING if Path(file).name in names), file), []).append(file)
+    return [tuple(found) for found in hosts.values()]
 
 
 async def run_rounds(session: Session, place: Place) -> int:

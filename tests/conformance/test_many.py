@@ -15,7 +15,7 @@ from tests.conformance.ways import IN_LAB, PACE
 from tests.leak import Belongings
 
 CYCLES = 200
-FEWEST, LONGEST_S = 15, 40
+FEWEST, LONGEST_S = 15, 20
 """In the lab a machine takes a second, not a tenth of one: without a jail so many, and no more than fit into that time."""
 FORKS = 16
 SCRIPT = (

@@ -101,11 +101,14 @@ def test_files_are_found_by_name_or_folder_and_the_long_ones_begin(tmp_path):
     assert paths_among(tmp_path, ["-x", "tests/lab/test_a.py::test_b", "other"]) == ["tests/lab/test_a.py::test_b"]
 
 
-def test_brief_files_share_a_host():
-    brief = ["tests/conformance/test_listen.py", "tests/conformance/test_standby.py"]
-    files = ["tests/lab/test_node.py", *brief, "tests/conformance/test_listen.py::test_one"]
-    assert rounds.shared(files) == [tuple(brief), (files[0],), (files[3],)]
-    assert rounds.shared(files[:1]) == [(files[0],)]
+def test_some_files_share_a_host():
+    lab, listen, standby, one, exec_ = files = [
+        "tests/lab/test_node.py",
+        *("tests/conformance/test_listen.py", "tests/conformance/test_standby.py"),
+        *("tests/conformance/test_listen.py::test_one", "tests/conformance/test_exec.py"),
+    ]
+    assert rounds.shared(files) == [(lab,), (listen, standby), (one,), (exec_,)]
+    assert rounds.shared([lab]) == [(lab,)]
 
 
 @pytest.mark.parametrize(("statuses", "result", "hosts"), [([0], 0, 1), ([1], 1, 1), ([70, 0], 0, 2), ([70] * 3, 1, 3)])
