@@ -28,7 +28,11 @@ async def run_here(arguments: Sequence[str], evidence: Path) -> int:
     place.cache.mkdir(parents=True, exist_ok=True)
     ground = await ensure_ground(place.home, place.cache, SILENT)
     evidence.mkdir(parents=True, exist_ok=True)
-    environment = {**pytest_environment(ground, str(evidence)), "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    environment = {
+        **ground.environment(),
+        **pytest_environment(str(evidence)),
+        "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
+    }
     argv = [sys.executable, "-m", "pytest", *pytest_arguments(ROOT, arguments)]
     out, err = sys.stdout.fileno(), sys.stderr.fileno()
     async with spawn(argv, cwd=ROOT, env=environment, stdout=out, stderr=err) as process:

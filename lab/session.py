@@ -16,7 +16,6 @@ from typing import Final
 from firebrick.guest.errors import GuestError
 from firebrick.lock import hold_lock
 from firebrick.machine import Machine, MachineError
-from lab.ground import Ground
 from lab.host import EVIDENCE, PROJECT, PYTHON_SOCKET, Place, restored
 from lab.project import staged
 
@@ -67,8 +66,9 @@ def paths_among(project: Path, arguments: Sequence[str]) -> list[str]:
     return [word for word in arguments if (project / word.split("::")[0]).exists()]
 
 
-def pytest_environment(ground: Ground, evidence: str) -> dict[str, str]:
-    return {**ground.environment(), "FIREBRICK_LAB_EVIDENCE": evidence, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+def pytest_environment(evidence: str) -> dict[str, str]:
+    """Beside where the tests find things."""
+    return {"FIREBRICK_LAB_EVIDENCE": evidence, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 
 
 def _pass_on(chunk: bytes) -> None:
@@ -85,7 +85,7 @@ async def run_session(session: Session, place: Place, hear: Hear = _pass_on) -> 
             tree = await staged(session.project, place.cache)
             await lab.machine.upload(tree, PROJECT, uid=0, gid=0)
         _say(f"ready after {time.monotonic() - began:.1f} s")
-        environment = {**lab.environment, **pytest_environment(lab.ground, EVIDENCE), **session.environment}
+        environment = {**lab.environment, **pytest_environment(EVIDENCE), **session.environment}
         try:
             if session.argv:
                 status = await _run_command(lab.machine, session.argv, environment, hear)

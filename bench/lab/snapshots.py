@@ -19,25 +19,23 @@ _ROUNDS: Final = 5
 
 
 async def snapshots(place: Place) -> list[Row]:
-    floor, floor_digested, standing, whole, jailed_standing = [], [], [], [], []
+    floor, floor_digested, whole = [], [], []
     with restored_bare(place) as theirs:
         async with (
             restored(place, place.plain, place.open) as ours,
             restored(place, place.linked, place.jailed) as jailed,
         ):
-            stopwatch, jailed_stopwatch = _Stopwatch(ours), _Stopwatch(jailed)
+            standing, jailed_standing = _Stopwatch(ours), _Stopwatch(jailed)
             for _ in range(_ROUNDS + 1):
                 written, digested = _bare(place, theirs)
                 floor.append(written)
                 floor_digested.append(digested)
                 whole.append(await _own(place, ours))
-                standing.append(stopwatch.took)
                 await _own(place, jailed)
-                jailed_standing.append(jailed_stopwatch.took)
     return [
-        compared("snapshot: the machine stands still", "s", floor[1:], standing[1:], 1.1),
+        compared("snapshot: the machine stands still", "s", floor[1:], standing.took[1:], 1.1),
         compared("snapshot: the whole call, with digests", "s", floor_digested[1:], whole[1:], 1.1),
-        compared("snapshot in jail: the machine stands still", "s", floor[1:], jailed_standing[1:], 1.5),
+        compared("snapshot in jail: the machine stands still", "s", floor[1:], jailed_standing.took[1:], 1.5),
     ]
 
 
@@ -67,10 +65,10 @@ async def _own(place: Place, machine: Machine) -> float:
 
 
 class _Stopwatch:
-    """How long the processors of a machine stood still the last time: from before the request that stops them until after the one that lets them go on."""
+    """How long the processors of a machine stood still each time: from before the request that stops them until after the one that lets them go on."""
 
     def __init__(self, machine: Machine) -> None:
-        self.took = 0.0
+        self.took: list[float] = []
         self._began = 0.0
         vm = machine.vm
         pause, resume = vm.pause, vm.resume
@@ -94,4 +92,4 @@ class _Stopwatch:
         self._began = time.monotonic()
 
     def _end(self) -> None:
-        self.took = time.monotonic() - self._began
+        self.took.append(time.monotonic() - self._began)

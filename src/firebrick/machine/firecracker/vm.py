@@ -281,9 +281,9 @@ class FirecrackerMachine:
 
     async def _save(self, kind: SnapshotType, saved: Path, target: Path) -> None:
         async with self._vmm.room.saving():  # until what could not be saved whole is removed
-            await self._save_in(saved, kind, target)
+            await self._save_in(kind, saved, target)
 
-    async def _save_in(self, saved: Path, kind: SnapshotType, target: Path) -> None:
+    async def _save_in(self, kind: SnapshotType, saved: Path, target: Path) -> None:
         try:
             self._vmm.room.prepare(saved.name, (config.STATE, config.MEMORY))
             try:
